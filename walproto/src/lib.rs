@@ -11,8 +11,10 @@
 
 mod ident;
 mod lsn;
+pub mod result;
 mod time;
 mod timeline;
+mod version;
 
 pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
 pub use lsn::{InvalidSegmentSize, Lsn, ParseLsnError, SegmentNumber, SegmentSize};
@@ -21,3 +23,4 @@ pub use timeline::{
     HistoryFault, ParseHistoryError, ParseTimelineIdError, TimelineHistory, TimelineId,
     TimelineSwitch,
 };
+pub use version::{ParseServerVersionError, ServerVersion};
