@@ -1,0 +1,117 @@
+//! What a receiver is told to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use walproto::{Lsn, SlotName};
+
+/// What a receiver is told, apart from where to connect.
+///
+/// A plain value: whoever builds one names every choice. The two faces of the `wal-receiver`
+/// binary differ in nothing but the values that they put here and in the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverConfig {
+    /// The archive directory. It must exist.
+    pub directory: PathBuf,
+    /// How segments are stored once they are complete.
+    pub compression: Compression,
+    /// Whether files and directories are synced. Without, nothing survives a crash of the
+    /// machine for certain.
+    pub sync: bool,
+    /// The physical replication slot to stream from. It must exist.
+    pub slot: Option<SlotName>,
+    /// Where to begin when the archive holds no WAL; rounded down to the start of its segment.
+    /// `None` is the slot's restart LSN where the server tells it (15 and later), else the
+    /// server's flush position. Without meaning for an archive that holds WAL.
+    pub start: Option<Lsn>,
+    /// Stop, as on request, once WAL beyond this position has been received.
+    pub end: Option<Lsn>,
+    /// The longest time without a status message to the server; `None` is only when there is
+    /// something to report or the server asks.
+    pub status_interval: Option<Duration>,
+    /// How long a server may be silent before it is taken for gone; it is asked for a sign of
+    /// life half way. `None` is for ever.
+    pub receive_timeout: Option<Duration>,
+    /// What follows a lost connection.
+    pub reconnect: Reconnect,
+    /// Whether a first connection that cannot be made is an error at once instead of a loss.
+    pub first_connection_must_succeed: bool,
+    /// When the flush position is told to the server.
+    pub acknowledge: Acknowledge,
+    /// What is told to the server as applied.
+    pub apply: ReportedApply,
+    /// What to do when the server's timeline forked off before the end of what is archived.
+    pub fork: OnFork,
+}
+
+/// How completed segments are stored. The growing segment is always plain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// `.gz`.
+    Gzip {
+        /// 1 (fastest) to 9 (smallest); `None` is the library's default.
+        level: Option<u32>,
+    },
+    /// `.lz4`, a frame.
+    Lz4,
+    /// `.zst`, which PostgreSQL's own `pg_receivewal` does not know.
+    Zstd {
+        /// -131072 (fastest) to 22 (smallest), `None` is the library's default.
+        level: Option<i32>,
+    },
+}
+
+/// What follows a lost connection. Errors that time cannot mend are returned whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconnect {
+    /// The loss is returned as an error.
+    Never,
+    /// Another try after the same time, always.
+    Fixed(Duration),
+    /// Another try after a random part of a time that doubles from `min` up to `max`, and
+    /// begins anew once WAL has been received.
+    Backoff {
+        /// The first time.
+        min: Duration,
+        /// The longest time.
+        max: Duration,
+    },
+}
+
+/// When the flush position is told to the server.
+///
+/// A server counts a standby for synchronous replication, and lets a slot go forward, only by
+/// the flush positions it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// As soon as WAL is durable.
+    Always,
+    /// At the end of a segment, and when the server asks for a reply: what `pg_receivewal` does
+    /// with a slot but without `--synchronous`.
+    SegmentEnd,
+    /// Not at all (`0/0`): the server waits for others and removes WAL as if we were not there.
+    Never,
+}
+
+/// What is told to the server as applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportedApply {
+    /// How far the applier has come; without one the flush position, so that
+    /// `synchronous_commit = remote_apply` does not wait for ever.
+    Progress,
+    /// Nothing (`0/0`), as `pg_receivewal` does.
+    Never,
+}
+
+/// What to do when the server's timeline forked off before the end of what is archived, so that
+/// it lacks WAL that was kept, and perhaps acknowledged, here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFork {
+    /// Stop with an error that names both positions; the archive stays as it was.
+    Stop,
+    /// Say what the new timeline lacks, keep it, and go on with the new timeline.
+    Follow,
+}

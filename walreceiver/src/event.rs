@@ -1,0 +1,194 @@
+//! What a receiver tells while it works.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use walproto::{Lsn, SlotName, TimelineId};
+
+/// Takes the events of a receiver, in the order in which they happen.
+///
+/// It is called on the receiver's own task: it must not block for long, since nothing is
+/// received meanwhile. Events are rare; none is sent for a message or a batch of WAL.
+pub trait Reporter {
+    /// Takes one event.
+    fn report(&self, event: &ReceiverEvent<'_>);
+}
+
+impl<F: Fn(&ReceiverEvent<'_>)> Reporter for F {
+    fn report(&self, event: &ReceiverEvent<'_>) {
+        self(event);
+    }
+}
+
+/// Something an administrator may want to know.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReceiverEvent<'a> {
+    /// A connection stands, the server is the right one, and streaming is about to be asked for.
+    StreamingStarted {
+        /// The timeline asked for.
+        timeline: TimelineId,
+        /// The position asked for.
+        lsn: Lsn,
+    },
+    /// A segment is complete and durable under its final name.
+    SegmentFinished {
+        /// The segment's timeline.
+        timeline: TimelineId,
+        /// The first position after the segment.
+        end: Lsn,
+    },
+    /// The server's history goes on with another timeline, which is followed.
+    TimelineSwitched {
+        /// The timeline that is received from now on.
+        timeline: TimelineId,
+        /// Where the old one was left.
+        switch_point: Lsn,
+    },
+    /// Streaming has ended since the configured end has been received.
+    EndReached {
+        /// The timeline received last.
+        timeline: TimelineId,
+        /// The end of what was received.
+        lsn: Lsn,
+    },
+    /// The receiver was told to stop and is ending the stream.
+    StopRequested,
+    /// Streaming has ended inside a segment, which stays partial.
+    SegmentLeftPartial {
+        /// The name of its file, without the directory.
+        file_name: &'a str,
+    },
+    /// The connection is lost or could not be made, and will be tried again.
+    Disconnected {
+        /// Why; `None` when the server ended the stream in good order.
+        error: Option<&'a (dyn Error + 'static)>,
+        /// The time until the next try.
+        retry_in: Duration,
+    },
+    /// Writing goes on after [`Warning::DiskFull`].
+    DiskWritable,
+    /// Nothing is wrong yet, but it may become so.
+    Warning(Warning<'a>),
+}
+
+/// Why an administrator should look.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Warning<'a> {
+    /// Nothing is synced.
+    NotSynced {
+        /// The slot that, as nothing is acknowledged, keeps its WAL on the server for ever.
+        held_slot: Option<&'a SlotName>,
+    },
+    /// The pages carry a magic number that no known version of PostgreSQL has; the server says
+    /// that it is a newer one.
+    UnknownPageMagic {
+        /// The magic number.
+        magic: u16,
+        /// The server's `server_version_num`.
+        server_version_num: u32,
+    },
+    /// The disk is full: nothing is acknowledged until there is room.
+    DiskFull {
+        /// The timeline being received.
+        timeline: TimelineId,
+        /// The end of what is durable.
+        lsn: Lsn,
+    },
+    /// `max_slot_wal_keep_size` is -1: while acknowledgements are held, the slot fills the
+    /// server's disk.
+    SlotUnlimited {
+        /// The slot.
+        slot: &'a SlotName,
+    },
+    /// The server's timeline lacks WAL that is archived here, and is followed as configured.
+    ForkFollowed {
+        /// The timeline that is followed.
+        timeline: TimelineId,
+        /// Where it forked off.
+        fork: Lsn,
+        /// The timeline that was archived beyond the fork.
+        old_timeline: TimelineId,
+        /// The end of what the new timeline lacks.
+        old_end: Lsn,
+    },
+    /// The server sent a notice or a warning.
+    ServerNotice {
+        /// What it says.
+        message: &'a str,
+    },
+}
+
+impl fmt::Display for Warning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSynced { held_slot: None } => f.write_str(
+                "WAL is not synced to disk and not acknowledged, a crash of this machine may \
+                 lose it",
+            ),
+            Self::NotSynced {
+                held_slot: Some(slot),
+            } => write!(
+                f,
+                "WAL is not synced to disk and not acknowledged, a crash of this machine may \
+                 lose it and slot \"{slot}\" keeps all WAL on the server"
+            ),
+            Self::UnknownPageMagic {
+                magic,
+                server_version_num,
+            } => write!(
+                f,
+                "unknown WAL page magic 0x{magic:04X} of server version {server_version_num}, \
+                 records are checked as those of the newest known version"
+            ),
+            Self::DiskFull { timeline, lsn } => write!(
+                f,
+                "disk full, nothing after {lsn} (timeline {timeline}) is acknowledged until \
+                 there is room"
+            ),
+            Self::SlotUnlimited { slot } => write!(
+                f,
+                "max_slot_wal_keep_size is -1 on the server: WAL held by slot \"{slot}\" can \
+                 fill its disk"
+            ),
+            Self::ForkFollowed {
+                timeline,
+                fork,
+                old_timeline,
+                old_end,
+            } => write!(
+                f,
+                "timeline {timeline} forked off at {fork} and lacks WAL up to {old_end} of \
+                 timeline {old_timeline}, which stays in the archive"
+            ),
+            Self::ServerNotice { message } => f.write_str(message),
+        }
+    }
+}
+
+/// How far a receiver has come on the timeline that it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The end of what has been received, checked or not.
+    pub received_end: Lsn,
+    /// The end of the valid records that are written.
+    pub write_end: Lsn,
+    /// The end of the valid records that are durable.
+    pub flush_end: Lsn,
+    /// How far the applier has come; the flush position without one.
+    pub apply_end: Lsn,
+    /// The end of WAL that the server named last.
+    pub server_end: Lsn,
+}
+
+impl Progress {
+    /// The bytes of WAL that the server has and that are not durable here.
+    #[must_use]
+    pub const fn lag_bytes(&self) -> u64 {
+        self.server_end.bytes_since(self.flush_end)
+    }
+}
