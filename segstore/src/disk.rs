@@ -1,7 +1,7 @@
 //! The narrow interface through which all file access goes.
 //!
 //! It exists because it has two implementations: the operating system's ([`OsDisk`](crate::OsDisk))
-//! and, in tests, a simulated disk that keeps written and durable images apart and cuts the power
+//! and, for tests, a simulated disk that keeps written and durable images apart and cuts the power
 //! at any operation.
 
 use std::ffi::OsString;
@@ -27,8 +27,53 @@ pub struct DirectoryEntry {
     pub name: OsString,
     /// The length in bytes; of no meaning for what is not a file.
     pub length: u64,
-    /// Whether it is a regular file.
+    /// Whether it is a regular file, or a symbolic link to one.
     pub is_file: bool,
+}
+
+/// Who may read what is created.
+///
+/// Source: src/include/common/file_perm.h, `PG_FILE_MODE_OWNER` and its neighbours (PG 15).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Access {
+    /// The owner alone: directories 0700, files 0600.
+    #[default]
+    Owner,
+    /// The group may read: directories 0750, files 0640.
+    Group,
+}
+
+impl Access {
+    /// The access that fits a server's `data_directory_mode`: the group's when the group may read
+    /// and enter the data directory.
+    ///
+    /// Source: src/common/file_perm.c, `SetDataDirectoryCreatePerm` (PG 15).
+    #[must_use]
+    pub const fn of_data_directory(mode: u32) -> Self {
+        if mode & 0o750 == 0o750 {
+            Self::Group
+        } else {
+            Self::Owner
+        }
+    }
+
+    /// The permission bits of a directory.
+    #[must_use]
+    pub const fn directory_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o700,
+            Self::Group => 0o750,
+        }
+    }
+
+    /// The permission bits of a file.
+    #[must_use]
+    pub const fn file_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o640,
+        }
+    }
 }
 
 /// Directories and the names in them.
@@ -70,6 +115,15 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// The operating system's; after one, nothing that was not durable before may be trusted.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Sets who may read the files and directories that are created from now on.
+    fn set_access(&self, access: Access);
+
+    /// Gives a file or directory that exists the access last set.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn apply_access(&self, path: &Path) -> io::Result<()>;
 }
 
 /// An open file. Positions are bytes from its beginning.
@@ -87,6 +141,14 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// The operating system's.
     fn set_length(&self, length: u64) -> io::Result<()>;
+
+    /// Makes the file at least `length` long, new bytes being zero, and reserves the space of
+    /// all of it where the file system can, so that a full disk shows here and not in a later
+    /// write.
+    ///
+    /// # Errors
+    /// The operating system's; the length is unknown after one.
+    fn allocate(&self, length: u64) -> io::Result<()>;
 
     /// Reads up to `buffer.len()` bytes; 0 only at the end of the file.
     ///
@@ -106,4 +168,11 @@ pub trait DiskFile: Send + Sync + Debug {
     /// The operating system's. A failed sync is final: the page cache may have dropped what it
     /// could not write, and the next call would succeed without it.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Takes the file's exclusive lock if nobody else has it, until this handle is dropped;
+    /// `false` when somebody has.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn try_lock(&self) -> io::Result<bool>;
 }

@@ -1,0 +1,319 @@
+//! What can be wrong with a disk and with an archive.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use walproto::{SegmentSize, SystemId, TimelineId};
+
+/// A call to the disk that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {operation} \"{}\"", path.display())]
+pub struct DiskError {
+    /// What was to be done.
+    pub operation: Operation,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the operating system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl DiskError {
+    /// For `map_err`: an error of `operation` on `path`.
+    pub fn at(operation: Operation, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self {
+            operation,
+            path,
+            source,
+        }
+    }
+
+    /// Whether the disk, or what the user may have of it, is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// What was asked of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Open a file that exists.
+    Open,
+    /// Create a file or directory.
+    Create,
+    /// Read a file.
+    Read,
+    /// Write a file.
+    Write,
+    /// Reserve the space of a file.
+    Allocate,
+    /// Set the length of a file.
+    SetLength,
+    /// Make a file or the names in a directory durable.
+    Sync,
+    /// Give a file another name.
+    Rename,
+    /// Remove a file.
+    Remove,
+    /// List a directory.
+    List,
+    /// Lock a file.
+    Lock,
+    /// Set the permissions of a file.
+    SetPermissions,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Allocate => "reserve space for",
+            Self::SetLength => "set the length of",
+            Self::Sync => "fsync",
+            Self::Rename => "rename",
+            Self::Remove => "remove",
+            Self::List => "list",
+            Self::Lock => "lock",
+            Self::SetPermissions => "set the permissions of",
+        })
+    }
+}
+
+/// Why an archive cannot be opened, bound to a server, or changed. The archive is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+
+    /// Another process writes this archive.
+    #[error(
+        "archive \"{}\" is locked by {}, which streams into it; stop that one, or use another \
+         directory", directory.display(), Holder(*pid)
+    )]
+    Locked {
+        /// The archive.
+        directory: PathBuf,
+        /// The process that holds the lock, if it could be read.
+        pid: Option<u32>,
+    },
+
+    /// The archive belongs to another cluster.
+    #[error(
+        "archive \"{}\" holds WAL of the cluster with system identifier {expected}, but the \
+         server's is {found}; use an empty directory for another cluster", directory.display()
+    )]
+    OtherCluster {
+        /// The archive.
+        directory: PathBuf,
+        /// The archive's.
+        expected: SystemId,
+        /// The server's.
+        found: SystemId,
+    },
+
+    /// The server's segments have another size than the archive's.
+    #[error(
+        "archive \"{}\" holds WAL segments of {} bytes, but the server's wal_segment_size is {}; \
+         use an empty directory after a change of the segment size",
+        directory.display(), expected.bytes(), found.bytes()
+    )]
+    OtherSegmentSize {
+        /// The archive.
+        directory: PathBuf,
+        /// The archive's.
+        expected: SegmentSize,
+        /// The server's.
+        found: SegmentSize,
+    },
+
+    /// WAL pages are of another size than the one there is support for.
+    #[error(
+        "the WAL block size of \"{}\" is {found} bytes, only {expected} is supported",
+        origin.display()
+    )]
+    OtherBlockSize {
+        /// The archive or the file that was read.
+        origin: PathBuf,
+        /// The size that is supported.
+        expected: u32,
+        /// The size found.
+        found: u64,
+    },
+
+    /// Files of two clusters lie in one directory.
+    #[error(
+        "\"{}\" is of the cluster with system identifier {found}, but \"{}\" of the one with \
+         {expected}; sort the files into a directory for each",
+        path.display(), other.display()
+    )]
+    MixedClusters {
+        /// The file whose system identifier is not like the other's.
+        path: PathBuf,
+        /// The other file.
+        other: PathBuf,
+        /// The other file's.
+        expected: SystemId,
+        /// The file's.
+        found: SystemId,
+    },
+
+    /// What the archive is was written by a newer version.
+    #[error(
+        "\"{}\" has format version {found}, this version knows up to {known}; use a newer version",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The identity file.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The newest version known.
+        known: u64,
+    },
+
+    /// A small file of ours is not as it was written.
+    #[error("\"{}\" is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: Damage,
+    },
+
+    /// A timeline's history is known with other content: another timeline has the same number.
+    #[error(
+        "the server's history of timeline {timeline} is not the one in \"{}\": they are two \
+         timelines with one number, so the server is of another lineage than the archive",
+        path.display()
+    )]
+    OtherHistory {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The archive's history file.
+        path: PathBuf,
+    },
+
+    /// A segment file is neither of the length it must have, nor of one it may have.
+    #[error(
+        "segment file \"{}\" has {found} bytes, expected {expected}{}; move it away to fetch it \
+         again", path.display(), if *partial { " or 0" } else { "" }
+    )]
+    WrongLength {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes, without compression.
+        found: u64,
+        /// The segment size.
+        expected: u64,
+        /// Whether it is a growing segment, which may be empty.
+        partial: bool,
+    },
+
+    /// A segment file's name is not of a segment of this size.
+    #[error(
+        "segment file \"{}\" cannot be: no segment of {} bytes has that name",
+        path.display(), segment_size.bytes()
+    )]
+    ImpossibleSegment {
+        /// The file.
+        path: PathBuf,
+        /// The archive's segment size.
+        segment_size: SegmentSize,
+    },
+
+    /// Two files of one segment have different bytes.
+    #[error(
+        "\"{}\" and \"{}\" are the same segment with different bytes, the first at offset \
+         {offset}; move the wrong one away", path.display(), other.display()
+    )]
+    Conflict {
+        /// One file.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+        /// The first offset in the segment where they differ.
+        offset: u64,
+    },
+
+    /// The archive was not yet told which cluster it is of.
+    #[error("archive \"{}\" has no identity yet: no server was connected to", directory.display())]
+    NoIdentity {
+        /// The archive.
+        directory: PathBuf,
+    },
+}
+
+/// What is wrong with a small file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// It is longer than any such file.
+    #[error("it is longer than {limit} bytes")]
+    TooLong {
+        /// The longest such file in bytes.
+        limit: u64,
+    },
+    /// Its checksum is not that of its content.
+    #[error("checksum is {found:08X}, expected {expected:08X}")]
+    Checksum {
+        /// The checksum that was recorded.
+        expected: u32,
+        /// The checksum of what is there.
+        found: u32,
+    },
+    /// Its length is not what was recorded.
+    #[error("it has {found} bytes, expected {expected}")]
+    Length {
+        /// The length recorded.
+        expected: u64,
+        /// The length found.
+        found: u64,
+    },
+    /// It is not JSON of the expected form.
+    #[error("{0}")]
+    Json(serde_json::Error),
+    /// A value in it is out of range.
+    #[error("{field} is out of range")]
+    Value {
+        /// The name of the value.
+        field: &'static str,
+    },
+    /// It has no valid content at all.
+    #[error("no valid content")]
+    Empty,
+    /// It does not decompress.
+    #[error("it does not decompress: {0}")]
+    Compression(io::Error),
+    /// It is no timeline history.
+    #[error(transparent)]
+    History(walproto::ParseHistoryError),
+}
+
+struct Holder(Option<u32>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
