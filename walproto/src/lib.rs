@@ -9,6 +9,7 @@
 //! Protocol" and "Message Formats".
 #![forbid(unsafe_code)]
 
+pub mod command;
 mod ident;
 mod lsn;
 pub mod result;
