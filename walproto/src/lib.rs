@@ -9,9 +9,14 @@
 //! Protocol" and "Message Formats".
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod command;
+pub mod copy_data;
+pub mod error;
+pub mod frame;
 mod ident;
 mod lsn;
+mod reader;
 pub mod result;
 mod time;
 mod timeline;
@@ -19,6 +24,7 @@ mod version;
 
 pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
 pub use lsn::{InvalidSegmentSize, Lsn, ParseLsnError, SegmentNumber, SegmentSize};
+pub use reader::{MalformedMessage, MessageFault};
 pub use time::PgTimestamp;
 pub use timeline::{
     HistoryFault, ParseHistoryError, ParseTimelineIdError, TimelineHistory, TimelineId,
