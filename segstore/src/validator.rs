@@ -1,0 +1,470 @@
+//! The check of every byte of WAL as it arrives.
+
+use std::sync::Arc;
+
+use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+
+use crate::corruption::{Corruption, CorruptionReason};
+use crate::page::{self, BLOCK_SIZE, LONG_HEADER_LENGTH};
+use crate::record::{self, RECORD_HEADER_LENGTH, RecordHeader};
+
+mod after_switch;
+mod header;
+
+use after_switch::Leftover;
+
+/// What a cluster's WAL looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WalFormat {
+    /// The cluster's system identifier, which the first page of every segment repeats.
+    pub system_id: SystemId,
+    /// The size of its segments.
+    pub segment_size: SegmentSize,
+    /// The magic number of its pages; `None` to take that of the first page.
+    pub page_magic: Option<u16>,
+    /// The server's version in the form of `server_version_num`, such as 150018. It decides
+    /// which magic number the first page may have; `None` allows any of the known ones.
+    pub server_version_num: Option<u32>,
+}
+
+/// How far WAL has been found good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// The end of all bytes that were taken.
+    pub byte_end: Lsn,
+    /// The end of the last whole page. Its header is valid, and its records are as far as they
+    /// are complete.
+    pub page_end: Lsn,
+    /// The end of the last complete and valid record: a multiple of eight, the page boundary
+    /// when the record fills its page, the segment's end after a switch. The start of the
+    /// stream as long as there is none.
+    pub record_end: Lsn,
+    /// The start of the record that ends at `record_end`, `None` as long as there is none.
+    pub last_record: Option<Lsn>,
+}
+
+impl Progress {
+    /// Where to begin again so that the last complete record and its pages are read once more:
+    /// the page on which that record starts, or `None` as long as there is none.
+    #[must_use]
+    pub fn resume_at(&self) -> Option<Lsn> {
+        self.last_record.map(|lsn| lsn.align_down(BLOCK_SIZE))
+    }
+}
+
+/// A position at which no page starts, where one is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{lsn} is not the start of a WAL page, which are multiples of {BLOCK_SIZE}")]
+pub struct NotPageAligned {
+    /// The position.
+    pub lsn: Lsn,
+}
+
+/// Who is told about the records that a [`Validator`] meets, `()` for nobody.
+///
+/// For each record, [`begin`](Self::begin) is called once, [`body`](Self::body) for each piece
+/// of what follows its header, and at last either [`end`](Self::end) or
+/// [`abandon`](Self::abandon). After an error nothing more is called.
+pub trait RecordVisitor {
+    /// A record starts. Its header is plausible, its CRC is not checked yet.
+    fn begin(&mut self, start: Lsn, header: &RecordHeader) {
+        let _ = (start, header);
+    }
+
+    /// Some bytes of a record after its header and without the page headers in between.
+    fn body(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
+
+    /// The record is complete and its CRC is right; `end` is its end as in
+    /// [`Progress::record_end`].
+    fn end(&mut self, end: Lsn) {
+        let _ = end;
+    }
+
+    /// The rest of the record was lost in a crash of the primary: it never happened.
+    fn abandon(&mut self) {}
+}
+
+impl RecordVisitor for () {}
+
+/// Checks a stream of WAL: page headers, the chain of records, and the CRC of each record,
+/// across pages and segments.
+///
+/// Bytes are [pushed](Self::push) as they come, and where one push ends makes no difference to
+/// what is found. Nothing is allocated. A clone is cheap and goes on by itself.
+///
+/// A stream may start at any page. The rest of a record that began before is skipped: its CRC
+/// cannot be checked.
+///
+/// ```text
+///                  Start
+///        rest of /   | page header
+///     a record  v    v
+///         Skipped -> Boundary -> Header -> Body -> Padding -> Boundary ...
+///                    ^                             of a switch |
+///                    +---- end of the segment ---- Switched <--+
+/// ```
+///
+/// Where a page is flagged `XLP_FIRST_IS_OVERWRITE_CONTRECORD`, the record that should go on
+/// there is abandoned.
+///
+/// Beyond PostgreSQL's own checks a page must carry exactly the timeline that the history has
+/// for its position, and padding must be zero, as the server always writes it
+/// (src/backend/access/transam/xlog.c, `AdvanceXLInsertBuffer` clears each page before its use).
+///
+/// Source: src/backend/access/transam/xlogreader.c, `XLogDecodeNextRecord` (PG 15).
+#[derive(Clone, Debug)]
+pub struct Validator {
+    format: WalFormat,
+    history: Arc<TimelineHistory>,
+    start: Lsn,
+    position: Lsn,
+    record_end: Lsn,
+    last_record: Option<Lsn>,
+    content: Content,
+    /// The header of the current page as far as it has arrived.
+    page_header: [u8; LONG_HEADER_LENGTH],
+    /// `xlp_info` of the current page.
+    page_flags: u16,
+    /// The header of the current record as far as it has arrived.
+    record_header: [u8; RECORD_HEADER_LENGTH],
+    /// The timeline of pages before `timeline_end`, kept so that the history is asked seldom.
+    timeline: TimelineId,
+    timeline_end: Lsn,
+    failure: Option<Corruption>,
+}
+
+/// What the bytes at the current position, page headers aside, are.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// Not known before the first page header.
+    Start,
+    /// The rest of a record that began before the stream.
+    Skipped { remaining: u32 },
+    /// The start of a record.
+    Boundary,
+    /// The header of a record.
+    Header { start: Lsn, have: usize },
+    /// What follows the header, with the CRC of what has been there of it.
+    Body {
+        start: Lsn,
+        remaining: u32,
+        crc: u32,
+    },
+    /// The bytes up to the next multiple of eight; of the record at `start`, if it is known.
+    Padding { start: Option<Lsn> },
+    /// What follows the `XLOG_SWITCH` at `start` in its segment.
+    Switched { start: Lsn, leftover: Leftover },
+}
+
+impl Validator {
+    /// Checks WAL of `format` from `start` on, on the timeline of `history`.
+    ///
+    /// # Errors
+    /// When `start` is not a multiple of [`BLOCK_SIZE`].
+    pub fn new(
+        format: WalFormat,
+        history: impl Into<Arc<TimelineHistory>>,
+        start: Lsn,
+    ) -> Result<Self, NotPageAligned> {
+        if start.align_down(BLOCK_SIZE) != start {
+            return Err(NotPageAligned { lsn: start });
+        }
+        let history = history.into();
+        Ok(Self {
+            format,
+            timeline: history.timeline(),
+            timeline_end: Lsn::INVALID,
+            history,
+            start,
+            position: start,
+            record_end: start,
+            last_record: None,
+            content: Content::Start,
+            page_header: [0; LONG_HEADER_LENGTH],
+            page_flags: 0,
+            record_header: [0; RECORD_HEADER_LENGTH],
+            failure: None,
+        })
+    }
+
+    /// The position of the next byte to push.
+    #[must_use]
+    pub const fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// How far the stream is good. After an error, how far it was before the byte that showed
+    /// what is wrong.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let whole = match self.content {
+            // Bytes in doubt must not count as a good page.
+            Content::Switched { leftover, .. } => leftover.doubt_or(self.position),
+            _ => self.position,
+        };
+        Progress {
+            byte_end: self.position,
+            page_end: whole.align_down(BLOCK_SIZE),
+            record_end: self.record_end,
+            last_record: self.last_record,
+        }
+    }
+
+    /// The magic number of the stream's pages, `None` before the first page if the format left
+    /// it open.
+    ///
+    /// One that [`page::major_version_of`] does not know belongs to a newer server, whose pages
+    /// and records are taken to be as they were; its user should be warned.
+    #[must_use]
+    pub const fn page_magic(&self) -> Option<u16> {
+        self.format.page_magic
+    }
+
+    /// Takes the bytes that follow [`position`](Self::position).
+    ///
+    /// # Errors
+    /// When they are not valid WAL, at once and on every later call.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, Corruption> {
+        self.push_with(bytes, &mut ())
+    }
+
+    /// As [`push`](Self::push), and tells `visitor` about the records.
+    ///
+    /// # Errors
+    /// When they are not valid WAL, at once and on every later call.
+    pub fn push_with<V: RecordVisitor>(
+        &mut self,
+        mut bytes: &[u8],
+        visitor: &mut V,
+    ) -> Result<Progress, Corruption> {
+        if let Some(corruption) = self.failure {
+            return Err(corruption);
+        }
+        while !bytes.is_empty() {
+            let page = self.page();
+            // Every later sum inside a page stays below the last position there is.
+            if page.checked_add(BLOCK_SIZE).is_none() {
+                return Err(self.fail(self.position, page, CorruptionReason::PastTheEnd));
+            }
+            let header_length = page::header_length(page, self.format.segment_size);
+            let offset = usize::try_from(self.position.bytes_since(page)).unwrap_or_default();
+            if offset < header_length {
+                bytes = self.push_page_header(bytes, offset, header_length, visitor)?;
+            } else {
+                let (now, later) = take(bytes, BLOCK_SIZE - self.position.bytes_since(page));
+                self.push_content(now, visitor)?;
+                bytes = later;
+            }
+        }
+        Ok(self.progress())
+    }
+
+    /// The start of the page that the next byte belongs to.
+    const fn page(&self) -> Lsn {
+        self.position.align_down(BLOCK_SIZE)
+    }
+
+    fn advance(&mut self, bytes: &[u8]) {
+        self.position = Lsn(self.position.0 + bytes.len() as u64);
+    }
+
+    /// Stops for good: the byte at `at` showed that the page or record at `lsn` is wrong.
+    fn fail(&mut self, at: Lsn, lsn: Lsn, reason: CorruptionReason) -> Corruption {
+        self.position = at;
+        let corruption = Corruption {
+            timeline: self.history.timeline(),
+            lsn,
+            reason,
+        };
+        *self.failure.insert(corruption)
+    }
+
+    /// Takes bytes of one page that are not of its header.
+    fn push_content<V: RecordVisitor>(
+        &mut self,
+        mut bytes: &[u8],
+        visitor: &mut V,
+    ) -> Result<(), Corruption> {
+        loop {
+            bytes = match self.content {
+                _ if bytes.is_empty() => return Ok(()),
+                // The first page header decides what follows it.
+                Content::Start => return Ok(()),
+                Content::Skipped { remaining } => self.skip(bytes, remaining, visitor)?,
+                Content::Boundary => self.push_record_header(bytes, self.position, 0, visitor)?,
+                Content::Header { start, have } => {
+                    self.push_record_header(bytes, start, have, visitor)?
+                }
+                Content::Body {
+                    start,
+                    remaining,
+                    crc,
+                } => self.push_body(bytes, start, remaining, crc, visitor)?,
+                Content::Padding { start } => self.push_padding(bytes, start, visitor)?,
+                Content::Switched { start, leftover } => {
+                    self.push_after_switch(bytes, start, leftover, visitor)?
+                }
+            };
+        }
+    }
+
+    fn skip<'a, V: RecordVisitor>(
+        &mut self,
+        bytes: &'a [u8],
+        remaining: u32,
+        visitor: &mut V,
+    ) -> Result<&'a [u8], Corruption> {
+        let (now, later, remaining) = take_remaining(bytes, remaining);
+        self.advance(now);
+        self.content = Content::Skipped { remaining };
+        if remaining == 0 {
+            return self.push_padding(later, None, visitor);
+        }
+        Ok(later)
+    }
+
+    fn push_record_header<'a, V: RecordVisitor>(
+        &mut self,
+        bytes: &'a [u8],
+        start: Lsn,
+        have: usize,
+        visitor: &mut V,
+    ) -> Result<&'a [u8], Corruption> {
+        let (now, later) = bytes.split_at(bytes.len().min(RECORD_HEADER_LENGTH - have));
+        if let Some((place, _)) = self
+            .record_header
+            .get_mut(have..)
+            .and_then(|place| place.split_at_mut_checked(now.len()))
+        {
+            place.copy_from_slice(now);
+        }
+        let got = have + now.len();
+        let header = RecordHeader::parse(&self.record_header);
+        // The length is checked before the rest, since the next page header is compared with it.
+        let body_length = header.total_length.checked_sub(record::LEAST_LENGTH);
+        if body_length.is_none() && have < 4 && got >= 4 {
+            let reason = match header.total_length {
+                0 => CorruptionReason::NoRecord,
+                found => CorruptionReason::RecordLength { found },
+            };
+            return Err(self.fail(Lsn(start.0 + 3), start, reason));
+        }
+        if got < RECORD_HEADER_LENGTH {
+            self.advance(now);
+            self.content = Content::Header { start, have: got };
+            return Ok(later);
+        }
+        if let Err(reason) = self.check_record_header(start, &header) {
+            let last = now.len().saturating_sub(1) as u64;
+            return Err(self.fail(Lsn(self.position.0 + last), start, reason));
+        }
+        self.advance(now);
+        visitor.begin(start, &header);
+        let remaining = body_length.unwrap_or_default();
+        self.content = Content::Body {
+            start,
+            remaining,
+            crc: 0,
+        };
+        if remaining == 0 {
+            return self.finish_body(later, start, 0, visitor);
+        }
+        Ok(later)
+    }
+
+    fn push_body<'a, V: RecordVisitor>(
+        &mut self,
+        bytes: &'a [u8],
+        start: Lsn,
+        remaining: u32,
+        crc: u32,
+        visitor: &mut V,
+    ) -> Result<&'a [u8], Corruption> {
+        let (now, later, remaining) = take_remaining(bytes, remaining);
+        let crc = crc32c::crc32c_append(crc, now);
+        visitor.body(now);
+        self.advance(now);
+        if remaining == 0 {
+            return self.finish_body(later, start, crc, visitor);
+        }
+        self.content = Content::Body {
+            start,
+            remaining,
+            crc,
+        };
+        Ok(later)
+    }
+
+    /// All bytes of the record at `start` are there.
+    fn finish_body<'a, V: RecordVisitor>(
+        &mut self,
+        later: &'a [u8],
+        start: Lsn,
+        body_crc: u32,
+        visitor: &mut V,
+    ) -> Result<&'a [u8], Corruption> {
+        let expected = RecordHeader::parse(&self.record_header).crc;
+        let found = record::finish_crc(body_crc, &self.record_header);
+        if found != expected {
+            let last = Lsn(self.position.0.saturating_sub(1));
+            let reason = CorruptionReason::Checksum { expected, found };
+            return Err(self.fail(last, start, reason));
+        }
+        self.push_padding(later, Some(start), visitor)
+    }
+
+    fn push_padding<'a, V: RecordVisitor>(
+        &mut self,
+        bytes: &'a [u8],
+        start: Option<Lsn>,
+        visitor: &mut V,
+    ) -> Result<&'a [u8], Corruption> {
+        let length = self.position.0.wrapping_neg() % page::ALIGNMENT;
+        let (now, later) = take(bytes, length);
+        if let Some((index, &found)) = now.iter().enumerate().find(|(_, byte)| **byte != 0) {
+            let at = Lsn(self.position.0 + index as u64);
+            let reason = CorruptionReason::RecordPadding { found };
+            return Err(self.fail(at, start.unwrap_or(self.start), reason));
+        }
+        self.advance(now);
+        if (now.len() as u64) < length {
+            self.content = Content::Padding { start };
+            return Ok(later);
+        }
+        self.content = Content::Boundary;
+        if let Some(start) = start {
+            let at_segment_end = self.format.segment_size.offset_of(self.position) == 0;
+            if RecordHeader::parse(&self.record_header).is_switch() && !at_segment_end {
+                let leftover = Leftover::after_record(self.position);
+                self.content = Content::Switched { start, leftover };
+            } else {
+                self.finish_record(start, visitor);
+            }
+        }
+        Ok(later)
+    }
+
+    /// The record at `start` ends at the current position.
+    fn finish_record<V: RecordVisitor>(&mut self, start: Lsn, visitor: &mut V) {
+        self.content = Content::Boundary;
+        self.last_record = Some(start);
+        self.record_end = self.position;
+        visitor.end(self.position);
+    }
+}
+
+/// Up to `length` of the bytes, and the others.
+fn take(bytes: &[u8], length: u64) -> (&[u8], &[u8]) {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    bytes.split_at_checked(length).unwrap_or((bytes, &[]))
+}
+
+/// Up to `remaining` of the bytes, the others, and how many of the former are still missing.
+fn take_remaining(bytes: &[u8], remaining: u32) -> (&[u8], &[u8], u32) {
+    let (now, later) = take(bytes, u64::from(remaining));
+    // `now` is not longer than `remaining`.
+    let missing = u64::from(remaining).saturating_sub(now.len() as u64);
+    (now, later, u32::try_from(missing).unwrap_or(remaining))
+}
