@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod conninfo;
 mod event;
+pub mod passfile;
+pub mod service;
 
 pub use config::{Acknowledge, Compression, OnFork, ReceiverConfig, Reconnect, ReportedApply};
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
