@@ -1,7 +1,25 @@
 //! What a server answers to a replication command: a table of text values, and its meaning.
 //!
+//! Each reply is a type with `decode`, from the table that any server from 13 to 18 sends, and
+//! `encode`, to the table that a server of a version sends.
+//!
 //! Source: the PostgreSQL manual, "Streaming Replication Protocol", and
 //! src/backend/replication/walsender.c (PG 13 to 18).
+
+mod backup;
+mod error;
+mod reply;
+mod setting;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use backup::{BackupPosition, BackupTablespace, BackupTablespaces};
+pub use error::{Reply, ResultError, ResultFault};
+pub use reply::{
+    CreatedSlot, IdentifySystem, SlotInfo, SlotType, TimelineEnd, TimelineHistoryFile,
+};
+pub use setting::Setting;
 
 use bytes::Bytes;
 
@@ -37,6 +55,8 @@ impl DataType {
     pub const INT4: Self = Self(23);
     /// `text`
     pub const TEXT: Self = Self(25);
+    /// `oid`
+    pub const OID: Self = Self(26);
 
     /// The size in bytes that `RowDescription` carries: -1 for a type of variable length
     /// (`typlen`).
@@ -44,7 +64,7 @@ impl DataType {
     pub const fn size(self) -> i16 {
         match self {
             Self::INT8 => 8,
-            Self::INT4 => 4,
+            Self::INT4 | Self::OID => 4,
             _ => -1,
         }
     }
@@ -98,27 +118,5 @@ impl ResultSet {
     #[must_use]
     pub fn rows(&self) -> &[Vec<Option<Bytes>>] {
         &self.rows
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_has_one_value_for_each_column() {
-        let mut table = ResultSet::new(vec![Column {
-            name: "wal_segment_size".to_owned(),
-            data_type: DataType::TEXT,
-        }]);
-        let value = || Some(Bytes::from_static(b"16MB"));
-        assert_eq!(table.push_row(vec![value()]), Ok(()));
-        let error = RowWidthError {
-            row: 2,
-            expected: 1,
-            found: 2,
-        };
-        assert_eq!(table.push_row(vec![value(), None]), Err(error));
-        assert_eq!(table.rows(), [vec![value()]]);
     }
 }
