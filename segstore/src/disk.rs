@@ -2,7 +2,7 @@
 //!
 //! It exists because it has two implementations: the operating system's ([`OsDisk`](crate::OsDisk))
 //! and, for tests, a simulated disk that keeps written and durable images apart and cuts the power
-//! at any operation.
+//! at any operation ([`SimDisk`](crate::sim::SimDisk)).
 
 use std::ffi::OsString;
 use std::fmt::Debug;

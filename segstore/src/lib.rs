@@ -9,6 +9,7 @@ mod os_disk;
 pub mod page;
 pub mod record;
 mod segment;
+pub mod sim;
 mod validator;
 
 pub use corruption::{Corruption, CorruptionReason};
