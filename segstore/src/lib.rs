@@ -5,6 +5,7 @@
 mod corruption;
 mod disk;
 mod error;
+pub mod generator;
 mod os_disk;
 pub mod page;
 pub mod record;

@@ -10,6 +10,8 @@ use crate::record::{self, RECORD_HEADER_LENGTH, RecordHeader};
 
 mod after_switch;
 mod header;
+#[cfg(test)]
+mod tests;
 
 use after_switch::Leftover;
 

@@ -1,0 +1,351 @@
+//! Valid WAL out of nothing, for tests, fuzzing and benchmarks.
+//!
+//! What is generated has all that makes WAL hard to read (records of any length over pages and
+//! segments, switches, records overwritten after a crash, promotions) and is the same for the
+//! same calls and seed. No server could replay it: the bodies of its records are noise.
+
+use std::fmt;
+
+use fastrand::Rng;
+use walproto::{Lsn, TimelineHistory, TimelineId};
+
+use crate::page::{
+    self, ALIGNMENT, BKP_REMOVABLE, BLOCK_SIZE, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD,
+    LONG_HEADER, PageHeader, SegmentHeader,
+};
+use crate::record::{
+    self, RECORD_HEADER_LENGTH, RM_XLOG, RecordHeader, XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH,
+};
+use crate::validator::{NotPageAligned, WalFormat};
+
+/// Writes WAL record by record into memory.
+#[derive(Clone)]
+pub struct Generator {
+    format: WalFormat,
+    magic: u16,
+    history: TimelineHistory,
+    start: Lsn,
+    bytes: Vec<u8>,
+    records: Vec<GeneratedRecord>,
+    rng: Rng,
+}
+
+/// A complete record that was generated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GeneratedRecord {
+    /// Where it starts.
+    pub start: Lsn,
+    /// Its end, as in [`Progress::record_end`](crate::Progress::record_end).
+    pub end: Lsn,
+    /// Its header.
+    pub header: RecordHeader,
+}
+
+/// What a segment holds after a switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterSwitch {
+    /// Zeros, as servers write it.
+    Zeros,
+    /// Page headers with zeros between them.
+    PageHeaders,
+    /// Zeros to the end of the page, then an older segment's pages: the server crashed.
+    Recycled,
+}
+
+impl fmt::Debug for Generator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generator")
+            .field("format", &self.format)
+            .field("history", &self.history)
+            .field("range", &(self.start..self.end()))
+            .field("records", &self.records)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Generator {
+    /// Begins at `start` with the first page of a stream. With no magic number in `format`, it
+    /// is that of PostgreSQL 15.
+    ///
+    /// # Errors
+    /// When `start` is not a multiple of [`BLOCK_SIZE`].
+    pub fn new(
+        format: WalFormat,
+        history: TimelineHistory,
+        start: Lsn,
+        seed: u64,
+    ) -> Result<Self, NotPageAligned> {
+        if start.align_down(BLOCK_SIZE) != start {
+            return Err(NotPageAligned { lsn: start });
+        }
+        Ok(Self {
+            format,
+            magic: format.page_magic.unwrap_or(0xD110),
+            history,
+            start,
+            bytes: Vec::new(),
+            records: Vec::new(),
+            rng: Rng::with_seed(seed),
+        })
+    }
+
+    /// The bytes generated so far.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The position of the first byte.
+    #[must_use]
+    pub const fn start(&self) -> Lsn {
+        self.start
+    }
+
+    /// The position after the last byte.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        Lsn(self.start.0 + self.bytes.len() as u64)
+    }
+
+    /// The complete records so far, in order.
+    #[must_use]
+    pub fn records(&self) -> &[GeneratedRecord] {
+        &self.records
+    }
+
+    /// The history of the timeline.
+    #[must_use]
+    pub const fn history(&self) -> &TimelineHistory {
+        &self.history
+    }
+
+    /// The format, with its magic number.
+    #[must_use]
+    pub const fn format(&self) -> WalFormat {
+        WalFormat {
+            page_magic: Some(self.magic),
+            ..self.format
+        }
+    }
+
+    /// Begins the stream inside a record of which `remaining` bytes are left. To be called
+    /// before anything else.
+    pub fn rest_of_record(&mut self, remaining: u32) {
+        let rest = self.noise(remaining);
+        self.write(&rest, true);
+        self.pad();
+    }
+
+    /// Appends a record with a body of `length` bytes, of any resource manager but `RM_XLOG_ID`.
+    pub fn record(&mut self, length: u32) -> GeneratedRecord {
+        let body = self.noise(length);
+        let resource_manager = self.rng.u8(1..=record::RM_LAST_BUILTIN);
+        let info = self.rng.u8(..);
+        self.append(resource_manager, info, &body)
+    }
+
+    /// Appends a record whose length is as varied as in real WAL: most are short, some hold
+    /// page images, few are longer than several pages.
+    pub fn any_record(&mut self) -> GeneratedRecord {
+        let longest = match self.rng.u8(0..100) {
+            0..60 => 120,
+            60..85 => 1_500,
+            85..97 => 9_000,
+            _ => 40_000,
+        };
+        let length = self.rng.u32(1..=longest);
+        self.record(length)
+    }
+
+    /// Appends varied records until `bytes` more are there.
+    pub fn fill(&mut self, bytes: u64) {
+        let end = self.bytes.len() as u64 + bytes;
+        while (self.bytes.len() as u64) < end {
+            self.any_record();
+        }
+    }
+
+    /// Ends the segment, as `pg_switch_wal()` does: at the start of one there is nothing to end.
+    pub fn switch(&mut self, after: AfterSwitch) {
+        let size = self.format.segment_size;
+        if size.offset_of(self.end()) == 0 {
+            return;
+        }
+        self.append(RM_XLOG, XLOG_SWITCH, &[]);
+        let padding = self.to_boundary(BLOCK_SIZE);
+        self.zeros(padding);
+        while size.offset_of(self.end()) != 0 {
+            match after {
+                AfterSwitch::Zeros => {}
+                AfterSwitch::PageHeaders => self.page_header(0, 0),
+                AfterSwitch::Recycled => self.recycled_page(),
+            }
+            let rest = self.to_boundary(BLOCK_SIZE);
+            self.zeros(if rest == 0 { BLOCK_SIZE } else { rest });
+        }
+        let end = self.end();
+        if let Some(switch) = self.records.last_mut() {
+            switch.end = end;
+        }
+    }
+
+    /// Begins a record that covers `pages` page boundaries, at least one, and loses what comes
+    /// after the last of them; then does what a server does that crashed there.
+    pub fn overwritten_record(&mut self, pages: u32) -> GeneratedRecord {
+        let pages = pages.max(1);
+        self.begin_page();
+        let aborted = self.end();
+        let page = aborted.align_down(BLOCK_SIZE);
+        let lost_from = page.0 + u64::from(pages) * BLOCK_SIZE;
+        // Longer than the pages that are kept of it.
+        self.record(pages.saturating_add(1).saturating_mul(8192));
+        self.records.pop();
+        let kept = usize::try_from(lost_from - self.start.0).unwrap_or(usize::MAX);
+        self.bytes.truncate(kept);
+        self.page_header(FIRST_IS_OVERWRITE_CONTRECORD, 0);
+        // A short main data header, then the aborted record's position and a time.
+        let mut body = vec![0xFF, 16];
+        body.extend_from_slice(&aborted.0.to_le_bytes());
+        body.extend_from_slice(&[0; 8]);
+        self.append(RM_XLOG, XLOG_OVERWRITE_CONTRECORD, &body)
+    }
+
+    /// What follows on `timeline`, promoted at `switch_point`: the same WAL up to there, which
+    /// must be the end of a record, and a history one line longer. `None` if it is no such end
+    /// or `timeline` is not greater.
+    #[must_use]
+    pub fn promoted(&self, timeline: TimelineId, switch_point: Lsn) -> Option<Self> {
+        let last = self.records.iter().position(|r| r.end == switch_point)?;
+        let reason = "no recovery target specified";
+        let parent = self.history.timeline();
+        let mut content = self.history.content().to_vec();
+        content.extend_from_slice(format!("{parent}\t{switch_point}\t{reason}\n").as_bytes());
+        let mut promoted = self.clone();
+        promoted.history = TimelineHistory::parse(timeline, content.into()).ok()?;
+        let kept = usize::try_from(switch_point.checked_sub(self.start)?).ok()?;
+        promoted.bytes.truncate(kept);
+        promoted.records.truncate(last + 1);
+        Some(promoted)
+    }
+
+    /// Appends a record.
+    pub fn append(&mut self, resource_manager: u8, info: u8, body: &[u8]) -> GeneratedRecord {
+        self.begin_page();
+        let start = self.end();
+        let length = RECORD_HEADER_LENGTH + body.len();
+        let mut header = RecordHeader {
+            total_length: u32::try_from(length).unwrap_or(u32::MAX),
+            xid: self.rng.u32(..),
+            previous: self.previous(),
+            info,
+            resource_manager,
+            crc: 0,
+        };
+        header.crc = record::finish_crc(crc32c::crc32c(body), &header.encode());
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(body);
+        self.write(&bytes, false);
+        self.pad();
+        let record = GeneratedRecord {
+            start,
+            end: self.end(),
+            header,
+        };
+        self.records.push(record);
+        record
+    }
+
+    /// Where the last record starts. Before the first one, a place that may well be one's.
+    fn previous(&self) -> Lsn {
+        match self.records.last() {
+            Some(record) => record.start,
+            None if self.start.is_invalid() => Lsn::INVALID,
+            None => Lsn(self.start.0 - 64),
+        }
+    }
+
+    fn begin_page(&mut self) {
+        if self.to_boundary(BLOCK_SIZE) == 0 {
+            self.page_header(0, 0);
+        }
+    }
+
+    /// Writes bytes of a record, all but the first pages of which go on with it.
+    fn write(&mut self, bytes: &[u8], begun: bool) {
+        let (mut rest, mut begun) = (bytes, begun);
+        while !rest.is_empty() {
+            if self.to_boundary(BLOCK_SIZE) == 0 {
+                let remaining = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+                match begun {
+                    true => self.page_header(FIRST_IS_CONTRECORD, remaining),
+                    false => self.page_header(0, 0),
+                }
+            }
+            let room = usize::try_from(self.to_boundary(BLOCK_SIZE)).unwrap_or(usize::MAX);
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.bytes.extend_from_slice(now);
+            (rest, begun) = (later, true);
+        }
+    }
+
+    fn page_header(&mut self, flags: u16, remaining: u32) {
+        let address = self.end();
+        let mut header = PageHeader {
+            magic: self.magic,
+            flags: flags | BKP_REMOVABLE,
+            timeline: self.history.timeline_of(address).number(),
+            address,
+            remaining,
+        };
+        if page::header_length(address, self.format.segment_size) == page::SHORT_HEADER_LENGTH {
+            self.bytes.extend_from_slice(&header.encode());
+            return;
+        }
+        header.flags |= LONG_HEADER;
+        let segment = SegmentHeader {
+            system_id: self.format.system_id,
+            segment_size: u32::try_from(self.format.segment_size.bytes()).unwrap_or(u32::MAX),
+            block_size: u32::try_from(BLOCK_SIZE).unwrap_or(u32::MAX),
+        };
+        self.bytes.extend_from_slice(&header.encode());
+        self.bytes.extend_from_slice(&segment.encode());
+    }
+
+    /// A page that the segment's file held when it was another one. The first had no other.
+    fn recycled_page(&mut self) {
+        let Some(address) = self.end().0.checked_sub(self.format.segment_size.bytes()) else {
+            return;
+        };
+        let header = PageHeader {
+            magic: self.magic,
+            flags: BKP_REMOVABLE,
+            timeline: self.history.timeline().number(),
+            address: Lsn(address),
+            remaining: 0,
+        };
+        self.bytes.extend_from_slice(&header.encode());
+        let noise = self.noise(4096);
+        self.bytes.extend_from_slice(&noise);
+    }
+
+    fn pad(&mut self) {
+        let padding = self.to_boundary(ALIGNMENT);
+        self.zeros(padding);
+    }
+
+    fn zeros(&mut self, count: u64) {
+        let length = self.bytes.len() + usize::try_from(count).unwrap_or_default();
+        self.bytes.resize(length, 0);
+    }
+
+    fn noise(&mut self, length: u32) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.rng.fill(&mut bytes);
+        bytes
+    }
+
+    /// The bytes up to the next multiple of `alignment`, 0 at one.
+    fn to_boundary(&self, alignment: u64) -> u64 {
+        self.end().0.next_multiple_of(alignment) - self.end().0
+    }
+}
