@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod client;
 pub mod command;
 pub mod copy_data;
 pub mod error;
@@ -18,6 +19,7 @@ mod ident;
 mod lsn;
 mod reader;
 pub mod result;
+pub mod startup;
 mod time;
 mod timeline;
 mod version;
