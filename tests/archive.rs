@@ -1,0 +1,162 @@
+//! What lies in an archive directory, compared with what PostgreSQL wrote itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use walproto::{Lsn, SegmentSize, TimelineId};
+
+use crate::process::{command, run};
+use crate::{Cluster, Version};
+
+/// The name of the segment that holds the byte at `lsn`, written out here once more so that the
+/// archive's names are not checked against themselves.
+#[must_use]
+pub fn segment_name(timeline: TimelineId, lsn: Lsn, size: SegmentSize) -> String {
+    let number = lsn.0 / size.bytes();
+    let in_one_id = (1 << 32) / size.bytes();
+    format!(
+        "{:08X}{:08X}{:08X}",
+        timeline.number(),
+        number / in_one_id,
+        number % in_one_id
+    )
+}
+
+/// A directory that a receiver fills.
+#[derive(Debug)]
+pub struct ArchiveDirectory {
+    directory: TempDir,
+}
+
+impl Default for ArchiveDirectory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ArchiveDirectory {
+    /// An empty directory, which everybody may read: restoring servers do.
+    #[must_use]
+    pub fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::Builder::new()
+            .prefix("walrecv-archive-")
+            .tempdir()
+            .unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { directory }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The names of the files in it, sorted, directories left out.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_type().unwrap().is_file())
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The file that holds the byte at `lsn` on a timeline, complete or growing.
+    #[must_use]
+    pub fn file_of(&self, timeline: TimelineId, lsn: Lsn, size: SegmentSize) -> Option<PathBuf> {
+        let name = segment_name(timeline, lsn, size);
+        [name.clone(), format!("{name}.partial")]
+            .into_iter()
+            .map(|name| self.path().join(name))
+            .find(|path| path.exists())
+    }
+
+    /// Asserts that the archive has the same bytes as the cluster's own `pg_wal`, from `start` up
+    /// to `end`, on one timeline.
+    ///
+    /// Only plain files are compared, and both directories have to have all of them.
+    #[track_caller]
+    pub fn assert_same_wal(&self, cluster: &Cluster, timeline: TimelineId, start: Lsn, end: Lsn) {
+        let size = cluster.segment_size();
+        assert!(start < end, "nothing to compare from {start} to {end}");
+        let mut at = start;
+        while at < end {
+            let segment_end = Lsn(size.start_of(at).0 + size.bytes());
+            let until = segment_end.min(end);
+            let name = segment_name(timeline, at, size);
+            let theirs = cluster.data_directory().join("pg_wal").join(&name);
+            let ours = self
+                .file_of(timeline, at, size)
+                .unwrap_or_else(|| panic!("{name} is not among {:?}", self.files()));
+            let range = in_file(size, at)..in_file(size, Lsn(until.0 - 1)) + 1;
+            let (ours_read, theirs_read) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
+            for (offset, (our, their)) in ours_read[range.clone()]
+                .iter()
+                .zip(&theirs_read[range.clone()])
+                .enumerate()
+            {
+                assert!(
+                    our == their,
+                    "{} differs from {} at {}: {our:#04x} in place of {their:#04x}",
+                    ours.display(),
+                    theirs.display(),
+                    Lsn(at.0 + u64::try_from(offset).unwrap()),
+                );
+            }
+            at = until;
+        }
+    }
+
+    /// The number of records that the `pg_waldump` of that version reads from `start` to `end`,
+    /// which has to be all of them; `None` for a version without the program.
+    #[track_caller]
+    #[must_use]
+    pub fn waldump(
+        &self,
+        version: Version,
+        timeline: TimelineId,
+        size: SegmentSize,
+        start: Lsn,
+        end: Lsn,
+    ) -> Option<usize> {
+        let program = version.client_program("pg_waldump")?;
+        // The program knows segments by their names only: the growing one gets its name here.
+        let view = tempfile::tempdir().unwrap();
+        for name in self.files() {
+            let linked = name.strip_suffix(".partial").unwrap_or(&name);
+            let link = view.path().join(linked);
+            if link.exists() {
+                continue;
+            }
+            std::os::unix::fs::symlink(self.path().join(&name), link).unwrap();
+        }
+        // A range ends at the record that begins at its end, or the one before if there is none.
+        let mut waldump = command(&program);
+        waldump
+            .arg("--path")
+            .arg(view.path())
+            .args(["--timeline", &timeline.to_string()])
+            .args(["--start", &start.to_string()])
+            .args(["--end", &end.to_string()]);
+        let first = segment_name(timeline, start, size);
+        assert!(view.path().join(&first).exists(), "{first} is not there");
+        let output = run(waldump);
+        let text = String::from_utf8_lossy(&output.stdout);
+        Some(
+            text.lines()
+                .filter(|line| line.starts_with("rmgr:"))
+                .count(),
+        )
+    }
+}
+
+/// The offset of a position in its segment's file.
+fn in_file(size: SegmentSize, lsn: Lsn) -> usize {
+    usize::try_from(size.offset_of(lsn)).unwrap()
+}

@@ -1,0 +1,33 @@
+//! Tests against real PostgreSQL servers, by behaviour.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot do its work fails by a panic"
+)]
+
+mod model;
+
+/// One test for each supported version of PostgreSQL, from a function that takes the version.
+macro_rules! for_each_version {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use tests::Version;
+
+            $crate::for_each_version!(@one $name v13 V13);
+            $crate::for_each_version!(@one $name v14 V14);
+            $crate::for_each_version!(@one $name v15 V15);
+            $crate::for_each_version!(@one $name v16 V16);
+            $crate::for_each_version!(@one $name v17 V17);
+            $crate::for_each_version!(@one $name v18 V18);
+        }
+    )+};
+    (@one $name:ident $test:ident $version:ident) => {
+        #[test]
+        fn $test() {
+            if !Version::$version.is_skipped() {
+                super::$name(Version::$version);
+            }
+        }
+    };
+}
+use for_each_version;

@@ -1,0 +1,246 @@
+//! A receiver as a child process: ours, or `pg_receivewal` as the model.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use walproto::Lsn;
+
+use crate::process::{command, signal};
+use crate::wait::{wait_for, wait_until};
+use crate::{Cluster, Version};
+
+/// A receiver that is to be started.
+#[derive(Debug)]
+pub struct ReceiverBuilder {
+    command: Command,
+}
+
+impl ReceiverBuilder {
+    /// One argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Several arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// A variable of the environment; none of the `PG*` variables comes from the test's own.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts the process.
+    #[must_use]
+    pub fn start(mut self) -> Receiver {
+        let directory = tempfile::Builder::new()
+            .prefix("walrecv-log-")
+            .tempdir()
+            .unwrap();
+        let log_path = directory.path().join("log");
+        let log = File::create(&log_path).unwrap();
+        let child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        Receiver {
+            child,
+            ended: None,
+            log_path,
+            _directory: directory,
+        }
+    }
+
+    /// Runs the process to its end, which must come by itself, and gives how it ended and all that
+    /// it said.
+    #[track_caller]
+    pub fn run(self) -> (ExitStatus, String) {
+        let mut receiver = self.start();
+        let status = receiver.wait_exit();
+        (status, receiver.log())
+    }
+}
+
+/// A receiver that was started; killed when it goes out of scope.
+#[derive(Debug)]
+pub struct Receiver {
+    child: Child,
+    ended: Option<ExitStatus>,
+    log_path: PathBuf,
+    _directory: TempDir,
+}
+
+impl Receiver {
+    /// The path of our program: `WAL_RECEIVER_BIN`, or the one that lies beside the tests.
+    #[must_use]
+    pub fn program() -> PathBuf {
+        if let Some(program) = std::env::var_os("WAL_RECEIVER_BIN") {
+            return program.into();
+        }
+        let test = std::env::current_exe().unwrap();
+        let program = test.ancestors().nth(2).unwrap().join("wal-receiver");
+        assert!(
+            program.exists(),
+            "{} is not there: cargo build -p walreceiver",
+            program.display()
+        );
+        program
+    }
+
+    /// Our receiver, filling `archive` from `cluster`.
+    #[must_use]
+    pub fn of(cluster: &Cluster, archive: &Path) -> ReceiverBuilder {
+        Self::bare()
+            .arg("-D")
+            .arg(archive)
+            .arg("-d")
+            .arg(cluster.conninfo())
+    }
+
+    /// Our receiver without arguments.
+    #[must_use]
+    pub fn bare() -> ReceiverBuilder {
+        Self::other(&Self::program())
+    }
+
+    /// Our receiver by its other name, for which a link is made in `directory`.
+    #[must_use]
+    pub fn as_pg_receivewal(directory: &Path) -> ReceiverBuilder {
+        let link = directory.join("pg_receivewal");
+        if fs::symlink_metadata(&link).is_err() {
+            std::os::unix::fs::symlink(Self::program(), &link).unwrap();
+        }
+        Self::other(&link)
+    }
+
+    /// PostgreSQL's own `pg_receivewal`, of a version that has client programs.
+    #[must_use]
+    pub fn pg_receivewal(version: Version, conninfo: &str, archive: &Path) -> ReceiverBuilder {
+        let program = version
+            .client_program("pg_receivewal")
+            .unwrap_or_else(|| panic!("PostgreSQL {version} has no client programs here"));
+        Self::other(&program)
+            .arg("-D")
+            .arg(archive)
+            .args(["-d", conninfo])
+    }
+
+    fn other(program: &Path) -> ReceiverBuilder {
+        ReceiverBuilder {
+            command: command(program),
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log_path).unwrap()).into_owned()
+    }
+
+    /// Waits until it has printed a line that contains `text`, and gives the line.
+    #[track_caller]
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        wait_for(&format!("a line with {text:?} from the receiver"), || {
+            // The status first: what it said last is then in the log that is read.
+            let ended = self.exit_status();
+            let found = self
+                .log()
+                .lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned);
+            assert!(
+                found.is_some() || ended.is_none(),
+                "the receiver has ended ({ended:?}) without saying {text:?}:\n{}",
+                self.log()
+            );
+            found
+        })
+    }
+
+    /// How it has ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().unwrap();
+        }
+        self.ended
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        wait_for("the receiver to end", || self.exit_status())
+    }
+
+    /// Asks it to stop as a terminal's interrupt key does, and gives how it ended.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::INT);
+        self.wait_exit()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, number: Signal) {
+        assert!(
+            self.ended.is_none(),
+            "the receiver has ended:\n{}",
+            self.log()
+        );
+        signal(self.pid(), number);
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        if self.exit_status().is_none() {
+            self.child.kill().unwrap();
+            self.ended = Some(self.child.wait().unwrap());
+        }
+    }
+
+    /// Waits until the primary has it reported as flushed up to `lsn`, by its application name.
+    #[track_caller]
+    pub fn wait_flushed(&mut self, cluster: &Cluster, application_name: &str, lsn: Lsn) {
+        wait_until(
+            &format!("{application_name} to have flushed up to {lsn}"),
+            || {
+                if let Some(status) = self.exit_status() {
+                    panic!("the receiver has ended: {status}\n{}", self.log());
+                }
+                cluster
+                    .text(&format!(
+                        "SELECT max(flush_lsn)::text FROM pg_stat_replication
+                         WHERE application_name = '{application_name}'"
+                    ))
+                    .is_some_and(|flushed| flushed.parse::<Lsn>().unwrap() >= lsn)
+            },
+        );
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            println!("--- receiver, {:?}\n{}", self.ended, self.log());
+        }
+    }
+}
