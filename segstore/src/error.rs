@@ -74,6 +74,8 @@ pub enum Operation {
     Lock,
     /// Set the permissions of a file.
     SetPermissions,
+    /// Start a thread that works on a directory.
+    StartThread,
 }
 
 impl fmt::Display for Operation {
@@ -91,6 +93,7 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::Lock => "lock",
             Self::SetPermissions => "set the permissions of",
+            Self::StartThread => "start a thread for",
         })
     }
 }
@@ -153,7 +156,7 @@ pub enum ArchiveError {
         /// The archive or the file that was read.
         origin: PathBuf,
         /// The size that is supported.
-        expected: u32,
+        expected: u64,
         /// The size found.
         found: u64,
     },
@@ -213,8 +216,8 @@ pub enum ArchiveError {
 
     /// A segment file is neither of the length it must have, nor of one it may have.
     #[error(
-        "segment file \"{}\" has {found} bytes, expected {expected}{}; move it away to fetch it \
-         again", path.display(), if *partial { " or 0" } else { "" }
+        "segment file \"{}\" has {found} bytes, expected {}{expected}; move it away to fetch it \
+         again", path.display(), if *partial { "at most " } else { "" }
     )]
     WrongLength {
         /// The file.
@@ -223,7 +226,7 @@ pub enum ArchiveError {
         found: u64,
         /// The segment size.
         expected: u64,
-        /// Whether it is a growing segment, which may be empty.
+        /// Whether it is a growing segment, which may be shorter.
         partial: bool,
     },
 

@@ -2,22 +2,42 @@
 //! keeps them.
 #![forbid(unsafe_code)]
 
+mod archive;
+mod compression;
+mod compressor;
 mod corruption;
+mod directory;
+mod discovery;
 mod disk;
 mod error;
 pub mod generator;
+mod history;
+mod identity;
+mod listing;
+mod lock;
+mod named_file;
 mod os_disk;
 pub mod page;
+mod position;
 pub mod record;
 mod segment;
+mod segment_reader;
 pub mod sim;
+mod takeover;
+mod unsynced;
 mod validator;
 
+pub use archive::{Archive, ArchiveOptions, published_position};
+pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, Operation};
+pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
+pub use listing::Listing;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
+pub use position::{ArchivePosition, PublishedPosition, Watermark};
 pub use record::RecordHeader;
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
+pub use segment_reader::SegmentReader;
 pub use validator::{NotPageAligned, Progress, RecordVisitor, Validator, WalFormat};

@@ -154,6 +154,14 @@ impl SegmentFile {
         Self { encoding, ..self }
     }
 
+    /// The file that has this name, `None` when it is no segment's.
+    ///
+    /// Source: src/bin/pg_basebackup/pg_receivewal.c, `is_xlogfilename` (PG 15).
+    #[must_use]
+    pub fn from_name(name: &OsStr) -> Option<Self> {
+        Self::parse(name.to_str()?)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (name, rest) = text.split_at_checked(SegmentName::LENGTH)?;
         let (suffix, partial) = match rest.strip_suffix(".partial") {
@@ -218,8 +226,6 @@ pub enum EntryName {
 
 impl EntryName {
     /// Tells what `name` is.
-    ///
-    /// Source: src/bin/pg_basebackup/pg_receivewal.c, `is_xlogfilename` (PG 15).
     #[must_use]
     pub fn classify(name: &OsStr) -> Self {
         let Some(text) = name.to_str() else {

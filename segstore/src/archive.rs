@@ -1,0 +1,450 @@
+//! An archive directory, opened to be written.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
+
+use crate::compression::Compression;
+use crate::compressor::Compressor;
+use crate::directory::ArchiveDirectory;
+use crate::discovery::{self, Discovery};
+use crate::disk::Disk;
+use crate::error::ArchiveError;
+use crate::history;
+use crate::identity::{Identity, ServerFacts};
+use crate::listing::Listing;
+use crate::lock::StreamLock;
+use crate::page::BLOCK_SIZE;
+use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
+use crate::segment::{Encoding, SegmentFile, SegmentName};
+use crate::segment_reader::SegmentReader;
+use crate::takeover;
+use crate::unsynced::UnsyncedDisk;
+
+/// How an archive is opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArchiveOptions {
+    /// The directory, which exists.
+    pub directory: PathBuf,
+    /// Whether anything is synced. Without it a crash of the machine may take everything, so
+    /// nothing of it may be promised to a server.
+    pub sync: bool,
+    /// How completed segments are compressed.
+    pub compression: Compression,
+}
+
+/// An archive directory that this process, and no other, streams into.
+///
+/// A directory that `pg_receivewal` left is taken over as it stands. Opening one changes nothing
+/// beside the subdirectory [`OWN_DIRECTORY`](crate::OWN_DIRECTORY) until [`Archive::bind`] found
+/// that the server is of the same cluster.
+#[derive(Debug)]
+pub struct Archive {
+    directory: ArchiveDirectory,
+    sync: bool,
+    compression: Compression,
+    identity: Option<Identity>,
+    discovery: Option<Discovery>,
+    histories: BTreeMap<TimelineId, TimelineHistory>,
+    foreign: Vec<OsString>,
+    compressor: Option<Compressor>,
+    lock: Arc<StreamLock>,
+}
+
+impl Archive {
+    /// Opens an archive directory and takes its lock. What a crash left unfinished is put in
+    /// order.
+    ///
+    /// # Errors
+    /// When the directory does not exist or cannot be written, another process streams into it,
+    /// its own files are damaged or of a newer version, or its segments cannot be what their
+    /// names say.
+    pub fn open(disk: Arc<dyn Disk>, options: ArchiveOptions) -> Result<Self, ArchiveError> {
+        let disk = if options.sync {
+            disk
+        } else {
+            Arc::new(UnsyncedDisk(disk))
+        };
+        let directory = ArchiveDirectory::new(disk, &options.directory);
+        let listing = Listing::read(&directory)?;
+        let mut identity = Identity::load(&directory)?;
+        if let Some(identity) = &identity {
+            directory.disk().set_access(identity.access());
+        }
+        directory.create_own()?;
+        let lock = StreamLock::take(&directory)?;
+        // Between the first look and the lock another process may have changed everything.
+        let listing = if identity.is_some() || !listing.is_empty() {
+            identity = Identity::load(&directory)?;
+            Listing::read(&directory)?
+        } else {
+            listing
+        };
+        directory.empty_temporary()?;
+        let discovery = match identity {
+            Some(_) => None,
+            None => discovery::discover(&directory, &listing)?,
+        };
+        let histories = history::load(&directory, &listing, identity.as_ref())?;
+        let mut archive = Self {
+            directory,
+            sync: options.sync,
+            compression: options.compression,
+            identity,
+            discovery,
+            histories,
+            foreign: listing.foreign().to_vec(),
+            compressor: None,
+            lock: Arc::new(lock),
+        };
+        if let Some(size) = archive.segment_size() {
+            listing.check(&archive.directory, size)?;
+        }
+        if archive.identity.is_some() {
+            archive.put_in_order(&listing)?;
+        }
+        Ok(archive)
+    }
+
+    /// Tells the archive which server is going to fill it. The first one gives it its identity.
+    ///
+    /// # Errors
+    /// When the server is of another cluster or has another segment or block size: nothing was
+    /// written then. Or when the disk refuses.
+    pub fn bind(&mut self, facts: &ServerFacts) -> Result<(), ArchiveError> {
+        self.check_server(facts)?;
+        let mut identity = match (&self.identity, &self.discovery) {
+            (Some(identity), _) => identity.clone(),
+            (None, found) => Identity::new(facts, found.as_ref().map(|found| found.page_magic)),
+        };
+        identity.update(facts);
+        for history in self.histories.values() {
+            identity.record_history(history);
+        }
+        if self.identity.as_ref() == Some(&identity) {
+            return Ok(());
+        }
+        let listing = self.listing()?;
+        listing.check(&self.directory, facts.segment_size)?;
+        self.directory.disk().set_access(identity.access());
+        self.directory.apply_access()?;
+        identity.save(&self.directory)?;
+        self.identity = Some(identity);
+        self.put_in_order(&listing)
+    }
+
+    fn check_server(&self, facts: &ServerFacts) -> Result<(), ArchiveError> {
+        let directory = self.directory.root();
+        if u64::from(facts.block_size) != BLOCK_SIZE {
+            return Err(ArchiveError::OtherBlockSize {
+                origin: directory.to_owned(),
+                expected: BLOCK_SIZE,
+                found: facts.block_size.into(),
+            });
+        }
+        if let Some(expected) = self.system_id()
+            && expected != facts.system_id
+        {
+            return Err(ArchiveError::OtherCluster {
+                directory: directory.to_owned(),
+                expected,
+                found: facts.system_id,
+            });
+        }
+        if let Some(expected) = self.segment_size()
+            && expected != facts.segment_size
+        {
+            return Err(ArchiveError::OtherSegmentSize {
+                directory: directory.to_owned(),
+                expected,
+                found: facts.segment_size,
+            });
+        }
+        Ok(())
+    }
+
+    /// What can only be done once it is known whose the files are.
+    fn put_in_order(&mut self, listing: &Listing) -> Result<(), ArchiveError> {
+        let Some(size) = self.segment_size() else {
+            return Ok(());
+        };
+        for &file in listing.histories() {
+            let plain = history::plain(file.timeline);
+            if !listing.histories().contains(&plain)
+                && let Some(history) = self.histories.get(&file.timeline)
+            {
+                history::write(&self.directory, history)?;
+            }
+        }
+        if let Some(identity) = &mut self.identity {
+            let before = identity.clone();
+            for history in self.histories.values() {
+                identity.record_history(history);
+            }
+            if *identity != before {
+                identity.save(&self.directory)?;
+            }
+        }
+        takeover::import_partials(&self.directory, listing, size)?;
+        takeover::finish_compressions(&self.directory, listing, self.compression, size)?;
+        if self.compression.encoding() != Encoding::Plain && self.compressor.is_none() {
+            self.compressor = Some(Compressor::start(self.directory.clone(), self.compression)?);
+            // Those of the run before for which there was no time.
+            for name in left_plain(listing, self.compression.encoding()) {
+                self.compress(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.root()
+    }
+
+    /// The path of a segment file.
+    #[must_use]
+    pub fn path_of(&self, file: SegmentFile) -> PathBuf {
+        self.directory.path(file)
+    }
+
+    /// Whether what is written is synced.
+    #[must_use]
+    pub const fn is_synced(&self) -> bool {
+        self.sync
+    }
+
+    /// Which cluster the archive is of, `None` before the first [`Archive::bind`].
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// The cluster's system identifier, which the segments tell even before the first
+    /// [`Archive::bind`]; `None` for an empty archive.
+    #[must_use]
+    pub fn system_id(&self) -> Option<SystemId> {
+        let bound = self.identity.as_ref().map(Identity::system_id);
+        bound.or_else(|| self.discovery.as_ref().map(|found| found.system_id))
+    }
+
+    /// The size of the segments, known as [`Archive::system_id`] is.
+    #[must_use]
+    pub fn segment_size(&self) -> Option<SegmentSize> {
+        let bound = self.identity.as_ref().map(Identity::segment_size);
+        bound.or_else(|| self.discovery.as_ref().map(|found| found.segment_size))
+    }
+
+    /// Keeps the magic number of the cluster's WAL pages, from now on the only one allowed.
+    ///
+    /// # Errors
+    /// When there is no identity to keep it in, or the disk refuses.
+    pub fn learn_page_magic(&mut self, magic: u16) -> Result<(), ArchiveError> {
+        let mut identity = self.bound()?.clone();
+        if identity.page_magic() != Some(magic) {
+            identity.set_page_magic(magic);
+            identity.save(&self.directory)?;
+            self.identity = Some(identity);
+        }
+        Ok(())
+    }
+
+    fn bound(&self) -> Result<&Identity, ArchiveError> {
+        self.identity
+            .as_ref()
+            .ok_or_else(|| ArchiveError::NoIdentity {
+                directory: self.directory.root().to_owned(),
+            })
+    }
+
+    /// What lay in the directory on opening that is neither PostgreSQL's nor ours. It is left
+    /// alone.
+    #[must_use]
+    pub fn foreign(&self) -> &[OsString] {
+        &self.foreign
+    }
+
+    /// The segments and histories that lie in the directory now.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn listing(&self) -> Result<Listing, ArchiveError> {
+        Ok(Listing::read(&self.directory)?)
+    }
+
+    /// The greatest timeline of which there is a segment.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn newest_timeline(&self) -> Result<Option<TimelineId>, ArchiveError> {
+        Ok(self.listing()?.newest_timeline())
+    }
+
+    /// The history of a timeline, if it is here. The first timeline has none.
+    #[must_use]
+    pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
+        self.histories.get(&timeline)
+    }
+
+    /// All histories, by their timelines.
+    pub fn histories(&self) -> impl DoubleEndedIterator<Item = &TimelineHistory> {
+        self.histories.values()
+    }
+
+    /// Makes a timeline's history durable. That of the first timeline, which has no file, is
+    /// ignored.
+    ///
+    /// # Errors
+    /// When other content is known for the timeline, there is no identity yet, or the disk
+    /// refuses.
+    pub fn store_history(&mut self, history: &TimelineHistory) -> Result<(), ArchiveError> {
+        let timeline = history.timeline();
+        if timeline == TimelineId::FIRST {
+            return Ok(());
+        }
+        let mut identity = self.bound()?.clone();
+        let present = self.histories.get(&timeline);
+        let recorded = identity.history_sum(timeline);
+        if present.is_some_and(|present| present.content() != history.content())
+            || recorded.is_some_and(|sum| sum.check(history.content()).is_err())
+        {
+            return Err(ArchiveError::OtherHistory {
+                timeline,
+                path: self.directory.path(history::plain(timeline)),
+            });
+        }
+        if present.is_none() {
+            history::write(&self.directory, history)?;
+            self.histories.insert(timeline, history.clone());
+        }
+        if recorded.is_none() {
+            identity.record_history(history);
+            identity.save(&self.directory)?;
+            self.identity = Some(identity);
+        }
+        Ok(())
+    }
+
+    /// Opens a segment file to be read.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn read_segment(&self, file: SegmentFile) -> Result<SegmentReader, ArchiveError> {
+        SegmentReader::open(&self.directory, file)
+    }
+
+    /// Checks that a complete segment, compressed or not, is a whole one.
+    ///
+    /// # Errors
+    /// When it is not, or the disk refuses.
+    pub fn verify_segment(&self, file: SegmentFile) -> Result<(), ArchiveError> {
+        takeover::verify(&self.directory, file, self.bound()?.segment_size())
+    }
+
+    /// The last position that was acknowledged to a server, as a lower bound.
+    ///
+    /// # Errors
+    /// When the file that keeps it is damaged, or the disk refuses.
+    pub fn watermark(&self) -> Result<Watermark, ArchiveError> {
+        Watermark::open(&self.directory)
+    }
+
+    /// The place where other processes read how far the archive is durable.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn publisher(&self) -> Result<PublishedPosition, ArchiveError> {
+        PublishedPosition::open(&self.directory)
+    }
+
+    /// The files in which a sync failed and which were not built anew since.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn poisoned(&self) -> Result<Vec<SegmentFile>, ArchiveError> {
+        Ok(self.directory.poisoned()?)
+    }
+
+    /// Leaves a durable marker that nothing in a file may be trusted, since a sync of it failed.
+    ///
+    /// # Errors
+    /// When the disk refuses this too.
+    pub fn poison(&self, file: SegmentFile) -> Result<(), ArchiveError> {
+        Ok(self.directory.poison(file)?)
+    }
+
+    /// Removes the marker of a file that was built anew.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn clear_poison(&self, file: SegmentFile) -> Result<(), ArchiveError> {
+        Ok(self.directory.clear_poison(file)?)
+    }
+
+    /// Moves a bad file into quarantine, durably, and returns where it is now.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn quarantine(&self, file: SegmentFile) -> Result<PathBuf, ArchiveError> {
+        Ok(self.directory.quarantine(&self.directory.path(file))?)
+    }
+
+    /// Has a completed segment compressed in the background, if segments are compressed.
+    pub fn compress(&self, name: SegmentName) {
+        if let Some(compressor) = &self.compressor {
+            // What the queue has no room for is compressed after the next opening.
+            compressor.enqueue(name);
+        }
+    }
+
+    /// The first failure of compression since this was last asked. Nothing is lost by it: the
+    /// segment is there, plain.
+    #[must_use]
+    pub fn take_compression_failure(&self) -> Option<ArchiveError> {
+        self.compressor.as_ref().and_then(Compressor::take_failure)
+    }
+
+    /// What whoever writes segments needs: the places of the archive, and a share of its lock.
+    #[expect(dead_code, reason = "the writer is its user")]
+    pub(crate) fn parts(&self) -> (ArchiveDirectory, Arc<StreamLock>) {
+        (self.directory.clone(), Arc::clone(&self.lock))
+    }
+}
+
+/// The position up to which the archive in `directory` is durable, as its writer last told. For
+/// other processes; it takes no lock. `None` when no writer ever told one.
+///
+/// # Errors
+/// When the disk refuses, or a crash of the machine damaged what was told: the writer mends that
+/// with its next start.
+pub fn published_position(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+) -> Result<Option<ArchivePosition>, ArchiveError> {
+    position::published(&ArchiveDirectory::new(disk, directory))
+}
+
+/// The plain segments after the last compressed one: those that a stop of the compressor left.
+fn left_plain(listing: &Listing, encoding: Encoding) -> Vec<SegmentName> {
+    let mut names: Vec<_> = listing
+        .segments()
+        .rev()
+        .filter(|(file, _)| !file.partial)
+        .take_while(|(file, _)| file.encoding != encoding)
+        .filter(|(file, _)| file.encoding == Encoding::Plain)
+        .map(|(file, _)| file.name)
+        .collect();
+    let compresses = listing
+        .segments()
+        .any(|(file, _)| !file.partial && file.encoding == encoding);
+    names.retain(|_| compresses);
+    names.reverse();
+    names
+}
+
+#[cfg(test)]
+mod tests;

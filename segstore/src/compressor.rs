@@ -1,0 +1,174 @@
+//! Compresses completed segments in the background.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::compression::{self, Compression};
+use crate::directory::ArchiveDirectory;
+use crate::disk::OpenMode;
+use crate::error::{ArchiveError, Damage, DiskError, Operation};
+use crate::named_file::NamedFile;
+use crate::segment::{SegmentFile, SegmentName};
+use crate::segment_reader::unreadable;
+
+/// How many segments wait at most: names alone, 24 bytes each. Those beyond stay as they are
+/// until the archive is opened again.
+const QUEUE_LENGTH: usize = 1 << 16;
+
+/// A thread that compresses segments one after the other.
+///
+/// A plain segment is removed only after its compressed copy was synced, read back and found to
+/// be the same. Stopping it leaves what it has not finished as it was.
+#[derive(Debug)]
+pub(crate) struct Compressor {
+    queue: Option<SyncSender<SegmentName>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    failure: Mutex<Option<ArchiveError>>,
+}
+
+impl Compressor {
+    /// Starts the thread.
+    pub(crate) fn start(
+        directory: ArchiveDirectory,
+        compression: Compression,
+    ) -> Result<Self, DiskError> {
+        let (queue, segments) = sync_channel(QUEUE_LENGTH);
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let root = directory.root().to_owned();
+        let thread = thread::Builder::new()
+            .name("wal-compressor".to_owned())
+            .spawn(move || work(&directory, compression, &segments, &theirs))
+            .map_err(DiskError::at(Operation::StartThread, root))?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+            shared,
+        })
+    }
+
+    /// Queues a completed segment; never waits. `false` when it stays as it is for now.
+    pub(crate) fn enqueue(&self, name: SegmentName) -> bool {
+        match self.queue.as_ref().map(|queue| queue.try_send(name)) {
+            Some(Ok(())) => true,
+            None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => false,
+        }
+    }
+
+    /// The first failure since this was last asked. The segment it was about is still there,
+    /// uncompressed.
+    pub(crate) fn take_failure(&self) -> Option<ArchiveError> {
+        self.shared.failure().take()
+    }
+
+    /// Compresses what is queued, then stops.
+    #[cfg(test)]
+    pub(crate) fn finish(mut self) -> Option<ArchiveError> {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        self.take_failure()
+    }
+}
+
+impl Drop for Compressor {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed, and nothing depends on the thread's end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<ArchiveError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn work(
+    directory: &ArchiveDirectory,
+    compression: Compression,
+    segments: &Receiver<SegmentName>,
+    shared: &Shared,
+) {
+    for name in segments {
+        if !shared.goes_on() {
+            return;
+        }
+        if let Err(error) = compress(directory, compression, name, &|| shared.goes_on()) {
+            shared.failure().get_or_insert(error);
+        }
+    }
+}
+
+/// Puts a compressed file in the place of a plain one, unless `go_on` says no meanwhile.
+pub(crate) fn compress(
+    directory: &ArchiveDirectory,
+    compression: Compression,
+    name: SegmentName,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), ArchiveError> {
+    let encoding = compression.encoding();
+    let complete = SegmentFile::complete(name);
+    let target = directory.path(complete.encoded(encoding));
+    let plain_path = directory.path(complete);
+    if plain_path == target {
+        return Ok(());
+    }
+    let plain = NamedFile::open_if_exists(directory.disk(), plain_path.clone(), OpenMode::Read)?;
+    let Some(plain) = plain else {
+        return Ok(());
+    };
+    let temporary = directory.create_temporary(complete.encoded(encoding))?;
+    let temporary_path = temporary.path().to_owned();
+    let result = (|| {
+        let encoded = compression::encode(compression, &plain, temporary, go_on)?;
+        let Some((file, expected)) = encoded else {
+            return Ok(false);
+        };
+        file.sync_data()?;
+        let copy = directory.open(temporary_path.clone(), OpenMode::Read)?;
+        let found = compression::digest(encoding, copy, expected.length)
+            .map_err(|error| unreadable(&temporary_path, error))?;
+        if found != expected {
+            return Err(ArchiveError::Damaged {
+                path: temporary_path.clone(),
+                reason: Damage::Checksum {
+                    expected: expected.checksum,
+                    found: found.checksum,
+                },
+            });
+        }
+        directory.finish_temporary(&file, &target)?;
+        Ok(true)
+    })();
+    match result {
+        // Not synced: should it reappear, it is the same segment, and opening sorts it out.
+        Ok(true) => Ok(directory.remove(&plain_path)?),
+        Ok(false) => Ok(directory.remove(&temporary_path)?),
+        Err(error) => {
+            // The failure is what matters; what is left is removed on opening.
+            let _ = directory.remove(&temporary_path);
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

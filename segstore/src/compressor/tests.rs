@@ -1,0 +1,116 @@
+use std::path::Path;
+
+use super::*;
+use crate::sim::{Fault, SimDisk, Survival};
+
+const NAME: &str = "000000010000000000000003";
+
+fn directory(disk: &SimDisk) -> ArchiveDirectory {
+    let directory = ArchiveDirectory::new(Arc::new(disk.clone()), Path::new("/a"));
+    directory.create_own().unwrap();
+    directory
+}
+
+fn name() -> SegmentName {
+    SegmentName::parse(NAME).unwrap()
+}
+
+fn gzip() -> Compression {
+    Compression::gzip(None).unwrap()
+}
+
+/// The content of the segment, read through whichever file there is.
+fn content(directory: &ArchiveDirectory, disk: &SimDisk) -> Option<Vec<u8>> {
+    disk.content(format!("/a/{NAME}")).or_else(|| {
+        let file = SegmentFile::complete(name()).encoded(gzip().encoding());
+        let mut reader = crate::SegmentReader::open(directory, file).ok()?;
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut content).ok()?;
+        Some(content)
+    })
+}
+
+#[test]
+fn segments_are_compressed_in_the_background() {
+    for method in [gzip(), Compression::LZ4, Compression::zstd(None).unwrap()] {
+        let disk = SimDisk::new("/a");
+        let directory = directory(&disk);
+        disk.plant(format!("/a/{NAME}"), &[7; 100_000]).unwrap();
+        let compressor = Compressor::start(directory.clone(), method).unwrap();
+        assert!(compressor.enqueue(name()));
+        // One that is not there any more is nothing to complain about.
+        assert!(compressor.enqueue(name()));
+        assert!(compressor.finish().is_none());
+        assert_eq!(disk.content(format!("/a/{NAME}")), None);
+        let path = format!("/a/{NAME}{}", method.encoding().suffix());
+        assert!(disk.content(path).unwrap().len() < 10_000);
+        assert_eq!(
+            directory
+                .list(&directory.own(crate::directory::Place::Temporary))
+                .unwrap(),
+            []
+        );
+    }
+}
+
+#[test]
+fn a_crash_at_any_operation_keeps_the_segment() {
+    let bytes: Vec<u8> = (0..30_000u32).flat_map(u32::to_le_bytes).collect();
+    let run = |cut: Option<u64>| {
+        let disk = SimDisk::new("/a");
+        let directory = directory(&disk);
+        disk.plant(format!("/a/{NAME}"), &bytes).unwrap();
+        let before = disk.operations();
+        if let Some(cut) = cut {
+            disk.cut_power_at(before + cut);
+        }
+        let result = compress(&directory, gzip(), name(), &|| true);
+        assert_eq!(result.is_err(), cut.is_some());
+        let operations = disk.operations() - before;
+        (disk, directory, operations)
+    };
+    let operations = run(None).2;
+    assert!(operations >= 5);
+    for cut in 0..operations {
+        for seed in 0..20 {
+            let (disk, directory, _) = run(Some(cut));
+            disk.reboot(Survival::Chance(seed));
+            assert!(
+                content(&directory, &disk) == Some(bytes.clone()),
+                "{cut} {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_failure_keeps_the_plain_segment_and_is_told() {
+    for fault in [Fault::Io, Fault::NoSpace] {
+        let disk = SimDisk::new("/a");
+        let directory = directory(&disk);
+        disk.plant(format!("/a/{NAME}"), &[7; 10_000]).unwrap();
+        // Creation, write, sync, rename and the sync of the directory.
+        for operation in [0, 1, 2, 3] {
+            disk.fail_at(disk.operations() + operation, fault);
+            let compressor = Compressor::start(directory.clone(), gzip()).unwrap();
+            assert!(compressor.enqueue(name()));
+            let failure = compressor.finish().unwrap();
+            assert!(
+                matches!(failure, ArchiveError::Disk(_)),
+                "{operation}: {failure}"
+            );
+            assert_eq!(disk.content(format!("/a/{NAME}")).unwrap(), [7; 10_000]);
+            assert_eq!(disk.content(format!("/a/{NAME}.gz")), None);
+        }
+    }
+}
+
+#[test]
+fn being_told_to_stop_leaves_the_plain_segment() {
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    disk.plant(format!("/a/{NAME}"), &[7; 10_000]).unwrap();
+    compress(&directory, gzip(), name(), &|| false).unwrap();
+    assert!(disk.content(format!("/a/{NAME}")).is_some());
+    assert_eq!(disk.content(format!("/a/{NAME}.gz")), None);
+}

@@ -1,0 +1,277 @@
+//! The places in an archive directory, and how files get there so that they stay.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{DirectoryEntry, Disk, OpenMode};
+use crate::error::{ArchiveError, Damage, DiskError, Operation};
+use crate::named_file::NamedFile;
+use crate::segment::{OWN_DIRECTORY, SegmentFile};
+
+/// What lies in the subdirectory that is ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// Which cluster the archive is of.
+    Identity,
+    /// The lock of the one that streams into the archive.
+    StreamLock,
+    /// The last position that was acknowledged.
+    Watermark,
+    /// The durable position, for other processes.
+    Position,
+    /// Files that are not finished; emptied whenever an archive is opened.
+    Temporary,
+    /// Segments that are ready to be written.
+    Prepared,
+    /// Markers of files whose sync failed.
+    Poison,
+    /// What was found bad and moved out of the way.
+    Quarantine,
+}
+
+impl Place {
+    const DIRECTORIES: [Self; 4] = [
+        Self::Temporary,
+        Self::Prepared,
+        Self::Poison,
+        Self::Quarantine,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity.json",
+            Self::StreamLock => "stream.lock",
+            Self::Watermark => "watermark",
+            Self::Position => "position",
+            Self::Temporary => "tmp",
+            Self::Prepared => "prepared",
+            Self::Poison => "poison",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
+
+/// An archive's directory on a disk. Clones are the same directory.
+#[derive(Clone, Debug)]
+pub(crate) struct ArchiveDirectory {
+    disk: Arc<dyn Disk>,
+    root: Arc<Path>,
+}
+
+impl ArchiveDirectory {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        Self {
+            disk,
+            root: root.into(),
+        }
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The path of a file beside the segments.
+    pub(crate) fn path(&self, name: impl Display) -> PathBuf {
+        self.root.join(name.to_string())
+    }
+
+    /// The path of something that is ours.
+    pub(crate) fn own(&self, place: Place) -> PathBuf {
+        self.root.join(OWN_DIRECTORY).join(place.name())
+    }
+
+    /// The path of a file in one of our directories.
+    pub(crate) fn own_file(&self, place: Place, name: impl Display) -> PathBuf {
+        self.own(place).join(name.to_string())
+    }
+
+    /// Makes our subdirectory and those in it, durably, unless they are there.
+    pub(crate) fn create_own(&self) -> Result<(), DiskError> {
+        let own = self.root.join(OWN_DIRECTORY);
+        self.create_directory(&own)?;
+        for place in Place::DIRECTORIES {
+            self.create_directory(&self.own(place))?;
+        }
+        self.sync(&own)?;
+        self.sync(&self.root)
+    }
+
+    /// Gives everything that is ours the access that the disk was set to.
+    pub(crate) fn apply_access(&self) -> Result<(), DiskError> {
+        let mut paths = vec![self.root.join(OWN_DIRECTORY), self.own(Place::StreamLock)];
+        paths.extend(Place::DIRECTORIES.map(|place| self.own(place)));
+        for path in paths {
+            self.disk
+                .apply_access(&path)
+                .map_err(DiskError::at(Operation::SetPermissions, path))?;
+        }
+        Ok(())
+    }
+
+    fn create_directory(&self, path: &Path) -> Result<(), DiskError> {
+        match self.disk.create_directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result.map_err(DiskError::at(Operation::Create, path)),
+        }
+    }
+
+    pub(crate) fn open(&self, path: PathBuf, mode: OpenMode) -> Result<NamedFile, DiskError> {
+        NamedFile::open(self.disk(), path, mode)
+    }
+
+    pub(crate) fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>, DiskError> {
+        self.disk
+            .list(path)
+            .map_err(DiskError::at(Operation::List, path))
+    }
+
+    /// Makes the names in a directory durable.
+    pub(crate) fn sync(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk
+            .sync_directory(path)
+            .map_err(DiskError::at(Operation::Sync, path))
+    }
+
+    /// Makes the names beside the segments durable.
+    pub(crate) fn sync_root(&self) -> Result<(), DiskError> {
+        self.sync(&self.root)
+    }
+
+    /// Removes a name; durable with the next sync of its directory.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(DiskError::at(Operation::Remove, path)),
+        }
+    }
+
+    /// Gives a file, whose bytes were synced, another name in this archive, and makes that
+    /// durable: first where it goes, so that at no moment the file has no name.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.disk
+            .rename(from, to)
+            .map_err(DiskError::at(Operation::Rename, from))?;
+        let (source, target) = (from.parent(), to.parent());
+        if let Some(target) = target {
+            self.sync(target)?;
+        }
+        match source {
+            Some(source) if Some(source) != target => self.sync(source),
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates an empty file for something unfinished; what a crash left there is removed.
+    pub(crate) fn create_temporary(&self, name: impl Display) -> Result<NamedFile, DiskError> {
+        let path = self.own_file(Place::Temporary, name);
+        self.remove(&path)?;
+        self.open(path, OpenMode::CreateNew)
+    }
+
+    /// Gives a finished temporary file its name, after a sync of its bytes.
+    pub(crate) fn finish_temporary(&self, file: &NamedFile, to: &Path) -> Result<(), DiskError> {
+        file.sync_data()?;
+        // The temporary directory is not synced: what reappears there is removed on opening.
+        self.disk
+            .rename(file.path(), to)
+            .map_err(DiskError::at(Operation::Rename, file.path()))?;
+        to.parent().map_or(Ok(()), |directory| self.sync(directory))
+    }
+
+    /// Puts a small file at `path`, whole or not at all, in the place of what is there.
+    pub(crate) fn replace(&self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
+        let name = path.file_name().unwrap_or(OsStr::new("file"));
+        let file = self.create_temporary(name.display())?;
+        file.write_at(&[IoSlice::new(content)], 0)?;
+        self.finish_temporary(&file, path)
+    }
+
+    /// Reads a small file whole, `None` when there is none.
+    pub(crate) fn read(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let file = NamedFile::open_if_exists(self.disk(), path.to_owned(), OpenMode::Read)?;
+        let Some(file) = file else {
+            return Ok(None);
+        };
+        let too_long = || ArchiveError::Damaged {
+            path: path.to_owned(),
+            reason: Damage::TooLong {
+                limit: limit as u64,
+            },
+        };
+        let length = usize::try_from(file.length()?).ok();
+        let length = length
+            .filter(|length| *length <= limit)
+            .ok_or_else(too_long)?;
+        let mut content = vec![0; length];
+        let count = file.read_full_at(&mut content, 0)?;
+        content.truncate(count);
+        Ok(Some(content))
+    }
+
+    /// Removes what a crash left unfinished.
+    pub(crate) fn empty_temporary(&self) -> Result<(), DiskError> {
+        let directory = self.own(Place::Temporary);
+        for entry in self.list(&directory)? {
+            if entry.is_file {
+                self.remove(&directory.join(entry.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a bad file out of the way, durably, and returns where it went. No file in the
+    /// quarantine is ever overwritten.
+    pub(crate) fn quarantine(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        let directory = self.own(Place::Quarantine);
+        let taken = self.list(&directory)?;
+        let name = path.file_name().unwrap_or(OsStr::new("file"));
+        // One more candidate than there are files: one of them is free.
+        let to = (1..=taken.len() + 1)
+            .map(|number| {
+                let mut candidate = name.to_owned();
+                candidate.push(format!(".{number}"));
+                candidate
+            })
+            .find(|candidate| taken.iter().all(|entry| entry.name != *candidate))
+            .map_or_else(
+                || directory.join(name),
+                |candidate| directory.join(candidate),
+            );
+        self.rename(path, &to)?;
+        Ok(to)
+    }
+
+    /// Leaves a durable marker that nothing in a file may be trusted, since a sync of it failed.
+    pub(crate) fn poison(&self, file: SegmentFile) -> Result<(), DiskError> {
+        let path = self.own_file(Place::Poison, file);
+        match self.open(path.clone(), OpenMode::CreateNew) {
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result?.sync_data()?,
+        }
+        self.sync(&self.own(Place::Poison))
+    }
+
+    /// The files that must not be trusted.
+    pub(crate) fn poisoned(&self) -> Result<Vec<SegmentFile>, DiskError> {
+        let entries = self.list(&self.own(Place::Poison))?;
+        let mut files: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| SegmentFile::from_name(&entry.name))
+            .collect();
+        files.sort();
+        Ok(files)
+    }
+
+    /// Removes the marker of a file that was built anew.
+    pub(crate) fn clear_poison(&self, file: SegmentFile) -> Result<(), DiskError> {
+        self.remove(&self.own_file(Place::Poison, file))?;
+        self.sync(&self.own(Place::Poison))
+    }
+}

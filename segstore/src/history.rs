@@ -1,0 +1,84 @@
+//! The history files of timelines on disk.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use bytes::Bytes;
+use walproto::{TimelineHistory, TimelineId};
+
+use crate::compression;
+use crate::directory::ArchiveDirectory;
+use crate::disk::OpenMode;
+use crate::error::{ArchiveError, Damage};
+use crate::identity::Identity;
+use crate::listing::Listing;
+use crate::segment::{Encoding, HistoryFile};
+use crate::segment_reader::unreadable;
+
+/// The histories of an archive, each checked against what its identity says.
+pub(crate) fn load(
+    directory: &ArchiveDirectory,
+    listing: &Listing,
+    identity: Option<&Identity>,
+) -> Result<BTreeMap<TimelineId, TimelineHistory>, ArchiveError> {
+    let mut histories = BTreeMap::new();
+    // Of several files of one timeline the plain one comes first.
+    for &file in listing.histories() {
+        if histories.contains_key(&file.timeline) {
+            continue;
+        }
+        let path = directory.path(file);
+        let content = read(directory, file, &path)?;
+        let damaged = |reason| ArchiveError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        if let Some(sum) = identity.and_then(|identity| identity.history_sum(file.timeline)) {
+            sum.check(&content).map_err(damaged)?;
+        }
+        let history = TimelineHistory::parse(file.timeline, Bytes::from(content))
+            .map_err(|error| damaged(Damage::History(error)))?;
+        histories.insert(file.timeline, history);
+    }
+    Ok(histories)
+}
+
+fn read(
+    directory: &ArchiveDirectory,
+    file: HistoryFile,
+    path: &Path,
+) -> Result<Vec<u8>, ArchiveError> {
+    let limit = TimelineHistory::MAX_LENGTH;
+    let opened = directory.open(path.to_owned(), OpenMode::Read)?;
+    let mut content = Vec::new();
+    compression::decoder(file.encoding, opened.into_reader())
+        .and_then(|input| input.take(limit as u64 + 1).read_to_end(&mut content))
+        .map_err(|error| unreadable(path, error))?;
+    if content.len() > limit {
+        return Err(ArchiveError::Damaged {
+            path: path.to_owned(),
+            reason: Damage::TooLong {
+                limit: limit as u64,
+            },
+        });
+    }
+    Ok(content)
+}
+
+/// Writes a history beside the segments, durably.
+pub(crate) fn write(
+    directory: &ArchiveDirectory,
+    history: &TimelineHistory,
+) -> Result<(), ArchiveError> {
+    let path = directory.path(plain(history.timeline()));
+    Ok(directory.replace(&path, history.content())?)
+}
+
+/// The name of the plain history file of a timeline.
+pub(crate) const fn plain(timeline: TimelineId) -> HistoryFile {
+    HistoryFile {
+        timeline,
+        encoding: Encoding::Plain,
+    }
+}

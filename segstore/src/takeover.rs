@@ -1,0 +1,228 @@
+//! What others, or an interrupted run, left in an archive directory is put in order.
+
+use std::io::Read;
+
+use walproto::SegmentSize;
+
+use crate::compression::{Compression, Digest, is_disk_error};
+use crate::directory::ArchiveDirectory;
+use crate::disk::OpenMode;
+use crate::error::{ArchiveError, DiskError, Operation};
+use crate::listing::Listing;
+use crate::named_file::NamedFile;
+use crate::segment::{Encoding, SegmentFile};
+use crate::segment_reader::{SegmentReader, unreadable};
+
+/// What is read and compared at once.
+const CHUNK: usize = 128 << 10;
+
+/// Makes plain growing segments of the compressed ones that `pg_receivewal` leaves when it is
+/// stopped. Such a file ends in the middle, so what decompresses of it is taken.
+///
+/// Source: src/bin/pg_basebackup/walmethods.c, `dir_close` (PG 15).
+pub(crate) fn import_partials(
+    directory: &ArchiveDirectory,
+    listing: &Listing,
+    size: SegmentSize,
+) -> Result<(), ArchiveError> {
+    for (file, _) in listing.segments() {
+        let is_complete = listing.of_segment(file.name).any(|other| !other.partial);
+        if file.partial && file.encoding != Encoding::Plain && !is_complete {
+            import_partial(directory, file, size)?;
+        }
+    }
+    Ok(())
+}
+
+fn import_partial(
+    directory: &ArchiveDirectory,
+    file: SegmentFile,
+    size: SegmentSize,
+) -> Result<(), ArchiveError> {
+    let plain = file.encoded(Encoding::Plain);
+    let (source, target) = (directory.path(file), directory.path(plain));
+    let decoded = decode(directory, file, size)?;
+    let existing = NamedFile::open_if_exists(directory.disk(), target.clone(), OpenMode::Read)?;
+    if let Some(existing) = existing {
+        // Both were written from the segment's beginning, so one continues the other.
+        let continued = match compare(&existing, &decoded, size)? {
+            Comparison::Same | Comparison::FirstIsLonger => true,
+            Comparison::SecondIsLonger => false,
+            Comparison::DiffersAt(offset) => {
+                directory.remove(decoded.path())?;
+                return Err(ArchiveError::Conflict {
+                    path: target,
+                    other: source,
+                    offset,
+                });
+            }
+        };
+        if continued {
+            directory.remove(decoded.path())?;
+            directory.quarantine(&source)?;
+            return Ok(());
+        }
+        directory.quarantine(&target)?;
+    }
+    directory.finish_temporary(&decoded, &target)?;
+    directory.remove(&source)?;
+    Ok(directory.sync_root()?)
+}
+
+/// What decompresses of a file, as a temporary file of the size of a segment.
+fn decode(
+    directory: &ArchiveDirectory,
+    file: SegmentFile,
+    size: SegmentSize,
+) -> Result<NamedFile, ArchiveError> {
+    let target = directory.create_temporary(file.encoded(Encoding::Plain))?;
+    let mut input = SegmentReader::open(directory, file)?.take(size.bytes());
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                target.write_at(&[std::io::IoSlice::new(bytes)], offset)?;
+                offset += count as u64;
+            }
+            Err(error) if is_disk_error(&error) => {
+                return Err(DiskError::at(Operation::Read, directory.path(file))(error).into());
+            }
+            // The end of what was flushed. Whether it is WAL is checked by recovery.
+            Err(_) => break,
+        }
+    }
+    target.allocate(size.bytes())?;
+    Ok(target)
+}
+
+/// How the contents of two growing segments, up to their trailing zeros, are to each other.
+#[derive(PartialEq, Eq, Debug)]
+enum Comparison {
+    Same,
+    FirstIsLonger,
+    SecondIsLonger,
+    DiffersAt(u64),
+}
+
+fn compare(
+    first: &NamedFile,
+    second: &NamedFile,
+    size: SegmentSize,
+) -> Result<Comparison, DiskError> {
+    let (mut a, mut b) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let (mut first_end, mut second_end, mut difference) = (0, 0, None);
+    let mut offset = 0;
+    while offset < size.bytes() {
+        for (file, buffer) in [(first, &mut a), (second, &mut b)] {
+            let count = file.read_full_at(buffer, offset)?;
+            buffer.iter_mut().skip(count).for_each(|byte| *byte = 0);
+        }
+        for (at, (x, y)) in (offset..).zip(a.iter().zip(&b)) {
+            if *x != 0 {
+                first_end = at + 1;
+            }
+            if *y != 0 {
+                second_end = at + 1;
+            }
+            if x != y && difference.is_none() {
+                difference = Some(at);
+            }
+        }
+        offset += CHUNK as u64;
+    }
+    Ok(match difference {
+        None => Comparison::Same,
+        Some(at) if at >= second_end => Comparison::FirstIsLonger,
+        Some(at) if at >= first_end => Comparison::SecondIsLonger,
+        Some(at) => Comparison::DiffersAt(at),
+    })
+}
+
+/// Finishes compressions that were interrupted between the appearance of the compressed file and
+/// the removal of the plain one: both are read, and the plain one goes if they are the same and
+/// the compressed one is what is wanted. A compressed file that does not decompress goes into
+/// quarantine.
+pub(crate) fn finish_compressions(
+    directory: &ArchiveDirectory,
+    listing: &Listing,
+    compression: Compression,
+    size: SegmentSize,
+) -> Result<(), ArchiveError> {
+    for (file, _) in listing.segments() {
+        let plain = SegmentFile::complete(file.name);
+        if file.partial || file == plain || listing.length_of(plain).is_none() {
+            continue;
+        }
+        let path = directory.path(file);
+        match first_difference(directory, plain, file, size) {
+            Ok(None) if file.encoding == compression.encoding() => {
+                directory.remove(&directory.path(plain))?;
+            }
+            Ok(None) => {}
+            Ok(Some(offset)) => {
+                return Err(ArchiveError::Conflict {
+                    path: directory.path(plain),
+                    other: path,
+                    offset,
+                });
+            }
+            Err(ArchiveError::Damaged { .. }) => {
+                directory.quarantine(&path)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The first offset at which the bytes of two files of a segment differ; the end of the shorter
+/// one if they do nowhere before.
+fn first_difference(
+    directory: &ArchiveDirectory,
+    first: SegmentFile,
+    second: SegmentFile,
+    size: SegmentSize,
+) -> Result<Option<u64>, ArchiveError> {
+    let mut first = SegmentReader::open(directory, first)?;
+    let mut second = SegmentReader::open(directory, second)?;
+    let (mut a, mut b) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut digest = Digest::default();
+    while digest.length <= size.bytes() {
+        let (count_a, count_b) = (first.read_full(&mut a)?, second.read_full(&mut b)?);
+        let x = a.get(..count_a).unwrap_or_default();
+        let y = b.get(..count_b).unwrap_or_default();
+        if x != y {
+            let same = x.iter().zip(y).take_while(|(x, y)| x == y).count();
+            return Ok(Some(digest.length + same as u64));
+        }
+        if x.is_empty() {
+            return Ok(None);
+        }
+        digest.add(x);
+    }
+    Ok(None)
+}
+
+/// Checks that a complete compressed segment decompresses to a whole segment.
+pub(crate) fn verify(
+    directory: &ArchiveDirectory,
+    file: SegmentFile,
+    size: SegmentSize,
+) -> Result<(), ArchiveError> {
+    let path = directory.path(file);
+    let opened = directory.open(path.clone(), OpenMode::Read)?;
+    let digest = crate::compression::digest(file.encoding, opened, size.bytes())
+        .map_err(|error| unreadable(&path, error))?;
+    if digest.length == size.bytes() {
+        return Ok(());
+    }
+    Err(ArchiveError::WrongLength {
+        path,
+        found: digest.length,
+        expected: size.bytes(),
+        partial: false,
+    })
+}
