@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use segstore::Compression;
 use walproto::{Lsn, SlotName};
 
 /// What a receiver is told, apart from where to connect.
@@ -42,26 +43,6 @@ pub struct ReceiverConfig {
     pub apply: ReportedApply,
     /// What to do when the server's timeline forked off before the end of what is archived.
     pub fork: OnFork,
-}
-
-/// How completed segments are stored. The growing segment is always plain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// As they are.
-    #[default]
-    None,
-    /// `.gz`.
-    Gzip {
-        /// 1 (fastest) to 9 (smallest); `None` is the library's default.
-        level: Option<u32>,
-    },
-    /// `.lz4`, a frame.
-    Lz4,
-    /// `.zst`, which PostgreSQL's own `pg_receivewal` does not know.
-    Zstd {
-        /// -131072 (fastest) to 22 (smallest), `None` is the library's default.
-        level: Option<i32>,
-    },
 }
 
 /// What follows a lost connection. Errors that time cannot mend are returned whatever this says.

@@ -7,5 +7,6 @@ mod event;
 pub mod passfile;
 pub mod service;
 
-pub use config::{Acknowledge, Compression, OnFork, ReceiverConfig, Reconnect, ReportedApply};
+pub use config::{Acknowledge, OnFork, ReceiverConfig, Reconnect, ReportedApply};
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
+pub use segstore::{Compression, InvalidLevel};
