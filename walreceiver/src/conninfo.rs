@@ -10,6 +10,7 @@ mod config;
 mod error;
 mod keyword;
 mod os_user;
+mod password;
 mod quoted;
 mod uri;
 mod value;
@@ -19,13 +20,14 @@ use std::fmt;
 
 pub use config::{
     ConnectionConfig, Endpoint, EnvironmentLookup, HostCandidate, KeepaliveSettings, Overrides,
-    Password, TlsSettings,
+    TlsSettings,
 };
 pub use error::{ConninfoError, UriError};
 pub use keyword::Keyword;
+pub(crate) use os_user::user_name;
+pub use password::{Password, PasswordPrompt};
 pub use value::{
-    ChannelBindingMode, LoadBalanceHosts, RequireAuth, RequiredMethods, SslCertMode, SslMode,
-    SslNegotiation, TargetSessionAttrs, TlsVersion,
+    LoadBalanceHosts, SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion,
 };
 
 /// The key words and values of one connection string.

@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod connection;
 pub mod conninfo;
 mod event;
+pub mod hosts;
 pub mod passfile;
 pub mod service;
+mod socket;
+pub mod tls;
 
 pub use config::{Acknowledge, OnFork, ReceiverConfig, Reconnect, ReportedApply};
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};

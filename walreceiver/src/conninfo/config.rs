@@ -1,14 +1,15 @@
 //! A connection string, completed and checked.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use walproto::client::{ChannelBindingPolicy, RequireAuth};
+
 use super::value::{self, Word};
 use super::{
-    ChannelBindingMode, Conninfo, ConninfoError, Keyword, LoadBalanceHosts, RequireAuth,
-    SslCertMode, SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion, os_user,
+    Conninfo, ConninfoError, Keyword, LoadBalanceHosts, Password, PasswordPrompt, SslCertMode,
+    SslMode, SslNegotiation, TargetSessionAttrs, TlsVersion, os_user,
 };
 use crate::service::{SYSTEM_DIRECTORY, ServiceFiles};
 
@@ -31,30 +32,6 @@ pub struct Overrides {
     pub user: Option<String>,
     /// The `application_name` if no other source has one: the program's name.
     pub fallback_application_name: String,
-}
-
-/// A password. It is not printed by `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(Vec<u8>);
-
-impl Password {
-    /// Takes the password as it is.
-    #[must_use]
-    pub fn new(password: impl Into<Vec<u8>>) -> Self {
-        Self(password.into())
-    }
-
-    /// The password itself.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("...")
-    }
 }
 
 /// `keepalives*` and `tcp_user_timeout`: what TCP does about a silent peer. `None` leaves a
@@ -116,6 +93,8 @@ pub struct ConnectionConfig {
     pub user: String,
     /// `password`; without one the password file is asked.
     pub password: Option<Password>,
+    /// Who is asked for a password if a server wants one and there is none. Nobody, unless set.
+    pub password_prompt: Option<PasswordPrompt>,
     /// `passfile`, or `.pgpass` in the home directory.
     pub password_file: Option<PathBuf>,
     /// `application_name`, or the fallback.
@@ -126,7 +105,7 @@ pub struct ConnectionConfig {
     /// `connect_timeout`, for each address; `None` is for ever.
     pub connect_timeout: Option<Duration>,
     /// `channel_binding`
-    pub channel_binding: ChannelBindingMode,
+    pub channel_binding: ChannelBindingPolicy,
     /// `require_auth`
     pub require_auth: RequireAuth,
     /// `requirepeer`: the operating system's user that must run the server behind a socket.
@@ -274,12 +253,16 @@ fn checked(
         )?,
         user,
         password: given(Keyword::Password).map(Password::new),
+        password_prompt: None,
         password_file,
         application_name: application_name.to_owned(),
         session_settings: session_settings(values, environment)?,
         connect_timeout,
         channel_binding: word(values, Keyword::ChannelBinding)?,
-        require_auth: RequireAuth::parse(given(Keyword::RequireAuth).unwrap_or_default())?,
+        require_auth: match given(Keyword::RequireAuth) {
+            Some(list) => list.parse()?,
+            None => RequireAuth::default(),
+        },
         require_peer: given(Keyword::Requirepeer).map(str::to_owned),
         target_session_attrs: word(values, Keyword::TargetSessionAttrs)?,
         load_balance_hosts: word(values, Keyword::LoadBalanceHosts)?,

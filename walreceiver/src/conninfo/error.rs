@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use walproto::client::InvalidRequireAuth;
+
 use super::Keyword;
 use crate::service::ServiceError;
 
@@ -122,20 +124,9 @@ pub enum ConninfoError {
         /// The modes that would do.
         allowed: &'static str,
     },
-    /// `require_auth` with negated and plain methods.
-    #[error("require_auth method \"{method}\" cannot be mixed with {others} methods")]
-    MixedAuth {
-        /// The method, with its exclamation mark if it has one.
-        method: String,
-        /// "negative" or "non-negative".
-        others: &'static str,
-    },
-    /// `require_auth` that names a method twice.
-    #[error("require_auth method \"{method}\" is specified more than once")]
-    RepeatedAuth {
-        /// The method.
-        method: String,
-    },
+    /// `require_auth` that is no list of authentication methods.
+    #[error(transparent)]
+    RequireAuth(#[from] InvalidRequireAuth),
     /// An environment variable that is not UTF-8.
     #[error("environment variable {name} is not valid UTF-8")]
     EnvironmentNotUtf8 {

@@ -17,7 +17,7 @@ pub(super) fn default_user() -> Result<String, ConninfoError> {
 }
 
 /// The name of a user of this machine, if it has one.
-pub(super) fn user_name(uid: u32) -> Option<String> {
+pub(crate) fn user_name(uid: u32) -> Option<String> {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
     Some(user.name)
 }

@@ -416,6 +416,10 @@ fn what_is_not_implemented_is_refused_by_name() {
             "invalid integer value \"soon\" for connection option",
         ),
         (
+            "require_auth=md5,!none",
+            "require_auth method \"none\" cannot be mixed",
+        ),
+        (
             "keepalives_idle=x",
             "invalid integer value \"x\" for connection option",
         ),
@@ -472,10 +476,7 @@ fn defaults_that_depend_on_other_values() {
 #[test]
 fn no_user_given_is_the_user_of_the_operating_system() {
     let found = config("", &[("HOME", "/h")]).unwrap();
-    assert_eq!(
-        Some(found.user),
-        os_user::user_name(nix::unistd::geteuid().as_raw())
-    );
+    assert_eq!(Some(found.user), user_name(nix::unistd::geteuid().as_raw()));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Source: src/interfaces/libpq/fe-connect.c, `connectOptions2`, `parse_int_param` (PG 15); the
 //! manual of PostgreSQL 18, "Parameter Key Words".
 
+use walproto::client::ChannelBindingPolicy;
+
 use super::{ConninfoError, Keyword, is_space};
 
 /// A key word whose value is one of a fixed set of words.
@@ -98,19 +100,7 @@ impl Word for SslCertMode {
     ];
 }
 
-/// `channel_binding`: whether SCRAM is bound to the TLS connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ChannelBindingMode {
-    /// Never.
-    Disable,
-    /// If the server offers it.
-    #[default]
-    Prefer,
-    /// The server must authenticate by SCRAM with channel binding.
-    Require,
-}
-
-impl Word for ChannelBindingMode {
+impl Word for ChannelBindingPolicy {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("disable", Self::Disable),
         ("prefer", Self::Prefer),
@@ -216,88 +206,6 @@ pub(super) fn tls_versions(
     }
 }
 
-/// The ways to authenticate that `require_auth` allows.
-///
-/// `gss`, `sspi` and `oauth` may be named, although this program does none of them: a server that
-/// asks for one is refused either way.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum RequireAuth {
-    /// All.
-    #[default]
-    Any,
-    /// Only these.
-    Only(RequiredMethods),
-    /// All but these.
-    Not(RequiredMethods),
-}
-
-/// A set of authentication methods.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RequiredMethods {
-    /// `password`: clear text.
-    pub password: bool,
-    /// `md5`
-    pub md5: bool,
-    /// `scram-sha-256`
-    pub scram_sha_256: bool,
-    /// `none`: the server asks for nothing (`trust`, `cert`, `peer`).
-    pub none: bool,
-    /// `gss`
-    pub gss: bool,
-    /// `sspi`
-    pub sspi: bool,
-    /// `oauth`
-    pub oauth: bool,
-}
-
-impl RequiredMethods {
-    fn named(&mut self, name: &str) -> Option<&mut bool> {
-        Some(match name {
-            "password" => &mut self.password,
-            "md5" => &mut self.md5,
-            "scram-sha-256" => &mut self.scram_sha_256,
-            "none" => &mut self.none,
-            "gss" => &mut self.gss,
-            "sspi" => &mut self.sspi,
-            "oauth" => &mut self.oauth,
-            _ => return None,
-        })
-    }
-}
-
-impl RequireAuth {
-    pub(super) fn parse(value: &str) -> Result<Self, ConninfoError> {
-        if value.is_empty() {
-            return Ok(Self::Any);
-        }
-        let mut methods = RequiredMethods::default();
-        let negated = value.starts_with('!');
-        for method in value.split(',') {
-            let name = method.strip_prefix('!');
-            if name.is_some() != negated {
-                return Err(ConninfoError::MixedAuth {
-                    method: method.to_owned(),
-                    others: if negated { "negative" } else { "non-negative" },
-                });
-            }
-            let Some(known) = methods.named(name.unwrap_or(method)) else {
-                return Err(ConninfoError::invalid(Keyword::RequireAuth, method));
-            };
-            if *known {
-                return Err(ConninfoError::RepeatedAuth {
-                    method: method.to_owned(),
-                });
-            }
-            *known = true;
-        }
-        Ok(if negated {
-            Self::Not(methods)
-        } else {
-            Self::Only(methods)
-        })
-    }
-}
-
 /// A whole number as C's `strtol` takes it, with blanks around it, within an `int`.
 pub(super) fn integer(keyword: Keyword, value: &str) -> Result<i32, ConninfoError> {
     let trimmed = value.trim_matches(is_space);
@@ -325,42 +233,6 @@ pub(super) fn port(value: &str) -> Result<u16, ConninfoError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn require_auth_is_a_list_of_one_sign() {
-        let only = |methods| Ok::<_, String>(RequireAuth::Only(methods));
-        let parse = |text| RequireAuth::parse(text).map_err(|error| error.to_string());
-        assert_eq!(parse(""), Ok(RequireAuth::Any));
-        let methods = RequiredMethods {
-            scram_sha_256: true,
-            none: true,
-            ..RequiredMethods::default()
-        };
-        assert_eq!(parse("scram-sha-256,none"), only(methods));
-        assert_eq!(parse("!none,!scram-sha-256"), Ok(RequireAuth::Not(methods)));
-        for (text, message) in [
-            (
-                "md5,!none",
-                "require_auth method \"!none\" cannot be mixed with non-negative methods",
-            ),
-            (
-                "!md5,none",
-                "require_auth method \"none\" cannot be mixed with negative methods",
-            ),
-            (
-                "md5,md5",
-                "require_auth method \"md5\" is specified more than once",
-            ),
-            (
-                "!md5,!md5",
-                "require_auth method \"!md5\" is specified more than once",
-            ),
-            ("md5,", "invalid require_auth value: \"\""),
-            ("MD5", "invalid require_auth value: \"MD5\""),
-        ] {
-            assert_eq!(parse(text), Err(message.to_owned()), "{text}");
-        }
-    }
 
     #[test]
     fn tls_versions_below_1_2_are_no_lower_bound_and_no_upper_bound() {

@@ -1,0 +1,289 @@
+//! A connection to a server: socket and session together.
+
+mod connect;
+mod error;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use walproto::ServerVersion;
+use walproto::client::{ClientSession, Event};
+use walproto::command::{Command, SettingName};
+use walproto::error::ServerMessage;
+use walproto::result::{ResultSet, Setting};
+
+pub use error::{Attempt, ConnectError, ConnectFailure, ConnectionError};
+
+use crate::socket::Stream;
+
+/// The size of the buffers that are read into. WAL that was received is a part of one, without
+/// having been copied, and keeps it alive.
+const BUFFER_SIZE: usize = 1 << 20;
+
+/// What is free in a buffer at least when it is read into: as much as a server puts into one
+/// message (`MAX_SEND_SIZE`). Of a message in two buffers the first part is copied, so small
+/// remainders of buffers would cost more than they are worth.
+const MIN_READ_SIZE: usize = 128 << 10;
+
+/// How long a server may take to read our farewell.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An authenticated connection for physical replication.
+///
+/// Whoever streams WAL sends START_REPLICATION through [`Connection::session`] and then calls
+/// [`Connection::event`] again and again; commands that are answered by a table are for
+/// [`Connection::execute`].
+pub struct Connection {
+    stream: Stream,
+    session: ClientSession,
+    server: String,
+    version: ServerVersion,
+    input: BytesMut,
+    output: BytesMut,
+    /// Whether TLS may hold back something that was written.
+    unflushed: bool,
+    /// Why nothing can be written any more. What the server said last is still read: it tells
+    /// more than the broken pipe.
+    write_error: Option<io::Error>,
+    eof: bool,
+}
+
+impl Connection {
+    /// The server, as it is named in messages: `"db.example" (192.0.2.1), port 5432`.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The server's version, 13 or later.
+    #[must_use]
+    pub const fn server_version(&self) -> ServerVersion {
+        self.version
+    }
+
+    /// The session. What it has to send after a call goes out at the next [`Connection::event`].
+    pub const fn session(&mut self) -> &mut ClientSession {
+        &mut self.session
+    }
+
+    /// What the server reported about itself, as `in_hot_standby`.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.session.parameter(name)
+    }
+
+    /// The next event. Meanwhile all that is to be sent is written, and all that is due is done.
+    ///
+    /// # Cancel safety
+    /// It may be dropped and called again at any time; nothing is lost or sent twice.
+    ///
+    /// # Errors
+    /// When the connection cannot go on. All events before have been returned then.
+    pub async fn event(&mut self) -> Result<Event, ConnectionError> {
+        loop {
+            // An answer must not wait until all events that are there have been taken.
+            poll_fn(|cx| match self.poll_write_out(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+            })
+            .await?;
+            if let Some(event) = self.session.poll_event() {
+                return Ok(event);
+            }
+            if self.eof {
+                return Err(ConnectionError::Closed);
+            }
+            let deadline = self.session.next_timeout();
+            let input_or_output = poll_fn(|cx| self.poll_input(cx));
+            tokio::select! {
+                biased;
+                result = input_or_output => result?,
+                () = until(deadline) => self
+                    .session
+                    .handle_timeout(Instant::now())
+                    .map_err(ConnectionError::Session)?,
+            }
+        }
+    }
+
+    /// An event that is there already. It does not read, write or wait, so it must not take the
+    /// place of [`Connection::event`] for long.
+    pub fn try_event(&mut self) -> Option<Event> {
+        self.session.poll_event()
+    }
+
+    /// Executes a command and returns its table, which is empty for one that answers none.
+    ///
+    /// # Cancel safety
+    /// None: a connection whose command was given up half way must be closed.
+    ///
+    /// # Errors
+    /// When the server refuses the command ([`ConnectionError::Failed`]; the connection can go
+    /// on), or the connection cannot go on.
+    pub async fn execute(&mut self, command: &Command) -> Result<ResultSet, ConnectionError> {
+        self.session
+            .execute(Instant::now(), command)
+            .map_err(ConnectionError::Session)?;
+        let mut answer = Ok(ResultSet::default());
+        loop {
+            match self.event().await? {
+                Event::Ready => return answer,
+                Event::Result(table) => answer = Ok(table),
+                Event::Failed(message) => {
+                    let ends = message.severity.ends_connection();
+                    let failed = ConnectionError::Failed {
+                        command: command.to_string(),
+                        message,
+                    };
+                    if ends {
+                        return Err(failed);
+                    }
+                    answer = Err(failed);
+                }
+                Event::Notice(message) => self.log(&message),
+                event => {
+                    return Err(ConnectionError::UnexpectedEvent {
+                        command: command.to_string(),
+                        event: Box::new(event),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Asks for a setting of the server, as `wal_segment_size`.
+    ///
+    /// # Cancel safety
+    /// None, as with [`Connection::execute`].
+    ///
+    /// # Errors
+    /// When the server does not tell, or the connection cannot go on.
+    pub async fn show(&mut self, name: &str) -> Result<Setting, ConnectionError> {
+        let command = Command::Show(SettingName::new(name)?);
+        let table = self.execute(&command).await?;
+        Ok(Setting::decode(&table)?)
+    }
+
+    /// Writes all that is to be sent.
+    ///
+    /// # Cancel safety
+    /// It may be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn flush(&mut self) -> Result<(), ConnectionError> {
+        poll_fn(|cx| self.poll_write_out(cx)).await?;
+        match self.write_error.take() {
+            Some(source) => Err(self.broken("writing to", source)),
+            None => Ok(()),
+        }
+    }
+
+    /// Says goodbye, as far as the server listens, and closes the connection.
+    pub async fn close(mut self) {
+        self.session.terminate(Instant::now());
+        let farewell = async {
+            if self.flush().await.is_ok() {
+                // The other side has gone if this fails, which is what we want.
+                let _gone = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+            }
+        };
+        let _gone = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+    }
+
+    fn log(&self, message: &ServerMessage) {
+        tracing::info!(server = %self.server, "{message}");
+    }
+
+    /// Reads once, and hands to the session what came.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        // Whether or not it is done, its waker is registered now.
+        if let Poll::Ready(Err(error)) = self.poll_write_out(cx) {
+            return Poll::Ready(Err(error));
+        }
+        self.make_room();
+        let count = match ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx)) {
+            Ok(count) => count,
+            Err(source) => return Poll::Ready(Err(self.broken("reading from", source))),
+        };
+        let now = Instant::now();
+        let handled = if count == 0 {
+            self.eof = true;
+            self.session.handle_eof(now)
+        } else {
+            self.session.handle_input(now, &mut self.input)
+        };
+        Poll::Ready(match (handled, self.write_error.take()) {
+            (Err(_), Some(source)) if count == 0 => Err(self.broken("writing to", source)),
+            (Err(error), _) => Err(ConnectionError::Session(error)),
+            (Ok(()), write_error) => {
+                self.write_error = write_error;
+                Ok(())
+            }
+        })
+    }
+
+    /// Writes what there is to write, until it is done or the socket takes no more.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        self.session.poll_transmit(&mut self.output);
+        if self.write_error.is_some() {
+            self.output.clear();
+            return Poll::Ready(Ok(()));
+        }
+        let written = loop {
+            if self.output.is_empty() {
+                break if self.unflushed {
+                    let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+                    self.unflushed = flushed.is_pending();
+                    ready!(flushed)
+                } else {
+                    Ok(())
+                };
+            }
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output)) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.output.advance(count),
+                Err(error) => break Err(error),
+            }
+            self.unflushed = true;
+        };
+        if let Err(error) = written {
+            self.write_error = Some(error);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes room to read into. A buffer that still belongs to events is left to them, and what
+    /// has come of an unfinished message moves to the next one.
+    fn make_room(&mut self) {
+        if self.input.capacity() - self.input.len() >= MIN_READ_SIZE
+            || self.input.try_reclaim(BUFFER_SIZE)
+        {
+            return;
+        }
+        let mut next = BytesMut::with_capacity(BUFFER_SIZE + self.input.len());
+        next.extend_from_slice(&self.input);
+        self.input = next;
+    }
+
+    fn broken(&self, operation: &'static str, source: io::Error) -> ConnectionError {
+        ConnectionError::Io {
+            operation,
+            server: self.server.clone(),
+            source,
+        }
+    }
+}
+
+/// Sleeps until a time, or for ever.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
