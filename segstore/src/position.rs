@@ -6,7 +6,7 @@
 //! | offset in a slot | size | field, little-endian |
 //! |---|---|---|
 //! | 0 | 8 | `wrpos` and a version |
-//! | 8 | 8 | sequence number, from 1 on |
+//! | 8 | 8 | sequence number, from 1 on, below 2^64 - 1 |
 //! | 16 | 4 | timeline |
 //! | 20 | 4 | zero |
 //! | 24 | 8 | record end |
@@ -233,7 +233,10 @@ fn decode(slot: &[u8; SLOT_LENGTH]) -> Option<(u64, ArchivePosition)> {
         record_end: Lsn(u64::from_le_bytes(*record_end)),
         byte_end: Lsn(u64::from_le_bytes(*byte_end)),
     };
-    (*magic == MAGIC).then_some((u64::from_le_bytes(*sequence), position))
+    let sequence = u64::from_le_bytes(*sequence);
+    // No writer counts that far, and the next one has to have a number.
+    let counted = (1..u64::MAX).contains(&sequence);
+    (*magic == MAGIC && counted).then_some((sequence, position))
 }
 
 fn newest_of(content: &[u8]) -> Option<(u64, ArchivePosition)> {

@@ -44,6 +44,19 @@ fn the_watermark_only_rises_but_a_new_timeline_may_begin_below() {
 }
 
 #[test]
+fn a_slot_that_no_writer_numbered_is_not_taken() {
+    for (sequence, taken) in [
+        (0, false),
+        (1, true),
+        (u64::MAX - 1, true),
+        (u64::MAX, false),
+    ] {
+        let found = decode(&encode(sequence, at(1, 100)));
+        assert_eq!(found, taken.then_some((sequence, at(1, 100))));
+    }
+}
+
+#[test]
 fn a_write_torn_at_any_byte_leaves_the_watermark_before() {
     for writes in 1..4 {
         let disk = SimDisk::new("/a");
