@@ -126,6 +126,18 @@ impl Connection {
     /// When the server refuses the command ([`ConnectionError::Failed`]; the connection can go
     /// on), or the connection cannot go on.
     pub async fn execute(&mut self, command: &Command) -> Result<ResultSet, ConnectionError> {
+        let failed = |message| ConnectionError::Failed {
+            command: command.to_string(),
+            message,
+        };
+        // The server may have said goodbye before it was asked.
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Notice(message) => self.log(&message),
+                Event::Failed(message) => return Err(failed(message)),
+                _ => {}
+            }
+        }
         self.session
             .execute(Instant::now(), command)
             .map_err(ConnectionError::Session)?;
@@ -136,14 +148,10 @@ impl Connection {
                 Event::Result(table) => answer = Ok(table),
                 Event::Failed(message) => {
                     let ends = message.severity.ends_connection();
-                    let failed = ConnectionError::Failed {
-                        command: command.to_string(),
-                        message,
-                    };
+                    answer = Err(failed(message));
                     if ends {
-                        return Err(failed);
+                        return answer;
                     }
-                    answer = Err(failed);
                 }
                 Event::Notice(message) => self.log(&message),
                 event => {
@@ -287,3 +295,6 @@ async fn until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
