@@ -193,7 +193,10 @@ pub enum ArchiveError {
     },
 
     /// A small file of ours is not as it was written.
-    #[error("\"{}\" is damaged: {reason}", path.display())]
+    #[error(
+        "\"{}\" is damaged: {reason}; move it away to have it made or fetched anew",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
