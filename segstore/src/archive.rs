@@ -24,6 +24,8 @@ use crate::segment_reader::SegmentReader;
 use crate::takeover;
 use crate::unsynced::UnsyncedDisk;
 
+mod stream;
+
 /// How an archive is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ArchiveOptions {
@@ -50,7 +52,7 @@ pub struct Archive {
     discovery: Option<Discovery>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
     foreign: Vec<OsString>,
-    compressor: Option<Compressor>,
+    compressor: Option<Arc<Compressor>>,
     lock: Arc<StreamLock>,
 }
 
@@ -191,7 +193,8 @@ impl Archive {
         takeover::import_partials(&self.directory, listing, size)?;
         takeover::finish_compressions(&self.directory, listing, self.compression, size)?;
         if self.compression.encoding() != Encoding::Plain && self.compressor.is_none() {
-            self.compressor = Some(Compressor::start(self.directory.clone(), self.compression)?);
+            let compressor = Compressor::start(self.directory.clone(), self.compression)?;
+            self.compressor = Some(Arc::new(compressor));
             // Those of the run before for which there was no time.
             for name in left_plain(listing, self.compression.encoding()) {
                 self.compress(name);
@@ -405,13 +408,9 @@ impl Archive {
     /// segment is there, plain.
     #[must_use]
     pub fn take_compression_failure(&self) -> Option<ArchiveError> {
-        self.compressor.as_ref().and_then(Compressor::take_failure)
-    }
-
-    /// What whoever writes segments needs: the places of the archive, and a share of its lock.
-    #[expect(dead_code, reason = "the writer is its user")]
-    pub(crate) fn parts(&self) -> (ArchiveDirectory, Arc<StreamLock>) {
-        (self.directory.clone(), Arc::clone(&self.lock))
+        self.compressor
+            .as_ref()
+            .and_then(|compressor| compressor.take_failure())
     }
 }
 

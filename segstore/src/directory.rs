@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::{DirectoryEntry, Disk, OpenMode};
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
@@ -59,6 +60,8 @@ impl Place {
 pub(crate) struct ArchiveDirectory {
     disk: Arc<dyn Disk>,
     root: Arc<Path>,
+    /// How often a file was put in the place of one that may be open for reading.
+    replaced: Arc<AtomicU64>,
 }
 
 impl ArchiveDirectory {
@@ -66,7 +69,18 @@ impl ArchiveDirectory {
         Self {
             disk,
             root: root.into(),
+            replaced: Arc::default(),
         }
+    }
+
+    /// Tells readers of segments to open their files anew.
+    pub(crate) fn note_replaced(&self) {
+        self.replaced.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes whenever a reader of segments must open its file anew.
+    pub(crate) fn generation(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
@@ -150,6 +164,13 @@ impl ArchiveDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(DiskError::at(Operation::Remove, path)),
         }
+    }
+
+    /// Gives a file another name in this archive; durable with the next sync of the directory it
+    /// goes to.
+    pub(crate) fn rename_unsynced(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let renamed = self.disk.rename(from, to);
+        renamed.map_err(DiskError::at(Operation::Rename, from))
     }
 
     /// Gives a file, whose bytes were synced, another name in this archive, and makes that

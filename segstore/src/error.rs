@@ -4,7 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use walproto::{SegmentSize, SystemId, TimelineId};
+use walproto::{Lsn, SegmentSize, SystemId, TimelineId};
+
+use crate::corruption::Corruption;
+use crate::segment::{OWN_DIRECTORY, SegmentFile};
+use crate::validator::NotPageAligned;
 
 /// A call to the disk that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -193,10 +197,7 @@ pub enum ArchiveError {
     },
 
     /// A small file of ours is not as it was written.
-    #[error(
-        "\"{}\" is damaged: {reason}; move it away to have it made or fetched anew",
-        path.display()
-    )]
+    #[error("\"{}\" is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -264,6 +265,102 @@ pub enum ArchiveError {
     NoIdentity {
         /// The archive.
         directory: PathBuf,
+    },
+
+    /// WAL in the archive is not what it was.
+    #[error(
+        "{corruption} (\"{}\", offset {offset}), but that is not the end of WAL: {evidence}; \
+         replace the file by a good copy, or, to have its WAL sent again, move it and later ones \
+         away and remove the files \"watermark\" and \"position\" in \"{OWN_DIRECTORY}\"",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The offset in the segment.
+        offset: u64,
+        /// Where, and what is wrong.
+        corruption: Corruption,
+        /// Why it is not the end of WAL.
+        evidence: Evidence,
+    },
+
+    /// WAL that was durable is gone, or lies behind a hole.
+    #[error(
+        "WAL of timeline {timeline} ends at {found}, but it was there up to {expected}; put back \
+         the missing segments, or, to have the WAL sent again, remove the files \"watermark\" and \
+         \"position\" in \"{OWN_DIRECTORY}\""
+    )]
+    Lost {
+        /// The timeline.
+        timeline: TimelineId,
+        /// Where WAL ends.
+        found: Lsn,
+        /// Up to where there was, or must be, WAL.
+        expected: Lsn,
+    },
+
+    /// A timeline's history is not in the archive, or another one is.
+    #[error("the history of timeline {timeline} is not in the archive")]
+    HistoryMissing {
+        /// The timeline.
+        timeline: TimelineId,
+    },
+
+    /// WAL of a timeline was to be written that does not descend from the newest one.
+    #[error(
+        "timeline {found} does not descend from timeline {newest}, the newest in the archive: the \
+         server is an old primary or of another lineage"
+    )]
+    NotDescendant {
+        /// The newest timeline in the archive.
+        newest: TimelineId,
+        /// The timeline that was to be written.
+        found: TimelineId,
+    },
+
+    /// WAL was to be written that does not go on where the archive ends.
+    #[error(
+        "WAL of timeline {timeline} cannot start at {found}: the archive goes on at {expected}"
+    )]
+    Hole {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The latest position to start at.
+        expected: Lsn,
+        /// The position asked for.
+        found: Lsn,
+    },
+
+    /// WAL can only be read from the start of a page on.
+    #[error(transparent)]
+    NotPageAligned(#[from] NotPageAligned),
+}
+
+/// Why WAL that is not valid is not just the end of WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// WAL up to a later position was durable.
+    #[error("WAL was durable up to {lsn}")]
+    Durable {
+        /// The position.
+        lsn: Lsn,
+    },
+    /// The segment is complete.
+    #[error("the segment is complete")]
+    Complete,
+    /// A page behind it is in its place.
+    #[error("WAL goes on at {lsn}")]
+    LaterPage {
+        /// The position of the page.
+        lsn: Lsn,
+    },
+    /// There is a segment behind it.
+    #[error("WAL goes on in \"{file}\"")]
+    LaterSegment {
+        /// The file.
+        file: SegmentFile,
     },
 }
 

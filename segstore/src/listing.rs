@@ -7,7 +7,7 @@ use walproto::{SegmentSize, TimelineId};
 
 use crate::directory::ArchiveDirectory;
 use crate::error::{ArchiveError, DiskError};
-use crate::segment::{Encoding, EntryName, HistoryFile, SegmentFile, SegmentName};
+use crate::segment::{EntryName, HistoryFile, SegmentFile, SegmentName};
 
 /// The files of an archive directory, by their names and lengths.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -61,9 +61,9 @@ impl Listing {
 
     /// The files of one segment, the one to prefer first.
     pub fn of_segment(&self, name: SegmentName) -> impl DoubleEndedIterator<Item = SegmentFile> {
-        let first = SegmentFile::complete(name);
-        let last = SegmentFile::partial(name).encoded(Encoding::Zstd);
-        self.segments.range(first..=last).map(|(&file, _)| file)
+        self.segments()
+            .map(|(file, _)| file)
+            .filter(move |file| file.name == name)
     }
 
     /// The length of a file in bytes, `None` when there is no such file.
@@ -106,7 +106,7 @@ impl Listing {
                 });
             }
             let expected = size.bytes();
-            let plain = file.encoding == Encoding::Plain;
+            let plain = file.encoding == crate::segment::Encoding::Plain;
             let right = found == expected || (file.partial && found < expected);
             if plain && !right {
                 return Err(ArchiveError::WrongLength {

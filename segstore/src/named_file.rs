@@ -38,6 +38,11 @@ impl NamedFile {
         }
     }
 
+    /// The same file after it got another name.
+    pub(crate) fn renamed(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -91,6 +91,12 @@ impl PublishedPosition {
         }
     }
 
+    /// The position that was last told, `None` when none was.
+    #[must_use]
+    pub const fn get(&self) -> Option<ArchivePosition> {
+        self.0.current
+    }
+
     /// Tells other processes that everything up to `position` is durable. It may be behind what
     /// was told before, after a recovery.
     ///

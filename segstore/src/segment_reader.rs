@@ -7,6 +7,7 @@ use crate::compression::{self, is_disk_error};
 use crate::directory::ArchiveDirectory;
 use crate::disk::OpenMode;
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
+use crate::named_file::NamedFile;
 use crate::segment::SegmentFile;
 
 /// The bytes of a segment from its beginning on, without their compression. Memory is bounded by
@@ -23,7 +24,12 @@ impl SegmentReader {
         file: SegmentFile,
     ) -> Result<Self, ArchiveError> {
         let path = directory.path(file);
-        let opened = directory.open(path.clone(), OpenMode::Read)?;
+        Self::over(directory.open(path, OpenMode::Read)?, file)
+    }
+
+    /// Reads `file`, which was opened.
+    pub(crate) fn over(opened: NamedFile, file: SegmentFile) -> Result<Self, ArchiveError> {
+        let path = opened.path().to_owned();
         match compression::decoder(file.encoding, opened.into_reader()) {
             Ok(input) => Ok(Self { input, file, path }),
             Err(error) => Err(unreadable(&path, error)),

@@ -410,8 +410,8 @@ impl DiskFile for Handle {
                 .and_then(|offset| file.written().get(offset..))
                 .unwrap_or_default();
             let count = rest.len().min(buffer.len());
-            for (to, from) in buffer.iter_mut().zip(rest) {
-                *to = *from;
+            if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+                to.copy_from_slice(from);
             }
             Ok(count)
         })
@@ -419,7 +419,10 @@ impl DiskFile for Handle {
 
     fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let offset = to_usize(offset)?;
-        let bytes: Vec<u8> = buffers.iter().flat_map(|b| b.iter().copied()).collect();
+        let mut bytes = Vec::new();
+        for buffer in buffers {
+            bytes.extend_from_slice(buffer);
+        }
         if bytes.is_empty() {
             return Ok(());
         }

@@ -287,8 +287,7 @@ fn a_damaged_history_is_noticed_on_opening() {
     disk.plant("/a/00000002.history", b"").unwrap();
     assert_eq!(
         try_open(&disk).unwrap_err().to_string(),
-        "\"/a/00000002.history\" is damaged: it has 0 bytes, expected 41; move it away to have it \
-         made or fetched anew"
+        "\"/a/00000002.history\" is damaged: it has 0 bytes, expected 41"
     );
 }
 
@@ -434,7 +433,11 @@ fn a_segment_is_read_whatever_its_compression() {
             .unwrap();
         let mut archive = Archive::open(Arc::new(disk.clone()), options(method)).unwrap();
         archive.compress(segment(1, 3).name);
-        let failure = archive.compressor.take().and_then(Compressor::finish);
+        let failure = archive
+            .compressor
+            .take()
+            .and_then(Arc::into_inner)
+            .and_then(Compressor::finish);
         assert!(failure.is_none());
         let file = segment(1, 3).encoded(method.encoding());
         assert_eq!(

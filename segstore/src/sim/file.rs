@@ -145,7 +145,7 @@ fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     if image.len() < end {
         image.resize(end, 0);
     }
-    for (to, from) in image.iter_mut().skip(offset).zip(bytes) {
-        *to = *from;
+    if let Some(place) = image.get_mut(offset..end) {
+        place.copy_from_slice(bytes);
     }
 }

@@ -1,0 +1,171 @@
+//! An archive that WAL is streamed into.
+
+use std::sync::Arc;
+
+use walproto::{Lsn, TimelineHistory, TimelineId};
+
+use super::Archive;
+use crate::error::ArchiveError;
+use crate::position::{PublishedPosition, Watermark};
+use crate::prepare::{Preparation, Preparer};
+use crate::read::WalReader;
+use crate::recovery::{Examination, Recovery};
+use crate::segment_files::SegmentFiles;
+use crate::validator::{Validator, WalFormat};
+use crate::writer::{Notes, Parts, Stored, Writer};
+
+impl Archive {
+    /// Finds out how far the archive's WAL reaches, and makes that durable. Whatever wrote the
+    /// archive before, and however it ended, this comes before each [`Writer`].
+    ///
+    /// # Errors
+    /// When there is no identity yet, a history is missing, WAL that was there is damaged or
+    /// gone, or the disk refuses. The archive is as it was.
+    pub fn recover(&self) -> Result<Recovery, ArchiveError> {
+        Examination {
+            archive: self,
+            files: self.segment_files()?,
+            format: self.wal_format()?,
+            notes: Notes {
+                watermark: Watermark::open(&self.directory)?,
+                published: PublishedPosition::open(&self.directory)?,
+                raised: None,
+            },
+        }
+        .recover()
+    }
+
+    /// A writer of the WAL from `start` on, on the timeline of `history`.
+    ///
+    /// What the archive has from there on is compared as it arrives, so `start` is
+    /// [`Tip::resume_at`](crate::Tip::resume_at) or earlier; on the first start of an archive it
+    /// is the start of a segment. A timeline that descends from the tip's may be begun where the
+    /// two are still the same.
+    ///
+    /// # Errors
+    /// When the history is not stored, the timeline does not descend from the archive's newest
+    /// one, `start` is not the start of a page or leaves a hole, or the disk refuses.
+    pub fn writer(
+        &self,
+        recovery: Recovery,
+        history: &TimelineHistory,
+        start: Lsn,
+        preparation: Preparation,
+    ) -> Result<Writer, ArchiveError> {
+        let history = self.stored_history(history)?;
+        let files = self.segment_files()?;
+        let validator = Validator::new(self.wal_format()?, Arc::clone(&history), start)?;
+        let stored = self.stored_on_path(&recovery, &history, start)?;
+        let size = files.size().bytes();
+        let preparer = Preparer::new(self.directory.clone(), size, preparation)?;
+        Writer::new(Parts {
+            files,
+            history,
+            validator,
+            stored,
+            preparer,
+            notes: recovery.notes,
+            compressor: self.compressor.clone(),
+            lock: Arc::clone(&self.lock),
+        })
+    }
+
+    /// Reads WAL of the timeline of `history` and its ancestors, from `start` on.
+    ///
+    /// # Errors
+    /// When there is no identity yet.
+    pub fn reader(
+        &self,
+        history: impl Into<Arc<TimelineHistory>>,
+        start: Lsn,
+    ) -> Result<WalReader, ArchiveError> {
+        Ok(WalReader::new(self.segment_files()?, history.into(), start))
+    }
+
+    /// What the archive holds on the way along the timeline of `history`.
+    fn stored_on_path(
+        &self,
+        recovery: &Recovery,
+        history: &TimelineHistory,
+        start: Lsn,
+    ) -> Result<Stored, ArchiveError> {
+        let timeline = history.timeline();
+        let Some(tip) = recovery.tip() else {
+            let size = self.bound()?.segment_size();
+            if size.offset_of(start) != 0 {
+                return Err(ArchiveError::Hole {
+                    timeline,
+                    expected: size.start_of(start),
+                    found: start,
+                });
+            }
+            return Ok(Stored {
+                record_end: start,
+                byte_end: start,
+            });
+        };
+        let left_at = if tip.timeline == timeline {
+            Lsn(u64::MAX)
+        } else {
+            let left_at = history.switch_point_of(tip.timeline);
+            left_at.ok_or(ArchiveError::NotDescendant {
+                newest: tip.timeline,
+                found: timeline,
+            })?
+        };
+        let stored = Stored {
+            record_end: tip.record_end.lsn().min(left_at),
+            byte_end: tip.byte_end.min(left_at),
+        };
+        if start > stored.record_end {
+            return Err(ArchiveError::Hole {
+                timeline,
+                expected: stored.record_end,
+                found: start,
+            });
+        }
+        Ok(stored)
+    }
+
+    /// The history of a timeline that there is WAL of.
+    pub(crate) fn history_of(
+        &self,
+        timeline: TimelineId,
+    ) -> Result<Arc<TimelineHistory>, ArchiveError> {
+        match self.histories.get(&timeline) {
+            Some(history) => Ok(Arc::new(history.clone())),
+            None if timeline == TimelineId::FIRST => {
+                Ok(Arc::new(TimelineHistory::without_ancestors(timeline)))
+            }
+            None => Err(ArchiveError::HistoryMissing { timeline }),
+        }
+    }
+
+    /// A history is durable before the first byte of its timeline.
+    fn stored_history(
+        &self,
+        history: &TimelineHistory,
+    ) -> Result<Arc<TimelineHistory>, ArchiveError> {
+        let stored = self.history_of(history.timeline())?;
+        if *stored != *history {
+            let timeline = history.timeline();
+            return Err(ArchiveError::HistoryMissing { timeline });
+        }
+        Ok(stored)
+    }
+
+    fn segment_files(&self) -> Result<SegmentFiles, ArchiveError> {
+        let size = self.bound()?.segment_size();
+        Ok(SegmentFiles::new(self.directory.clone(), size))
+    }
+
+    fn wal_format(&self) -> Result<WalFormat, ArchiveError> {
+        let identity = self.bound()?;
+        Ok(WalFormat {
+            system_id: identity.system_id(),
+            segment_size: identity.segment_size(),
+            page_magic: identity.page_magic(),
+            server_version_num: Some(identity.server_version_num()),
+        })
+    }
+}

@@ -1,0 +1,64 @@
+//! Positions whose durability the type system vouches for.
+
+use std::fmt;
+
+use walproto::{Lsn, TimelineId};
+
+/// A position up to which WAL is durable here.
+///
+/// Only this crate makes one: a successful sync of a [`Writer`](crate::Writer), or the recovery
+/// of an archive, which syncs what it finds. Whoever tells a primary what is flushed asks for
+/// this type, so that acknowledging WAL that could still be lost does not compile.
+///
+/// ```compile_fail
+/// let _ = segstore::FlushedLsn(walproto::Lsn(1));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushedLsn(Lsn);
+
+impl FlushedLsn {
+    /// Only for what a sync has covered.
+    pub(crate) const fn synced(lsn: Lsn) -> Self {
+        Self(lsn)
+    }
+
+    /// The position.
+    #[must_use]
+    pub const fn lsn(self) -> Lsn {
+        self.0
+    }
+}
+
+impl fmt::Display for FlushedLsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for FlushedLsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a sync has made durable, of the bytes that the writer got on this connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Durable {
+    /// The timeline of both positions.
+    pub timeline: TimelineId,
+    /// The end of the last complete, valid and durable record: what is acknowledged.
+    pub record_end: FlushedLsn,
+    /// The end of all durable bytes, which may lie inside a record.
+    pub byte_end: Lsn,
+}
+
+/// How far a writer has come with what it was given. None of it need be durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The end of the last complete and valid record.
+    pub record_end: Lsn,
+    /// The end of all bytes.
+    pub byte_end: Lsn,
+}

@@ -1,0 +1,233 @@
+//! The next segment, made ready before it is needed.
+//!
+//! A segment is written into a file whose blocks were all written with zeros and synced before:
+//! a sync then has no file size and no block map to make durable beside the data, and a full disk
+//! shows before the segment is begun. Making such a file takes as long as writing a segment, so
+//! a thread does it while the segment before fills. Should that thread not be done in time, the
+//! segment begins in a file whose space is reserved but not written.
+//!
+//! The files lie in a directory of our own and get their name in the archive by a rename. As
+//! `NAME.partial` beside the others the next segment would be where `pg_receivewal` starts, which
+//! would skip the end of the one before
+//! (src/bin/pg_basebackup/pg_receivewal.c, `FindStreamingStart`, PG 15).
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::directory::{ArchiveDirectory, Place};
+use crate::disk::OpenMode;
+use crate::error::{DiskError, Operation};
+use crate::named_file::NamedFile;
+
+/// When the next segment is made ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Preparation {
+    /// By a thread of its own, while the segment before is written.
+    #[default]
+    Background,
+    /// At the moment the segment before is begun, by the thread that writes it: every access to
+    /// the disk is then in one order, which a simulated disk can repeat.
+    Inline,
+}
+
+/// Makes files for segments to come.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    workshop: Workshop,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Background(Background),
+    Inline(Option<NamedFile>),
+}
+
+#[derive(Debug)]
+struct Background {
+    /// `None` once the thread is to end.
+    requests: Option<SyncSender<u64>>,
+    ready: Receiver<Option<NamedFile>>,
+    /// Whether a request has not been answered yet.
+    requested: bool,
+    thread: Option<JoinHandle<()>>,
+    abandoned: Arc<AtomicBool>,
+}
+
+/// Where the files are made.
+#[derive(Clone, Debug)]
+struct Workshop {
+    directory: ArchiveDirectory,
+    length: u64,
+    /// The next file's number. Names are not used twice, as a file may still have its own.
+    number: u64,
+    /// Set when nobody waits for the file any more.
+    abandoned: Arc<AtomicBool>,
+}
+
+/// Zeros are written in pieces of this many bytes.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+impl Preparer {
+    /// Makes files of `length` bytes for the archive in `directory`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub(crate) fn new(
+        directory: ArchiveDirectory,
+        length: u64,
+        preparation: Preparation,
+    ) -> Result<Self, DiskError> {
+        let place = directory.own(Place::Prepared);
+        let workshop = Workshop {
+            directory,
+            length,
+            number: 0,
+            abandoned: Arc::default(),
+        };
+        let way = match preparation {
+            Preparation::Inline => Way::Inline(None),
+            Preparation::Background => Way::Background(
+                Background::start(workshop.clone())
+                    .map_err(DiskError::at(Operation::Create, place))?,
+            ),
+        };
+        Ok(Self { workshop, way })
+    }
+
+    /// Has the next file made unless there is one, or one is being made. A file that cannot be
+    /// made is none: the disk may have room when it is needed.
+    pub(crate) fn request(&mut self) {
+        let number = self.workshop.number;
+        match &mut self.way {
+            Way::Inline(ready) if ready.is_none() => {
+                self.workshop.number += 1;
+                *ready = self.workshop.make_filled(number).ok();
+            }
+            Way::Background(background) if !background.requested => {
+                if let Some(requests) = &background.requests
+                    && requests.try_send(number).is_ok()
+                {
+                    self.workshop.number += 1;
+                    background.requested = true;
+                }
+            }
+            Way::Inline(_) | Way::Background(_) => {}
+        }
+    }
+
+    /// A file for a segment to begin: one that is ready, or else one with nothing but its
+    /// length.
+    ///
+    /// # Errors
+    /// When there is none and none can be made.
+    pub(crate) fn take(&mut self) -> Result<NamedFile, DiskError> {
+        let ready = match &mut self.way {
+            Way::Inline(ready) => ready.take(),
+            Way::Background(background) => background.take(),
+        };
+        match ready {
+            Some(file) => Ok(file),
+            None => {
+                let number = self.workshop.number;
+                self.workshop.number += 1;
+                self.workshop.make_unfilled(number)
+            }
+        }
+    }
+}
+
+impl Background {
+    fn start(workshop: Workshop) -> io::Result<Self> {
+        let (requests, requested) = sync_channel::<u64>(1);
+        let (done, ready) = sync_channel(1);
+        let abandoned = Arc::clone(&workshop.abandoned);
+        let thread = std::thread::Builder::new()
+            .name("segment preparer".to_owned())
+            .spawn(move || {
+                for number in requested {
+                    if done.send(workshop.make_filled(number).ok()).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self {
+            requests: Some(requests),
+            ready,
+            requested: false,
+            thread: Some(thread),
+            abandoned,
+        })
+    }
+
+    fn take(&mut self) -> Option<NamedFile> {
+        match self.ready.try_recv() {
+            Ok(made) => {
+                self.requested = false;
+                made
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.requests = None;
+        self.abandoned.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What it made stays in the directory, which the next recovery empties.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Workshop {
+    fn make_filled(&self, number: u64) -> Result<NamedFile, DiskError> {
+        self.make(number, |file| {
+            let mut offset = 0;
+            while offset < self.length && !self.abandoned.load(Ordering::Relaxed) {
+                let length = (self.length - offset).min(ZEROS.len() as u64);
+                let zeros = usize::try_from(length).ok().and_then(|l| ZEROS.get(..l));
+                file.write_at(&[IoSlice::new(zeros.unwrap_or(&ZEROS))], offset)?;
+                offset += length;
+            }
+            file.sync_data()
+        })
+    }
+
+    fn make_unfilled(&self, number: u64) -> Result<NamedFile, DiskError> {
+        self.make(number, |file| file.allocate(self.length))
+    }
+
+    /// Creates a file and fills it, or removes it again.
+    fn make(
+        &self,
+        number: u64,
+        fill: impl FnOnce(&NamedFile) -> Result<(), DiskError>,
+    ) -> Result<NamedFile, DiskError> {
+        let path = self.directory.own_file(Place::Prepared, number);
+        let file = self.directory.open(path, OpenMode::CreateNew)?;
+        if let Err(error) = fill(&file) {
+            // If even this is refused, the file is in nobody's way until the next recovery
+            // removes it; the error above is the one that matters.
+            drop(self.directory.remove(file.path()));
+            return Err(error);
+        }
+        Ok(file)
+    }
+}
+
+/// Removes what an earlier process made ready: whether it came to the end of it nobody knows.
+pub(crate) fn remove_prepared(directory: &ArchiveDirectory) -> Result<(), DiskError> {
+    let place = directory.own(Place::Prepared);
+    for entry in directory.list(&place)? {
+        if entry.is_file {
+            directory.remove(&place.join(entry.name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Files in which a sync failed.
+
+use std::io::IoSlice;
+
+use super::{BLOCK, Examination};
+use crate::disk::OpenMode;
+use crate::error::{ArchiveError, DiskError};
+use crate::segment::SegmentFile;
+
+impl Examination<'_> {
+    /// Puts a synced copy in the place of each file that is marked; whether there was one.
+    ///
+    /// The bytes may be right, which is checked afterwards; only their being on the disk cannot
+    /// be believed of this file any more. The marker goes last: a crash before that has it all
+    /// done again.
+    pub(super) fn rebuild_poisoned(&self) -> Result<bool, ArchiveError> {
+        let directory = self.files.directory();
+        let marked = directory.poisoned()?;
+        for marker in &marked {
+            // It may have got its final name since.
+            for file in [*marker, SegmentFile::complete(marker.name)] {
+                self.rebuild(file)?;
+            }
+            directory.clear_poison(*marker)?;
+        }
+        Ok(!marked.is_empty())
+    }
+
+    fn rebuild(&self, file: SegmentFile) -> Result<(), DiskError> {
+        let directory = self.files.directory();
+        let Some(old) = self.files.open(file, OpenMode::Read)? else {
+            return Ok(());
+        };
+        let new = directory.create_temporary(file)?;
+        let mut block = vec![0; BLOCK];
+        let mut offset = 0;
+        loop {
+            let count = old.read_full_at(&mut block, offset)?;
+            let bytes = block.get(..count).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            new.write_at(&[IoSlice::new(bytes)], offset)?;
+            offset += count as u64;
+        }
+        directory.finish_temporary(&new, &directory.path(file))?;
+        directory.note_replaced();
+        Ok(())
+    }
+}

@@ -1,0 +1,434 @@
+//! The one who writes WAL into an archive.
+//!
+//! A [`Writer`] serves one connection: it takes bytes from the connection's start on, in order,
+//! and moves through three zones, which may lie anywhere in its segments.
+//!
+//! ```text
+//!   start            record end          byte end
+//!     |   compared        |  provisional    |   new
+//!     |   must be equal   |  equal: kept    |   written
+//!     |                   |  else: replaced |
+//!     +-------------------+-----------------+------------------>
+//!        of the archive as it was found
+//! ```
+//!
+//! - **Compared.** Below the archive's own record end bytes are valid and may have been
+//!   acknowledged. What arrives is compared with them; a difference ends the stream
+//!   ([`WriteError::Diverged`]) and the archive stays as it is.
+//! - **Provisional.** After the last complete record lies what a crash left of the next one.
+//!   Equal bytes are kept. From the first difference on they are given up: segments after this
+//!   one go, and this one's valid prefix is copied to a file that is synced and renamed over it.
+//!   That is also all that an overwritten contrecord needs: the pages that the primary lost in
+//!   its crash lie behind the last complete record.
+//! - **New.** Bytes go into the growing segment, one vectored write a batch and segment.
+//!
+//! Every byte is checked before any of its batch is compared or written. A segment that is full
+//! is synced and gets its final name before the next one is begun, so at most one file has
+//! unsynced bytes. A new segment's name is made durable before the first sync that covers a byte
+//! of it returns.
+//!
+//! ```text
+//!            corrupt, diverged,                failed fsync
+//!   Open ----------------------> Stopped -------------------> Latched
+//!    |       failed write                                        ^
+//!    +-----------------------------------------------------------+
+//!                             failed fsync
+//! ```
+//!
+//! A stopped writer takes no more bytes but still syncs what it took. A latched one does nothing:
+//! after a failed fsync nobody knows what the file holds, in this process and in the next
+//! (the page cache shows bytes that will never reach the disk). A full disk changes nothing: the
+//! same bytes may be appended again.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use walproto::{Lsn, TimelineHistory, TimelineId};
+
+use crate::compressor::Compressor;
+use crate::corruption::Corruption;
+use crate::error::ArchiveError;
+use crate::flushed::{Appended, Durable, FlushedLsn};
+use crate::lock::StreamLock;
+use crate::named_file::NamedFile;
+use crate::position::{ArchivePosition, PublishedPosition, Watermark};
+use crate::prepare::Preparer;
+use crate::read::WalReader;
+use crate::segment::{SegmentFile, SegmentName};
+use crate::segment_files::SegmentFiles;
+use crate::validator::Validator;
+
+mod batch;
+mod error;
+mod overlap;
+mod rotate;
+
+use batch::Batch;
+pub use error::WriteError;
+
+/// How long the watermark stays behind what is acknowledged, at most, while that moves.
+const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes the WAL of one connection into the archive.
+#[derive(Debug)]
+pub struct Writer {
+    files: SegmentFiles,
+    history: Arc<TimelineHistory>,
+    validator: Validator,
+    /// The position of the next byte: what lies before was compared or written.
+    position: Lsn,
+    stored: Stored,
+    segment: Option<OpenSegment>,
+    /// Whether names in the directory changed since they were last synced.
+    names_changed: bool,
+    /// Complete segments that are not handed to the compressor yet.
+    sealed: Vec<SegmentName>,
+    preparer: Preparer,
+    overlap: Option<WalReader>,
+    state: State,
+    durable: Durable,
+    /// What recovery found to be durable, of which this connection has not seen all yet.
+    recovered_end: Lsn,
+    notes: Notes,
+    compressor: Option<Arc<Compressor>>,
+    /// Held as long as anything is written.
+    _lock: Arc<StreamLock>,
+}
+
+/// What the archive holds on the way along the writer's timeline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stored {
+    /// The end of the last complete record. What lies before is never replaced.
+    pub(crate) record_end: Lsn,
+    /// The end of all bytes. What arrives before is compared, what arrives after is written.
+    pub(crate) byte_end: Lsn,
+}
+
+/// What is kept beside the segments about how far they reach.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    pub(crate) watermark: Watermark,
+    pub(crate) published: PublishedPosition,
+    /// When the watermark was last raised.
+    pub(crate) raised: Option<Instant>,
+}
+
+/// The growing segment.
+#[derive(Debug)]
+struct OpenSegment {
+    name: SegmentName,
+    file: NamedFile,
+    /// Whether bytes were written since the last sync.
+    dirty: bool,
+    /// Whether the stream went past its end.
+    full: bool,
+}
+
+impl OpenSegment {
+    const fn new(name: SegmentName, file: NamedFile) -> Self {
+        Self {
+            name,
+            file,
+            dirty: false,
+            full: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Open,
+    Stopped,
+    Latched,
+}
+
+/// What a writer is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) files: SegmentFiles,
+    pub(crate) history: Arc<TimelineHistory>,
+    pub(crate) validator: Validator,
+    pub(crate) stored: Stored,
+    pub(crate) preparer: Preparer,
+    pub(crate) notes: Notes,
+    pub(crate) compressor: Option<Arc<Compressor>>,
+    pub(crate) lock: Arc<StreamLock>,
+}
+
+impl Writer {
+    /// A writer that goes on where its validator starts, which is not past what is stored.
+    pub(crate) fn new(parts: Parts) -> Result<Self, ArchiveError> {
+        let start = parts.validator.position();
+        let mut this = Self {
+            durable: Durable {
+                timeline: parts.history.timeline(),
+                record_end: FlushedLsn::synced(start),
+                byte_end: start,
+            },
+            files: parts.files,
+            history: parts.history,
+            validator: parts.validator,
+            position: start,
+            stored: parts.stored,
+            segment: None,
+            names_changed: false,
+            sealed: Vec::new(),
+            preparer: parts.preparer,
+            overlap: None,
+            state: State::Open,
+            recovered_end: parts.stored.record_end,
+            notes: parts.notes,
+            compressor: parts.compressor,
+            _lock: parts.lock,
+        };
+        // Before the first byte, so that from then on recovery can tell what a crash took from
+        // what was damaged.
+        this.notes.watermark.raise(this.safe())?;
+        this.notes.published.publish(this.safe())?;
+        this.preparer.request();
+        Ok(this)
+    }
+
+    /// The timeline that is written.
+    #[must_use]
+    pub fn timeline(&self) -> TimelineId {
+        self.history.timeline()
+    }
+
+    /// The position of the next byte to append.
+    #[must_use]
+    pub const fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// What the last sync made durable; before the first one, the start of the stream.
+    #[must_use]
+    pub const fn durable(&self) -> Durable {
+        self.durable
+    }
+
+    /// The magic number of the stream's pages, `None` before the first page.
+    #[must_use]
+    pub const fn page_magic(&self) -> Option<u16> {
+        self.validator.page_magic()
+    }
+
+    /// How far the stream has come; nothing of it need be durable.
+    #[must_use]
+    pub fn appended(&self) -> Appended {
+        Appended {
+            record_end: self.validator.progress().record_end,
+            byte_end: self.position,
+        }
+    }
+
+    /// Takes the bytes at `at`, which is [`position`](Self::position): the pieces of `data`
+    /// follow one another. They are checked, then compared with what is there or written.
+    ///
+    /// # Errors
+    /// - [`WriteError::DiskFull`]: nothing has changed, the same bytes may be appended again.
+    /// - Those of wrong input: what came before the first wrong byte, up to the last complete
+    ///   record, is kept, and [`sync`](Self::sync) makes it durable. No more bytes are taken.
+    /// - Those of the disk: no more bytes are taken; after a failed fsync nothing is synced
+    ///   either.
+    pub fn append(&mut self, at: Lsn, data: &[Bytes]) -> Result<Appended, WriteError> {
+        if self.state != State::Open {
+            return Err(self.refusal());
+        }
+        if at != self.position {
+            self.state = State::Stopped;
+            return Err(WriteError::Hole {
+                timeline: self.timeline(),
+                expected: self.position,
+                found: at,
+            });
+        }
+        // Kept apart until the bytes are stored, so that a full disk leaves no trace.
+        let mut validator = self.validator.clone();
+        let verdict = data
+            .iter()
+            .try_for_each(|piece| validator.push(piece).map(|_| ()));
+        let progress = validator.progress();
+        let end = match verdict {
+            Ok(()) => progress.byte_end,
+            Err(_) => progress.record_end.max(at),
+        };
+        if let Err(error) = self.store(Batch::new(at, data), at, end) {
+            self.stop_after(&error);
+            return Err(error);
+        }
+        self.stored.record_end = self.stored.record_end.max(progress.record_end);
+        self.validator = validator;
+        self.position = end;
+        match verdict {
+            Ok(()) => Ok(self.appended()),
+            Err(corruption) => {
+                self.state = State::Stopped;
+                Err(self.corrupt(corruption))
+            }
+        }
+    }
+
+    /// Makes what was appended durable: the bytes, and the names of the files that hold them.
+    ///
+    /// # Errors
+    /// When a file or the directory cannot be synced: then the writer is latched and the file is
+    /// marked, so that the next process does not trust it either.
+    pub fn sync(&mut self) -> Result<Durable, WriteError> {
+        if self.state == State::Latched {
+            return Err(self.refusal());
+        }
+        let synced = self.sync_all();
+        if let Err(error) = &synced {
+            self.stop_after(error);
+        }
+        synced.map(|()| self.durable)
+    }
+
+    /// Notes that `durable` was acknowledged, once a second at the most. The note is what lets
+    /// recovery tell WAL that was damaged from WAL that never was there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn acknowledged(&mut self, durable: Durable, now: Instant) -> Result<(), WriteError> {
+        let due = self
+            .notes
+            .raised
+            .is_none_or(|raised| now.saturating_duration_since(raised) >= WATERMARK_INTERVAL);
+        if due && durable.timeline == self.timeline() {
+            let raised = self.notes.watermark.raise(ArchivePosition {
+                timeline: durable.timeline,
+                record_end: durable.record_end.lsn(),
+                byte_end: durable.byte_end,
+            });
+            raised.map_err(WriteError::of_write)?;
+            self.notes.raised = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Ends cleanly: makes everything durable that was appended and notes how far it reaches.
+    ///
+    /// # Errors
+    /// As for [`sync`](Self::sync), or when the disk refuses the note.
+    pub fn close(mut self) -> Result<Durable, WriteError> {
+        let durable = self.sync()?;
+        let safe = self.safe();
+        self.notes
+            .watermark
+            .raise(safe)
+            .map_err(WriteError::of_write)?;
+        Ok(durable)
+    }
+
+    /// What is durable on this timeline, whether or not this connection has seen all of it.
+    fn safe(&self) -> ArchivePosition {
+        let record_end = self.durable.record_end.lsn().max(self.recovered_end);
+        ArchivePosition {
+            timeline: self.timeline(),
+            record_end,
+            byte_end: self.durable.byte_end.max(record_end),
+        }
+    }
+
+    /// Stores the bytes from `position` up to `end`, segment by segment.
+    fn store(&mut self, batch: Batch<'_>, position: Lsn, end: Lsn) -> Result<(), WriteError> {
+        let mut position = position;
+        while position < end {
+            let mut until = end.min(self.files.end_of(position));
+            if position < self.stored.byte_end {
+                until = until.min(self.stored.byte_end);
+                if let Some(different) = self.compare(batch, position, until)? {
+                    self.give_up_tail(different)?;
+                    position = different;
+                    continue;
+                }
+            } else {
+                self.write(batch, position, until)?;
+            }
+            position = until;
+            if self.files.size().offset_of(position) == 0 {
+                self.finish_segment_before(position)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: Batch<'_>, from: Lsn, end: Lsn) -> Result<(), WriteError> {
+        self.open_segment_at(from)?;
+        let offset = self.files.size().offset_of(from);
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
+        segment.dirty = true;
+        let written = segment.file.write_at(&slices, offset);
+        written.map_err(WriteError::of_write)?;
+        self.stored.byte_end = self.stored.byte_end.max(end);
+        self.overlap = None;
+        Ok(())
+    }
+
+    fn sync_all(&mut self) -> Result<(), WriteError> {
+        self.sync_segment()?;
+        self.seal_if_full()?;
+        if self.names_changed {
+            self.sync_names(self.files.name_of(self.timeline(), self.position))?;
+        }
+        self.durable = Durable {
+            timeline: self.timeline(),
+            record_end: FlushedLsn::synced(self.validator.progress().record_end),
+            byte_end: self.position,
+        };
+        self.compress_sealed();
+        let safe = self.safe();
+        self.notes
+            .published
+            .publish(safe)
+            .map_err(WriteError::of_write)
+    }
+
+    /// Hands complete segments to the compressor, but for those that end in the middle of a
+    /// record: their end may yet be replaced.
+    fn compress_sealed(&mut self) {
+        let record_end = self.durable.record_end.lsn();
+        let last = self.files.name_of(self.timeline(), record_end);
+        let compressor = self.compressor.as_deref();
+        self.sealed.retain(|name| {
+            let whole = *name < last;
+            if whole && let Some(compressor) = compressor {
+                // What its queue has no room for is compressed after the next start.
+                compressor.enqueue(*name);
+            }
+            !whole
+        });
+    }
+
+    fn refusal(&self) -> WriteError {
+        match self.state {
+            State::Open | State::Stopped => WriteError::Stopped,
+            State::Latched => WriteError::Latched,
+        }
+    }
+
+    /// Passes to the state in which `error` leaves the writer.
+    fn stop_after(&mut self, error: &WriteError) {
+        match error {
+            WriteError::DiskFull(_) => {}
+            WriteError::SyncFailed { .. } => self.state = State::Latched,
+            _ if self.state == State::Open => self.state = State::Stopped,
+            _ => {}
+        }
+    }
+
+    fn corrupt(&self, corruption: Corruption) -> WriteError {
+        WriteError::Corrupt {
+            corruption,
+            file: SegmentFile::partial(self.files.name_of(corruption.timeline, corruption.lsn)),
+            offset: self.files.size().offset_of(corruption.lsn),
+            record_end: self.validator.progress().record_end,
+        }
+    }
+}

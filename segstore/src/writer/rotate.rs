@@ -1,0 +1,140 @@
+//! From one segment to the next.
+
+use walproto::Lsn;
+
+use super::{OpenSegment, WriteError, Writer};
+use crate::disk::OpenMode;
+use crate::named_file::NamedFile;
+use crate::segment::SegmentFile;
+
+impl Writer {
+    /// Sees to it that the segment of `lsn` is the open one.
+    pub(super) fn open_segment_at(&mut self, lsn: Lsn) -> Result<(), WriteError> {
+        let name = self.files.name_of(self.timeline(), lsn);
+        if self.segment.as_ref().is_some_and(|open| open.name == name) {
+            return Ok(());
+        }
+        self.finish_open_segment()?;
+        let partial = SegmentFile::partial(name);
+        let found = self.files.open(partial, OpenMode::ReadWrite);
+        if let Some(file) = found.map_err(WriteError::of_write)? {
+            // Another program's, or one that a crash left short.
+            let size = self.files.size().bytes();
+            if file.length().map_err(WriteError::of_write)? < size {
+                file.allocate(size).map_err(WriteError::of_write)?;
+            }
+            self.segment = Some(OpenSegment::new(name, file));
+            return Ok(());
+        }
+        let prepared = if self.files.size().offset_of(lsn) == 0 {
+            self.preparer.take().map_err(WriteError::of_write)?
+        } else {
+            // A timeline begins inside this segment. Under its name the segment must never be
+            // seen without its parent's WAL: a restore in that moment would end before the
+            // switch.
+            self.copy_prefix(lsn)?
+        };
+        self.names_changed = true;
+        self.rename(&prepared, partial)?;
+        self.files.directory().note_replaced();
+        self.begin(partial, prepared);
+        Ok(())
+    }
+
+    /// Goes on in `file`, which was just given the name `partial`.
+    pub(super) fn begin(&mut self, partial: SegmentFile, file: NamedFile) {
+        let file = file.renamed(self.files.directory().path(partial));
+        self.segment = Some(OpenSegment::new(partial.name, file));
+        self.preparer.request();
+    }
+
+    /// Gives `file` the name of a segment file. Durable with the next sync of names.
+    pub(super) fn rename(&self, file: &NamedFile, to: SegmentFile) -> Result<(), WriteError> {
+        let directory = self.files.directory();
+        let renamed = directory.rename_unsynced(file.path(), &directory.path(to));
+        renamed.map_err(WriteError::of_write)
+    }
+
+    /// The stream came to `end`, the end of a segment: the segment's WAL is valid to its end.
+    pub(super) fn finish_segment_before(&mut self, end: Lsn) -> Result<(), WriteError> {
+        let last = Lsn(end.0.saturating_sub(1));
+        let name = self.files.name_of(self.timeline(), last);
+        if let Some(segment) = &mut self.segment
+            && segment.name == name
+        {
+            segment.full = true;
+            return Ok(());
+        }
+        // Only compared: it is still growing if a crash came before its last name did.
+        let partial = SegmentFile::partial(name);
+        let found = self.files.open(partial, OpenMode::ReadWrite);
+        if let Some(file) = found.map_err(WriteError::Disk)? {
+            let mut segment = OpenSegment::new(name, file);
+            segment.dirty = true;
+            segment.full = true;
+            self.segment = Some(segment);
+            self.finish_open_segment()?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the open segment, and gives it its final name if it is full.
+    fn finish_open_segment(&mut self) -> Result<(), WriteError> {
+        self.sync_segment()?;
+        self.seal_if_full()?;
+        self.segment = None;
+        Ok(())
+    }
+
+    /// Makes the bytes of the open segment durable.
+    pub(super) fn sync_segment(&mut self) -> Result<(), WriteError> {
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        if segment.dirty {
+            if let Err(error) = segment.file.sync_data() {
+                let name = segment.name;
+                return Err(self.sync_failed(name, error));
+            }
+            segment.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Makes the names of segments durable; `name` is the one that is written.
+    pub(super) fn sync_names(&mut self, name: crate::SegmentName) -> Result<(), WriteError> {
+        if let Err(error) = self.files.directory().sync_root() {
+            return Err(self.sync_failed(name, error));
+        }
+        self.names_changed = false;
+        Ok(())
+    }
+
+    /// Leaves a marker for the next process, since the cache will show it bytes and names that
+    /// never reach the disk.
+    fn sync_failed(&self, name: crate::SegmentName, error: crate::DiskError) -> WriteError {
+        let marked = self.files.directory().poison(SegmentFile::partial(name));
+        WriteError::SyncFailed {
+            error,
+            marker: marked.err(),
+        }
+    }
+
+    /// Gives the open segment its final name if it is full and synced.
+    pub(super) fn seal_if_full(&mut self) -> Result<(), WriteError> {
+        let Some(segment) = self
+            .segment
+            .take_if(|segment| segment.full && !segment.dirty)
+        else {
+            return Ok(());
+        };
+        self.names_changed = true;
+        let renamed = self.rename(&segment.file, SegmentFile::complete(segment.name));
+        if renamed.is_ok() {
+            self.sealed.push(segment.name);
+        } else {
+            self.segment = Some(segment);
+        }
+        renamed
+    }
+}
