@@ -422,7 +422,7 @@ impl ClientSession {
     }
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), ClientError> {
-        if frame.tag == Tag(b'd') && self.state.receives_wal() {
+        if frame.tag == Tag(b'd') && self.state.takes_copy_data() {
             return self.handle_copy_data(frame.body);
         }
         let state = self.state.name();
@@ -438,6 +438,14 @@ impl ClientSession {
     fn handle_copy_data(&mut self, body: Bytes) -> Result<(), ClientError> {
         let event = match SenderMessage::decode(body) {
             Ok(SenderMessage::XLogData(wal)) => {
+                if !self.state.receives_wal() {
+                    let state = self.state.name();
+                    self.state = State::Broken;
+                    return Err(ClientError::Unexpected {
+                        state,
+                        message: "XLogData",
+                    });
+                }
                 if let Some(stream) = self.state.stream()
                     && stream.receive(wal.start, wal.data.len()).is_none()
                 {

@@ -62,7 +62,7 @@ pub enum ClientError {
         found: Lsn,
     },
     /// The two sides do not trust each other.
-    #[error("authentication")]
+    #[error(transparent)]
     Auth(#[from] AuthError),
     /// The server refused the connection.
     #[error("{0}")]

@@ -105,6 +105,17 @@ impl State {
         !matches!(self, Self::Idle | Self::Waiting(_)) && !self.is_over()
     }
 
+    /// Whether `CopyData` may come. After its CopyDone a walsender still sends keepalives: when
+    /// it is asked, and when it wants to know whether we are there (walsender.c,
+    /// `WalSndKeepaliveIfNecessary`).
+    pub(super) const fn takes_copy_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Streaming(_) | Self::ServerDone(_) | Self::ClientDone(_) | Self::Ending(_)
+        )
+    }
+
+    /// Whether WAL may come.
     pub(super) const fn receives_wal(&self) -> bool {
         matches!(self, Self::Streaming(_) | Self::ClientDone(_))
     }
@@ -266,7 +277,10 @@ impl ClientSession {
                 State::ServerDone(stream)
             }
             (State::ClientDone(_), M::CopyDone) => State::Ending(Answer::default()),
-            (State::Streaming(_) | State::ClientDone(_), M::CommandComplete { .. }) => {
+            (
+                State::Streaming(_) | State::ServerDone(_) | State::ClientDone(_),
+                M::CommandComplete { .. },
+            ) => {
                 self.events.push_back(Event::ServerStopping);
                 State::Stopping
             }

@@ -5,6 +5,10 @@ use crate::error::{ServerMessage, Severity, SqlState};
 use crate::result::{Column, DataType, ResultSet};
 use crate::{Lsn, TimelineId};
 
+mod auth;
+mod golden;
+mod hostile;
+mod simulation;
 mod stream;
 
 /// A session whose server is written by the test, message by message.

@@ -358,9 +358,25 @@ fn statuses_still_count_between_the_two_ends() {
     let error = script.say_bytes(&wal(0x140, b"x")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "protocol violation: unexpected CopyData message from the server during streaming, \
+        "protocol violation: unexpected XLogData message from the server during streaming, \
          ended by the server"
     );
+}
+
+#[test]
+fn keepalives_may_follow_the_end_of_the_server() {
+    let mut script = Script::streaming(0x100);
+    script.say(BackendMessage::CopyDone);
+    script.keepalive(0x100, true);
+    assert_eq!(script.statuses(), [[0x100; 3]]);
+    script.session.finish_copy(script.now);
+    script.sent();
+    script.keepalive(0x100, true);
+    assert_eq!(&script.sent()[..], b"");
+    assert_eq!(script.events().len(), 3);
+    script.say(complete("START_STREAMING"));
+    script.say(ready());
+    assert_eq!(script.events(), [Event::StreamEnded(None), Event::Ready]);
 }
 
 #[test]
