@@ -85,16 +85,28 @@ impl RecordHeader {
         bytes
     }
 
+    /// The bytes that follow the header.
+    #[must_use]
+    pub const fn body_length(&self) -> u32 {
+        self.total_length.saturating_sub(LEAST_LENGTH)
+    }
+
+    /// The part of `xl_info` that is the resource manager's: with it, what kind of record it is.
+    #[must_use]
+    pub const fn kind(&self) -> u8 {
+        self.info & RM_INFO_MASK
+    }
+
     /// Whether this is an `XLOG_SWITCH`: the record's end is the end of its segment.
     #[must_use]
     pub const fn is_switch(&self) -> bool {
-        self.resource_manager == RM_XLOG && self.info & RM_INFO_MASK == XLOG_SWITCH
+        self.resource_manager == RM_XLOG && self.kind() == XLOG_SWITCH
     }
 
     /// Whether this is an `XLOG_OVERWRITE_CONTRECORD`.
     #[must_use]
     pub const fn is_overwrite_contrecord(&self) -> bool {
-        self.resource_manager == RM_XLOG && self.info & RM_INFO_MASK == XLOG_OVERWRITE_CONTRECORD
+        self.resource_manager == RM_XLOG && self.kind() == XLOG_OVERWRITE_CONTRECORD
     }
 }
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::generator::{AfterSwitch, GeneratedRecord, Generator};
 
 mod damage;
+mod golden;
 mod leftovers;
 
 const MIB: u64 = 1 << 20;
