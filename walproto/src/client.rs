@@ -9,6 +9,7 @@ mod auth;
 mod error;
 mod event;
 mod limits;
+mod requests;
 mod require_auth;
 mod state;
 mod streaming;
@@ -19,7 +20,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use postgres_protocol::message::frontend;
 
 pub use auth::{AuthError, ChannelBindingPolicy, Credentials, Transport};
 pub use error::ClientError;
@@ -29,15 +29,13 @@ pub use require_auth::{AuthMethod, InvalidRequireAuth, RequireAuth};
 pub use streaming::Positions;
 
 use crate::backend::{BackendMessage, DecodeError};
-use crate::command::{Command, NewSlot};
-use crate::copy_data::{EpochXid, HotStandbyFeedback, SenderMessage};
+use crate::copy_data::SenderMessage;
 use crate::frame::{Frame, Tag};
 use crate::startup::StartupParameters;
 use crate::{PgTimestamp, ServerVersion};
-use answer::Answer;
 use auth::Authentication;
 use state::State;
-use streaming::{Due, Stream};
+use streaming::Due;
 
 /// How long a session waits for what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -288,116 +286,6 @@ impl ClientSession {
         PgTimestamp(timestamp.0.saturating_add(passed))
     }
 
-    /// Sends a command. Its answer ends with [`Event::Ready`].
-    ///
-    /// After START_REPLICATION the first [`report`](Self::report) should follow at once: until
-    /// then a sender that asks is told that we are no candidate for synchronous replication.
-    ///
-    /// # Errors
-    /// When the session is not [ready](Event::Ready) for a command, or the server does not know
-    /// it. Nothing has been sent then, and the session goes on.
-    pub fn execute(&mut self, now: Instant, command: &Command) -> Result<(), ClientError> {
-        self.now = now;
-        if !matches!(self.state, State::Idle) {
-            return Err(self.misuse("execute"));
-        }
-        let state = match command {
-            Command::StartReplication {
-                start, timeline, ..
-            } => State::Starting(Stream::new(*timeline, *start, now)),
-            // Nobody knows how long others use the slot, or transactions go on.
-            Command::DropReplicationSlot { wait: true, .. } => State::Waiting(Answer::default()),
-            Command::CreateReplicationSlot(create)
-                if matches!(create.kind, NewSlot::Logical { .. }) =>
-            {
-                State::Waiting(Answer::default())
-            }
-            Command::IdentifySystem
-            | Command::Show(_)
-            | Command::TimelineHistory(_)
-            | Command::CreateReplicationSlot(_)
-            | Command::ReadReplicationSlot(_)
-            | Command::AlterReplicationSlot { .. }
-            | Command::DropReplicationSlot { .. } => State::Answering(Answer::default()),
-            Command::StartLogicalReplication { .. } => {
-                return Err(unsupported("START_REPLICATION ... LOGICAL"));
-            }
-            Command::BaseBackup(_) => return Err(unsupported("BASE_BACKUP")),
-            Command::UploadManifest => return Err(unsupported("UPLOAD_MANIFEST")),
-        };
-        let version = self
-            .server_version
-            .ok_or(ClientError::UnknownServerVersion)?;
-        let text = command.for_server(version)?;
-        if frontend::query(&text, &mut self.output).is_err() {
-            return Err(self.misuse("execute with a zero byte in the command"));
-        }
-        self.state = state;
-        self.heard_at = now;
-        self.pinged_at = None;
-        Ok(())
-    }
-
-    /// Notes how far the receiver is. The sender is told at once if that is anything new.
-    ///
-    /// It may be called as soon as START_REPLICATION was executed. Once the stream has ended on
-    /// either side's word there is nobody to tell, and it does nothing.
-    pub fn report(&mut self, now: Instant, positions: Positions) {
-        self.now = now;
-        if let State::Starting(stream) = &mut self.state {
-            stream.report(positions);
-        } else if let Some(stream) = self.state.reporting() {
-            stream.report(positions);
-        }
-    }
-
-    /// Tells the sender which transactions the receiver still needs, if WAL is streamed; both
-    /// 0 when it needs none any more. Nothing is ever sent unless this is called.
-    pub fn send_feedback(&mut self, now: Instant, xmin: EpochXid, catalog_xmin: EpochXid) {
-        self.now = now;
-        if self.state.reporting().is_some() {
-            HotStandbyFeedback {
-                sent_at: self.time_of_day(),
-                xmin,
-                catalog_xmin,
-            }
-            .encode(&mut self.output);
-        }
-    }
-
-    /// Ends our side of the stream of WAL, after what was reported. Nothing can be reported any
-    /// more; WAL may still come until the server ends its side, then [`Event::StreamEnded`].
-    ///
-    /// Without a stream, or if it has ended already, it does nothing.
-    pub fn finish_copy(&mut self, now: Instant) {
-        self.now = now;
-        if self.state.reporting().is_none() {
-            return;
-        }
-        self.queue_due_status();
-        frontend::copy_done(&mut self.output);
-        self.heard_at = now;
-        self.pinged_at = None;
-        self.state = match std::mem::replace(&mut self.state, State::Broken) {
-            State::Streaming(stream) => State::ClientDone(stream),
-            State::ServerDone(_) => State::Ending(Answer::default()),
-            other => other,
-        };
-    }
-
-    /// Tells the server that we go, whatever it is doing; the connection may be closed then.
-    pub fn terminate(&mut self, now: Instant) {
-        self.now = now;
-        if self.state.is_over() {
-            return;
-        }
-        if !matches!(self.state, State::Authenticating(_)) {
-            self.queue_due_status();
-            frontend::terminate(&mut self.output);
-        }
-        self.state = State::Terminated;
-    }
-
     /// A parameter that the server reported, as in `server_version` or `in_hot_standby`.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
@@ -486,8 +374,4 @@ impl ClientSession {
         self.events.push_back(event);
         Ok(())
     }
-}
-
-const fn unsupported(command: &'static str) -> ClientError {
-    ClientError::Unsupported { command }
 }

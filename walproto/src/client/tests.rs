@@ -1,6 +1,9 @@
 use super::*;
 use crate::backend::AuthenticationRequest;
-use crate::copy_data::{PrimaryKeepalive, ReceiverMessage, StandbyStatusUpdate, XLogData};
+use crate::command::Command;
+use crate::copy_data::{
+    EpochXid, HotStandbyFeedback, PrimaryKeepalive, ReceiverMessage, StandbyStatusUpdate, XLogData,
+};
 use crate::error::{ServerMessage, Severity, SqlState};
 use crate::result::{Column, DataType, ResultSet};
 use crate::{Lsn, TimelineId};
