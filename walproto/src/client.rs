@@ -62,19 +62,19 @@ pub struct SessionTimes {
 ///    writes what [`poll_transmit`](Self::poll_transmit) appends to its buffer.
 ///
 /// ```text
-/// authentication ──Ok──▶ setup ──▶ idle ◀──────────────────────────────────┐
-///                                  │ │                                     │
-///            execute(START_REPLICATION) └─execute(other)──▶ answer ────────┤
-///                                  ▼                                       │
-///                               starting ──table: nothing to stream──┐     │
-///                                  │ CopyBothResponse                │     │
-///                                  ▼                                 ▼     │
-///            ┌──finish_copy── streaming ──CopyDone──┐             ending ──┤
-///            ▼                  │ │                 ▼                ▲     │
-///       client done             │ │            server done           │     │
-///            └──CopyDone────────┼─┼────────────────┴──finish_copy────┘     │
-///                               │ └──ErrorResponse──▶ failed ──────────────┘
-///                               └──CommandComplete──▶ stopping ──EOF──▶ closed
+/// authentication --Ok--> setup --> idle <----------------------------------+
+///                                  | |                                     |
+///            execute(START_REPLICATION) +-execute(other)--> answer --------+
+///                                  v                                       |
+///                               starting --table: nothing to stream--+     |
+///                                  | CopyBothResponse                |     |
+///                                  v                                 v     |
+///            +--finish_copy-- streaming --CopyDone--+             ending --+
+///            v                  | |                 v                ^     |
+///       client done             | |            server done           |     |
+///            +--CopyDone--------+-+----------------+--finish_copy----+     |
+///                               | +--ErrorResponse--> failed --------------+
+///                               +--CommandComplete--> stopping --EOF--> closed
 /// ```
 ///
 /// Any state but the first has notices and parameters, and may fail as streaming does. A message

@@ -133,9 +133,9 @@ pub enum AuthError {
 /// Where an exchange with the server is.
 ///
 /// ```text
-/// Start ──password──▶ PasswordSent ──────────────────────────────▶ Ok
-///   │─────SASL──────▶ ScramStarted ─Continue▶ ScramProven ─Final▶ ScramDone ─▶ Ok
-///   └──────────────────────────────────────────────────────────▶ Ok (trust)
+/// Start --password--> PasswordSent ------------------------------> Ok
+///   |-----SASL------> ScramStarted -Continue> ScramProven -Final> ScramDone -> Ok
+///   +----------------------------------------------------------> Ok (trust)
 /// ```
 enum Exchange {
     Start,

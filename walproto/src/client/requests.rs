@@ -19,8 +19,8 @@ impl ClientSession {
     /// then a sender that asks is told that we are no candidate for synchronous replication.
     ///
     /// # Errors
-    /// When the session is not [ready](super::Event::Ready) for a command, or the server does not know
-    /// it. Nothing has been sent then, and the session goes on.
+    /// When the session is not [ready](super::Event::Ready) for a command, or the server does not
+    /// know it. Nothing has been sent then, and the session goes on.
     pub fn execute(&mut self, now: Instant, command: &Command) -> Result<(), ClientError> {
         self.now = now;
         if !matches!(self.state, State::Idle) {
