@@ -193,12 +193,9 @@ impl Archive {
         takeover::import_partials(&self.directory, listing, size)?;
         takeover::finish_compressions(&self.directory, listing, self.compression, size)?;
         if self.compression.encoding() != Encoding::Plain && self.compressor.is_none() {
-            let compressor = Compressor::start(self.directory.clone(), self.compression)?;
+            let left = left_plain(listing, self.compression.encoding());
+            let compressor = Compressor::start(self.directory.clone(), self.compression, left)?;
             self.compressor = Some(Arc::new(compressor));
-            // Those of the run before for which there was no time.
-            for name in left_plain(listing, self.compression.encoding()) {
-                self.compress(name);
-            }
         }
         Ok(())
     }

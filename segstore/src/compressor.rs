@@ -35,10 +35,13 @@ struct Shared {
 }
 
 impl Compressor {
-    /// Starts the thread.
+    /// Starts the thread. It compresses `left` too, those of the run before for which there was
+    /// no time, but not before the first segment is queued: until then recovery may move any of
+    /// them out of the way, and one compressed meanwhile would be back.
     pub(crate) fn start(
         directory: ArchiveDirectory,
         compression: Compression,
+        left: Vec<SegmentName>,
     ) -> Result<Self, DiskError> {
         let (queue, segments) = sync_channel(QUEUE_LENGTH);
         let shared = Arc::new(Shared::default());
@@ -46,7 +49,7 @@ impl Compressor {
         let root = directory.root().to_owned();
         let thread = thread::Builder::new()
             .name("wal-compressor".to_owned())
-            .spawn(move || work(&directory, compression, &segments, &theirs))
+            .spawn(move || work(&directory, compression, left, &segments, &theirs))
             .map_err(DiskError::at(Operation::StartThread, root))?;
         Ok(Self {
             queue: Some(queue),
@@ -104,15 +107,18 @@ impl Shared {
 fn work(
     directory: &ArchiveDirectory,
     compression: Compression,
+    mut left: Vec<SegmentName>,
     segments: &Receiver<SegmentName>,
     shared: &Shared,
 ) {
-    for name in segments {
-        if !shared.goes_on() {
-            return;
-        }
-        if let Err(error) = compress(directory, compression, name, &|| shared.goes_on()) {
-            shared.failure().get_or_insert(error);
+    for queued in segments {
+        for name in left.drain(..).chain([queued]) {
+            if !shared.goes_on() {
+                return;
+            }
+            if let Err(error) = compress(directory, compression, name, &|| shared.goes_on()) {
+                shared.failure().get_or_insert(error);
+            }
         }
     }
 }

@@ -53,6 +53,12 @@ fn bound(disk: &SimDisk) -> Archive {
     archive
 }
 
+/// Waits until what is queued is compressed.
+fn finish_compression(archive: &mut Archive) -> Option<ArchiveError> {
+    let compressor = archive.compressor.take().and_then(Arc::into_inner);
+    compressor.and_then(Compressor::finish)
+}
+
 fn timeline(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
@@ -433,11 +439,7 @@ fn a_segment_is_read_whatever_its_compression() {
             .unwrap();
         let mut archive = Archive::open(Arc::new(disk.clone()), options(method)).unwrap();
         archive.compress(segment(1, 3).name);
-        let failure = archive
-            .compressor
-            .take()
-            .and_then(Arc::into_inner)
-            .and_then(Compressor::finish);
+        let failure = finish_compression(&mut archive);
         assert!(failure.is_none());
         let file = segment(1, 3).encoded(method.encoding());
         assert_eq!(

@@ -36,7 +36,7 @@ fn segments_are_compressed_in_the_background() {
         let disk = SimDisk::new("/a");
         let directory = directory(&disk);
         disk.plant(format!("/a/{NAME}"), &[7; 100_000]).unwrap();
-        let compressor = Compressor::start(directory.clone(), method).unwrap();
+        let compressor = Compressor::start(directory.clone(), method, Vec::new()).unwrap();
         assert!(compressor.enqueue(name()));
         // One that is not there any more is nothing to complain about.
         assert!(compressor.enqueue(name()));
@@ -55,7 +55,7 @@ fn segments_are_compressed_in_the_background() {
 
 #[test]
 fn a_crash_at_any_operation_keeps_the_segment() {
-    let bytes: Vec<u8> = (0..30_000u32).flat_map(u32::to_le_bytes).collect();
+    let bytes: Vec<u8> = (0..5_000u32).flat_map(u32::to_le_bytes).collect();
     let run = |cut: Option<u64>| {
         let disk = SimDisk::new("/a");
         let directory = directory(&disk);
@@ -72,7 +72,7 @@ fn a_crash_at_any_operation_keeps_the_segment() {
     let operations = run(None).2;
     assert!(operations >= 5);
     for cut in 0..operations {
-        for seed in 0..20 {
+        for seed in 0..10 {
             let (disk, directory, _) = run(Some(cut));
             disk.reboot(Survival::Chance(seed));
             assert!(
@@ -92,7 +92,7 @@ fn any_failure_keeps_the_plain_segment_and_is_told() {
         // Creation, write, sync, rename and the sync of the directory.
         for operation in [0, 1, 2, 3] {
             disk.fail_at(disk.operations() + operation, fault);
-            let compressor = Compressor::start(directory.clone(), gzip()).unwrap();
+            let compressor = Compressor::start(directory.clone(), gzip(), Vec::new()).unwrap();
             assert!(compressor.enqueue(name()));
             let failure = compressor.finish().unwrap();
             assert!(

@@ -204,7 +204,7 @@ proptest! {
         wal in wal(),
         cut in any::<prop::sample::Index>(),
     ) {
-        let (before, after) = wal.bytes().split_at(cut.index(wal.bytes().len()));
+        let (before, after) = wal.bytes().split_at(cut.index(wal.bytes().len() + 1));
         let mut validator = validator_of(&wal);
         let progress = validator.push(before).unwrap();
         if let Some(resume_at) = progress.resume_at() {

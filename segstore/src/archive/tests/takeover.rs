@@ -288,7 +288,7 @@ fn an_import_that_is_interrupted_anywhere_loses_nothing() {
     let (disk, before) = prepared();
     drop(open(&disk));
     for cut in before..disk.operations() {
-        for seed in 0..10 {
+        for seed in 0..4 {
             let (disk, _) = prepared();
             disk.cut_power_at(cut);
             assert!(try_open(&disk).is_err() || disk.is_power_cut());
@@ -356,18 +356,17 @@ fn segments_that_the_run_before_had_no_time_to_compress_are_compressed() {
         plant(&disk, segment(1, number), &wal(1, number, &facts()));
     }
     // Nothing was ever compressed here: what lies there was wanted plain.
-    let mut archive = open_compressing(&disk).unwrap();
-    assert!(
-        archive
-            .compressor
-            .take()
-            .and_then(Arc::into_inner)
-            .unwrap()
-            .finish()
-            .is_none()
-    );
-    drop(archive);
+    let queue_a_sixth = || {
+        plant(&disk, segment(1, 6), &wal(1, 6, &facts()));
+        let mut archive = open_compressing(&disk).unwrap();
+        archive.compress(segment(1, 6).name);
+        assert!(finish_compression(&mut archive).is_none());
+        assert_eq!(content(&disk, segment(1, 6)), None);
+    };
+    queue_a_sixth();
     assert!((1..=5).all(|number| content(&disk, segment(1, number)).is_some()));
+    disk.remove(&Path::new("/a").join(segment(1, 6).encoded(Encoding::Gzip).to_string()))
+        .unwrap();
 
     disk.remove(&Path::new("/a").join(segment(1, 3).to_string()))
         .unwrap();
@@ -376,20 +375,16 @@ fn segments_that_the_run_before_had_no_time_to_compress_are_compressed() {
         segment(1, 3).encoded(Encoding::Gzip),
         &gzip(&wal(1, 3, &facts())),
     );
-    let mut archive = open_compressing(&disk).unwrap();
-    assert!(
-        archive
-            .compressor
-            .take()
-            .and_then(Arc::into_inner)
-            .unwrap()
-            .finish()
-            .is_none()
-    );
-    let plain: Vec<_> = (1..=5)
-        .filter(|&n| content(&disk, segment(1, n)).is_some())
-        .collect();
-    assert_eq!(plain, [1, 2]);
+    let plain = || {
+        (1..=5)
+            .filter(|&n| content(&disk, segment(1, n)).is_some())
+            .collect::<Vec<_>>()
+    };
+    // Recovery may yet find that one of them is bad.
+    assert!(finish_compression(&mut open_compressing(&disk).unwrap()).is_none());
+    assert_eq!(plain(), [1, 2, 4, 5]);
+    queue_a_sixth();
+    assert_eq!(plain(), [1, 2]);
 }
 
 #[test]
