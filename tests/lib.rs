@@ -18,6 +18,7 @@
 mod archive;
 mod backup;
 mod cluster;
+mod link;
 mod postgres_programs;
 mod process;
 mod proxy;
@@ -27,6 +28,7 @@ mod wait;
 pub use archive::{ArchiveDirectory, segment_name};
 pub use backup::BaseBackup;
 pub use cluster::{Cluster, ClusterBuilder};
+pub use link::Link;
 pub use postgres_programs::{Version, unprivileged_user};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};

@@ -5,7 +5,10 @@
     reason = "a test that cannot do its work fails by a panic"
 )]
 
+mod auth;
+mod hosts;
 mod model;
+mod tls;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.
 macro_rules! for_each_version {

@@ -168,6 +168,9 @@ impl ClientTls {
                 fault,
                 roots: self.roots.clone(),
             },
+            None if self.negotiation == SslNegotiation::Direct => {
+                TlsError::DirectHandshake { source: error }
+            }
             None => TlsError::Handshake { source: error },
         }
     }

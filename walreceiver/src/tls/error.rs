@@ -272,6 +272,13 @@ pub enum TlsError {
         #[source]
         source: io::Error,
     },
+    /// As [`TlsError::Handshake`], where the server was not asked whether it is ready for one.
+    #[error("direct SSL handshake: sslnegotiation=direct needs a server of version 17 or later")]
+    DirectHandshake {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The handshake failed for another reason than the server's certificate.
     #[error("SSL handshake")]
     Handshake {

@@ -594,7 +594,7 @@ async fn direct_negotiation_needs_the_servers_agreement_on_the_protocol() {
     server.alpn = vec![b"http/1.1".to_vec()];
     assert!(matches!(
         files.connect(direct, "db.example", &server).await,
-        Err(TlsError::Handshake { .. })
+        Err(TlsError::DirectHandshake { .. })
     ));
 }
 

@@ -1,0 +1,81 @@
+//! A connection made by the receiver's library itself, for tests that are about connecting.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use tokio::runtime::{Builder, Runtime};
+use walproto::Lsn;
+use walproto::client::{Event, SessionTimes};
+use walproto::command::Command;
+use walproto::result::IdentifySystem;
+use walreceiver::connection::{ConnectError, Connection};
+use walreceiver::conninfo::{ConnectionConfig, Overrides};
+use walreceiver::hosts::connect_any;
+
+/// A replication connection to a real server, without an archive.
+pub struct Link {
+    connection: Connection,
+    runtime: Runtime,
+}
+
+impl Link {
+    /// Connects as the connection string says. `home` is where `.pgpass` and `.postgresql` are
+    /// looked for; no environment variable counts but `HOME`.
+    ///
+    /// # Errors
+    /// When no connection can be made.
+    pub fn new(conninfo: &str, home: &Path) -> Result<Self, ConnectError> {
+        let environment = |name: &str| (name == "HOME").then(|| OsString::from(home));
+        let overrides = Overrides {
+            fallback_application_name: "link".to_owned(),
+            ..Overrides::default()
+        };
+        let config =
+            ConnectionConfig::from_sources(Some(conninfo), &overrides, &environment).unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let times = SessionTimes {
+            receive_timeout: Some(crate::DEADLINE),
+            status_interval: None,
+        };
+        let connection = runtime.block_on(connect_any(&config, times))?;
+        Ok(Self {
+            connection,
+            runtime,
+        })
+    }
+
+    /// What the server says to IDENTIFY_SYSTEM.
+    pub fn identify_system(&mut self) -> IdentifySystem {
+        let command = self.connection.execute(&Command::IdentifySystem);
+        let table = self.runtime.block_on(command).unwrap();
+        IdentifySystem::decode(&table).unwrap()
+    }
+
+    /// The server's process for this connection.
+    pub fn process_id(&mut self) -> i32 {
+        self.connection.session().process_id().unwrap()
+    }
+
+    /// The value of a setting.
+    pub fn show(&mut self, name: &str) -> String {
+        let shown = self.connection.show(name);
+        self.runtime.block_on(shown).unwrap().value
+    }
+
+    /// So many bytes of the WAL of timeline 1.
+    pub fn stream(&mut self, start: Lsn, length: usize) -> Vec<u8> {
+        let command = Command::parse(format!("START_REPLICATION {start} TIMELINE 1")).unwrap();
+        let now = std::time::Instant::now();
+        self.connection.session().execute(now, &command).unwrap();
+        let mut wal = Vec::new();
+        while wal.len() < length {
+            match self.runtime.block_on(self.connection.event()).unwrap() {
+                Event::WalData { data, .. } => wal.extend_from_slice(&data),
+                Event::Failed(message) => panic!("{message}"),
+                _ => {}
+            }
+        }
+        wal.truncate(length);
+        wal
+    }
+}
