@@ -2,6 +2,7 @@
 
 mod connect;
 mod error;
+mod password;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -225,6 +226,12 @@ impl Connection {
             self.session.handle_eof(now)
         } else {
             self.session.handle_input(now, &mut self.input)
+        };
+        // A server that never pauses must not keep what is due from being done.
+        let due = self.session.next_timeout().is_some_and(|due| due <= now);
+        let handled = match handled {
+            Ok(()) if due => self.session.handle_timeout(now),
+            handled => handled,
         };
         Poll::Ready(match (handled, self.write_error.take()) {
             (Err(_), Some(source)) if count == 0 => Err(self.broken("writing to", source)),

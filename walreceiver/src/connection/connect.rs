@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
@@ -13,12 +13,11 @@ use walproto::error::SqlState;
 use walproto::startup::StartupParameters;
 use walproto::{PgTimestamp, ServerVersion};
 
+use super::password::FoundPassword;
 use super::{Attempt, ConnectError, ConnectFailure, Connection, ConnectionError};
 use crate::conninfo::{
-    ConnectionConfig, Endpoint, HostCandidate, LoadBalanceHosts, Password, PasswordPrompt, SslMode,
-    user_name,
+    ConnectionConfig, Endpoint, HostCandidate, LoadBalanceHosts, SslMode, user_name,
 };
-use crate::passfile::{self, PasswordKey};
 use crate::socket::{self, Stream};
 use crate::tls::{self, Answer, ClientTls, TlsError};
 
@@ -34,13 +33,6 @@ struct Candidate<'a> {
     config: &'a ConnectionConfig,
     host: &'a HostCandidate,
     times: SessionTimes,
-}
-
-/// The password, and the file it came from if it did.
-#[derive(Clone, Default)]
-struct FoundPassword {
-    password: Option<Password>,
-    file: Option<PathBuf>,
 }
 
 /// A try that failed, and whether it may help to do the opposite about TLS.
@@ -124,7 +116,7 @@ impl Candidate<'_> {
     /// the prompt if the server turns out to want one.
     async fn connect(&self, target: Target, server: &str) -> Result<Connection, ConnectFailure> {
         loop {
-            let password = self.password().await;
+            let password = FoundPassword::find(self.config, self.host).await;
             let failure = match self.negotiate(&target, server, &password).await {
                 Ok(connection) => return Ok(connection),
                 Err(failure) => failure,
@@ -269,32 +261,6 @@ impl Candidate<'_> {
         })
     }
 
-    /// The password: as given, else from the password file, else as typed before.
-    async fn password(&self) -> FoundPassword {
-        if let Some(password) = &self.config.password {
-            return FoundPassword {
-                password: Some(password.clone()),
-                file: None,
-            };
-        }
-        if let Some(path) = self.config.password_file.clone() {
-            let host = self.host.password_file_host().to_owned();
-            let (port, user) = (self.host.port, self.config.user.clone());
-            let found = blocking(move || look_up(&path, &host, port, &user)).await;
-            if found.password.is_some() {
-                return found;
-            }
-        }
-        FoundPassword {
-            password: self
-                .config
-                .password_prompt
-                .as_ref()
-                .and_then(PasswordPrompt::answer),
-            file: None,
-        }
-    }
-
     /// Starts the session and waits until the server has let us in.
     async fn start(
         &self,
@@ -384,29 +350,8 @@ fn refused(
     }
 }
 
-/// Asks the password file. One that must not be used is warned about and passed over, as libpq
-/// does.
-fn look_up(path: &Path, host: &str, port: u16, user: &str) -> FoundPassword {
-    let key = PasswordKey {
-        host,
-        port,
-        database: ConnectionConfig::DATABASE,
-        user,
-    };
-    match passfile::look_up(path, key) {
-        Ok(password) => FoundPassword {
-            file: password.is_some().then(|| path.to_owned()),
-            password,
-        },
-        Err(warning) => {
-            tracing::warn!("{warning}");
-            FoundPassword::default()
-        }
-    }
-}
-
 /// Runs on a thread that may block, and carries its panic over.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
