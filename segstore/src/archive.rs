@@ -307,8 +307,30 @@ impl Archive {
             return Ok(());
         }
         let mut identity = self.bound()?.clone();
+        self.check_history(history)?;
+        if !self.histories.contains_key(&timeline) {
+            history::write(&self.directory, history)?;
+            self.histories.insert(timeline, history.clone());
+        }
+        if identity.history_sum(timeline).is_none() {
+            identity.record_history(history);
+            identity.save(&self.directory)?;
+            self.identity = Some(identity);
+        }
+        Ok(())
+    }
+
+    /// Compares a server's history of a timeline with what is known of it, and writes nothing.
+    ///
+    /// # Errors
+    /// When other content is known for the timeline.
+    pub fn check_history(&self, history: &TimelineHistory) -> Result<(), ArchiveError> {
+        let timeline = history.timeline();
         let present = self.histories.get(&timeline);
-        let recorded = identity.history_sum(timeline);
+        let recorded = self
+            .identity
+            .as_ref()
+            .and_then(|known| known.history_sum(timeline));
         if present.is_some_and(|present| present.content() != history.content())
             || recorded.is_some_and(|sum| sum.check(history.content()).is_err())
         {
@@ -316,15 +338,6 @@ impl Archive {
                 timeline,
                 path: self.directory.path(history::plain(timeline)),
             });
-        }
-        if present.is_none() {
-            history::write(&self.directory, history)?;
-            self.histories.insert(timeline, history.clone());
-        }
-        if recorded.is_none() {
-            identity.record_history(history);
-            identity.save(&self.directory)?;
-            self.identity = Some(identity);
         }
         Ok(())
     }

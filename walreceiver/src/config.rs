@@ -43,6 +43,8 @@ pub struct ReceiverConfig {
     pub apply: ReportedApply,
     /// What to do when the server's timeline forked off before the end of what is archived.
     pub fork: OnFork,
+    /// What to do when the slot reserves no WAL although there is WAL in the archive.
+    pub lost_slot: OnLostSlot,
 }
 
 /// What follows a lost connection. Errors that time cannot mend are returned whatever this says.
@@ -95,4 +97,14 @@ pub enum OnFork {
     Stop,
     /// Say what the new timeline lacks, keep it, and go on with the new timeline.
     Follow,
+}
+
+/// What to do when the slot reserves no WAL although there is WAL in the archive: it is lost, or
+/// was created without `RESERVE_WAL` and is used for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLostSlot {
+    /// Stop with an error.
+    Stop,
+    /// Say so and go on, as `pg_receivewal` does without saying so.
+    Warn,
 }

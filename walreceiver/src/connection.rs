@@ -18,6 +18,7 @@ use walproto::command::{Command, SettingName};
 use walproto::error::ServerMessage;
 use walproto::result::{ResultSet, Setting};
 
+pub(crate) use error::is_permanent;
 pub use error::{Attempt, ConnectError, ConnectFailure, ConnectionError};
 
 use crate::socket::Stream;
@@ -52,6 +53,8 @@ pub struct Connection {
     /// more than the broken pipe.
     write_error: Option<io::Error>,
     eof: bool,
+    /// Why the connection cannot go on, until the events before it have been taken.
+    failed: Option<ConnectionError>,
 }
 
 impl Connection {
@@ -96,6 +99,9 @@ impl Connection {
             if let Some(event) = self.session.poll_event() {
                 return Ok(event);
             }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
             if self.eof {
                 return Err(ConnectionError::Closed);
             }
@@ -103,11 +109,31 @@ impl Connection {
             let input_or_output = poll_fn(|cx| self.poll_input(cx));
             tokio::select! {
                 biased;
-                result = input_or_output => result?,
-                () = until(deadline) => self
-                    .session
-                    .handle_timeout(Instant::now())
-                    .map_err(ConnectionError::Session)?,
+                // What came before the failure is taken first.
+                result = input_or_output => self.failed = result.err(),
+                () = until(deadline) => {
+                    let handled = self.session.handle_timeout(Instant::now());
+                    self.failed = handled.err().map(ConnectionError::Session);
+                }
+            }
+        }
+    }
+
+    /// Writes all that is to be sent and does what is due, for ever, and reads nothing: for
+    /// whoever cannot take any more events at the moment.
+    ///
+    /// # Cancel safety
+    /// It is made to be dropped; nothing is lost or sent twice.
+    ///
+    /// # Errors
+    /// It returns only when the server is taken for gone.
+    pub async fn tend(&mut self) -> ConnectionError {
+        loop {
+            // A socket that is broken is met again by whoever reads next.
+            let _broken = self.flush().await;
+            until(self.session.next_timeout()).await;
+            if let Err(error) = self.session.handle_timeout(Instant::now()) {
+                return ConnectionError::Session(error);
             }
         }
     }
@@ -245,12 +271,16 @@ impl Connection {
 
     /// Writes what there is to write, until it is done or the socket takes no more.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        self.session.poll_transmit(&mut self.output);
         if self.write_error.is_some() {
+            self.session.poll_transmit(&mut self.output);
             self.output.clear();
             return Poll::Ready(Ok(()));
         }
         let written = loop {
+            if self.output.is_empty() {
+                // Only now, so that statuses for a server that does not read do not pile up.
+                self.session.poll_transmit(&mut self.output);
+            }
             if self.output.is_empty() {
                 break if self.unflushed {
                     let flushed = Pin::new(&mut self.stream).poll_flush(cx);

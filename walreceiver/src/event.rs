@@ -114,6 +114,16 @@ pub enum Warning<'a> {
         /// The end of what the new timeline lacks.
         old_end: Lsn,
     },
+    /// The slot reserves no WAL although there is WAL in the archive.
+    SlotReservesNothing {
+        /// The slot.
+        slot: &'a SlotName,
+    },
+    /// The new primary did not have the slot, and it was created there.
+    SlotCreated {
+        /// The slot.
+        slot: &'a SlotName,
+    },
     /// The server sent a notice or a warning.
     ServerNotice {
         /// What it says.
@@ -162,6 +172,15 @@ impl fmt::Display for Warning<'_> {
                 f,
                 "timeline {timeline} forked off at {fork} and lacks WAL up to {old_end} of \
                  timeline {old_timeline}, which stays in the archive"
+            ),
+            Self::SlotReservesNothing { slot } => write!(
+                f,
+                "replication slot \"{slot}\" reserves no WAL: it is lost, or was created \
+                 without reserving WAL"
+            ),
+            Self::SlotCreated { slot } => write!(
+                f,
+                "replication slot \"{slot}\" did not exist on the new primary and was created"
             ),
             Self::ServerNotice { message } => f.write_str(message),
         }

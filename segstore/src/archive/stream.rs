@@ -159,7 +159,7 @@ impl Archive {
         Ok(SegmentFiles::new(self.directory.clone(), size))
     }
 
-    fn wal_format(&self) -> Result<WalFormat, ArchiveError> {
+    pub(crate) fn wal_format(&self) -> Result<WalFormat, ArchiveError> {
         let identity = self.bound()?;
         Ok(WalFormat {
             system_id: identity.system_id(),

@@ -1,5 +1,7 @@
 //! The reply to `SHOW`, and the values that a receiver asks for.
 
+use std::time::Duration;
+
 use super::table::{Row, table, value};
 use super::{DataType, Reply, ResultError, ResultFault, ResultSet};
 use crate::SegmentSize;
@@ -97,6 +99,39 @@ impl Setting {
         }
     }
 
+    /// The value of a parameter that is a plain number, as `wal_block_size`.
+    ///
+    /// # Errors
+    /// When the value is none.
+    pub fn unsigned(&self) -> Result<u32, ResultError> {
+        read_digits(&self.value, 10).ok_or_else(|| self.fault("value", "a number"))
+    }
+
+    /// The value of a parameter that is a time and is kept in milliseconds, as
+    /// `wal_sender_timeout`: the greatest unit that divides it, as in `1min`, and 0 without one.
+    ///
+    /// # Errors
+    /// When the value is none.
+    ///
+    /// Source: src/backend/utils/misc/guc.c, `convert_int_from_base_unit` (PG 15).
+    pub fn duration(&self) -> Result<Duration, ResultError> {
+        let digits = self
+            .value
+            .trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let milliseconds = match self.value.strip_prefix(digits) {
+            Some("" | "ms") => Some(1),
+            Some("s") => Some(1000),
+            Some("min") => Some(60_000),
+            Some("h") => Some(3_600_000),
+            Some("d") => Some(86_400_000),
+            _ => None,
+        };
+        read_digits(digits, 10)
+            .zip(milliseconds)
+            .map(|(number, unit)| Duration::from_millis(u64::from(number) * unit))
+            .ok_or_else(|| self.fault("value", "a time"))
+    }
+
     fn fault(&self, column: &'static str, expected: &'static str) -> ResultError {
         ResultError {
             reply: Reply::Show,
@@ -113,4 +148,43 @@ impl Setting {
 fn read_digits(text: &str, radix: u32) -> Option<u32> {
     let digits = text.chars().all(|c| c.is_digit(radix));
     digits.then(|| u32::from_str_radix(text, radix).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(value: &str) -> Setting {
+        Setting {
+            name: "x".to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn times_have_the_units_that_servers_show() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("1500ms", 1500),
+            ("59s", 59_000),
+            ("1min", 60_000),
+            ("2h", 7_200_000),
+        ] {
+            assert_eq!(
+                setting(text).duration(),
+                Ok(Duration::from_millis(milliseconds))
+            );
+        }
+        for text in ["", "ms", "1us", "-1", "1 min", "4294967296"] {
+            assert!(setting(text).duration().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_neither_sign_nor_unit() {
+        assert_eq!(setting("8192").unsigned(), Ok(8192));
+        for text in ["", "-1", "8kB", " 1"] {
+            assert!(setting(text).unsigned().is_err(), "{text:?}");
+        }
+    }
 }

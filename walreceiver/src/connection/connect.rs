@@ -292,6 +292,7 @@ impl Candidate<'_> {
             unflushed: false,
             write_error: None,
             eof: false,
+            failed: None,
         };
         loop {
             match connection.event().await {

@@ -260,7 +260,7 @@ impl ConnectFailure {
 }
 
 /// Whether a refusal lasts until somebody changes something.
-fn is_permanent(state: SqlState) -> bool {
+pub(crate) fn is_permanent(state: SqlState) -> bool {
     [
         SqlState::INVALID_PASSWORD,
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,

@@ -1,0 +1,272 @@
+//! Why receiving ends.
+
+use std::io;
+
+use segstore::{ArchiveError, WriteError};
+use walproto::result::ResultError;
+use walproto::{InvalidSegmentSize, Lsn, ParseHistoryError, SlotName, TimelineId};
+
+use crate::apply::{ApplyError, ReadyError};
+use crate::connection::{ConnectError, ConnectionError, is_permanent};
+use crate::follow::Refusal;
+use crate::slot::SlotError;
+
+/// Why a receiver stopped, or why one try at streaming did.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// No connection could be made.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+
+    /// The connection was lost, or the server did not keep to the protocol, or refused a command.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+
+    /// The server's answer to a command is not what such a command is answered with.
+    #[error(transparent)]
+    Answer(#[from] ResultError),
+
+    /// The server must not be followed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+
+    /// The archive cannot be opened, or is of something else than the server.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+
+    /// What was received cannot be kept.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// The server is a standby that has not yet received what the archive has.
+    #[error(
+        "standby's WAL on timeline {timeline} ends at {flush}, before the archive's {record_end}; \
+         waiting for it to catch up"
+    )]
+    StandbyBehind {
+        /// The timeline of both.
+        timeline: TimelineId,
+        /// The end of the standby's WAL.
+        flush: Lsn,
+        /// The end of the archive's last record.
+        record_end: Lsn,
+    },
+
+    /// The server has no history file of its own timeline.
+    #[error("server has no history file of its own timeline {timeline}")]
+    NoHistory {
+        /// The server's timeline.
+        timeline: TimelineId,
+    },
+
+    /// A history file of the server cannot be read.
+    #[error("history file sent by the server")]
+    History(#[from] ParseHistoryError),
+
+    /// The server's history files are longer than any real ones.
+    #[error("history files sent by the server are longer than {limit} bytes together")]
+    HistoriesTooLong {
+        /// The most that is taken, in bytes.
+        limit: usize,
+    },
+
+    /// The server has segments of a size that no server has.
+    #[error("wal_segment_size sent by the server")]
+    SegmentSize(#[from] InvalidSegmentSize),
+
+    /// There is no such slot.
+    #[error(
+        "replication slot \"{slot}\" does not exist on the server; create it with --create-slot"
+    )]
+    NoSuchSlot {
+        /// The slot.
+        slot: SlotName,
+    },
+
+    /// The slot is one for logical replication.
+    #[error("replication slot \"{slot}\" is not physical; use another slot")]
+    NotPhysical {
+        /// The slot.
+        slot: SlotName,
+    },
+
+    /// The slot no longer keeps WAL back.
+    #[error(
+        "replication slot \"{slot}\" is lost: it reserves no WAL, while the archive goes on from \
+         {needed} (timeline {timeline}); drop it with --drop-slot and create it with --create-slot"
+    )]
+    LostSlot {
+        /// The slot.
+        slot: SlotName,
+        /// The archive's timeline.
+        timeline: TimelineId,
+        /// The position needed next.
+        needed: Lsn,
+    },
+
+    /// Another process streams from the slot.
+    #[error("replication slot \"{slot}\" is in use by another process on the server")]
+    SlotInUse {
+        /// The slot.
+        slot: SlotName,
+        /// What the server said.
+        #[source]
+        source: ConnectionError,
+    },
+
+    /// The server no longer has the WAL that comes next.
+    #[error(
+        "WAL from {start} (timeline {timeline}) has already been removed on the server; fetch it \
+         from another archive of this cluster, or begin again in a new directory with a new base \
+         backup"
+    )]
+    WalRemoved {
+        /// The timeline that was asked for.
+        timeline: TimelineId,
+        /// The position that was asked for.
+        start: Lsn,
+        /// What the server said.
+        #[source]
+        source: ConnectionError,
+    },
+
+    /// The timeline that comes next begins after the end of what was received.
+    #[error(
+        "server says that timeline {next} follows timeline {timeline} at {switch_point}, but sent \
+         only up to {received_end}"
+    )]
+    SwitchPastEnd {
+        /// The timeline that ended.
+        timeline: TimelineId,
+        /// The one that follows.
+        next: TimelineId,
+        /// Where it follows.
+        switch_point: Lsn,
+        /// The end of what was received.
+        received_end: Lsn,
+    },
+
+    /// The end of a timeline that the server announced is not the one in its history.
+    #[error(
+        "server says that timeline {next} follows timeline {timeline} at {switch_point}, which is \
+         not what its history file says"
+    )]
+    OtherSwitch {
+        /// The timeline that ended.
+        timeline: TimelineId,
+        /// The one that follows.
+        next: TimelineId,
+        /// Where it follows.
+        switch_point: Lsn,
+    },
+
+    /// No server was there to be asked.
+    #[error("no server to connect to")]
+    NoServer,
+
+    /// The thread that wrote to the archive did not give it back.
+    #[error("the archive was lost to a thread that could not be started")]
+    ArchiveLost,
+
+    /// A start was asked for that would leave a gap or overwrite what is there.
+    #[error(
+        "start position {start} was asked for, but the archive goes on from {resume_at} (timeline \
+         {timeline}); leave --start out, or use an empty directory"
+    )]
+    NotEmpty {
+        /// The position asked for.
+        start: Lsn,
+        /// The archive's newest timeline.
+        timeline: TimelineId,
+        /// Where it goes on.
+        resume_at: Lsn,
+    },
+
+    /// The server ended the stream in good order, as when it is shut down.
+    #[error("server ended the stream at {lsn} (timeline {timeline})")]
+    ServerEnded {
+        /// The timeline streamed last.
+        timeline: TimelineId,
+        /// The end of what was received.
+        lsn: Lsn,
+    },
+
+    /// The disk stayed full for so long that the server must not be kept waiting by us.
+    #[error("disk stayed full, disconnected at {lsn} (timeline {timeline})")]
+    DiskStayedFull {
+        /// The timeline being received.
+        timeline: TimelineId,
+        /// The end of what is durable.
+        lsn: Lsn,
+    },
+
+    /// A slot could not be created on the new primary.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+
+    /// What applies the records has ended.
+    #[error("the applier has ended")]
+    ApplierEnded,
+
+    /// What applies the records refused one.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+
+    /// A thread could not be started.
+    #[error("start the {name} thread")]
+    Thread {
+        /// What for.
+        name: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ReceiveError {
+    /// Whether another try would end the same way, until somebody does something about it.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Connect(error) => !error.is_transient(),
+            Self::Connection(error) => error.sqlstate().is_some_and(is_permanent),
+            // A bit may have been flipped on the way: the receiver counts these.
+            Self::Write(WriteError::Corrupt { .. } | WriteError::Diverged { .. }) => false,
+            Self::Write(error) => !matches!(error, WriteError::DiskFull { .. }),
+            Self::StandbyBehind { .. }
+            | Self::SlotInUse { .. }
+            | Self::ServerEnded { .. }
+            | Self::DiskStayedFull { .. }
+            | Self::OtherSwitch { .. }
+            | Self::NoServer
+            | Self::SwitchPastEnd { .. } => false,
+            Self::Answer(_)
+            | Self::Refused(_)
+            | Self::Archive(_)
+            | Self::NoHistory { .. }
+            | Self::History(_)
+            | Self::HistoriesTooLong { .. }
+            | Self::SegmentSize(_)
+            | Self::NoSuchSlot { .. }
+            | Self::NotPhysical { .. }
+            | Self::LostSlot { .. }
+            | Self::WalRemoved { .. }
+            | Self::NotEmpty { .. }
+            | Self::Apply(_)
+            | Self::ApplierEnded
+            | Self::Slot(_)
+            | Self::ArchiveLost
+            | Self::Thread { .. } => true,
+        }
+    }
+}
+
+impl From<ReadyError> for ReceiveError {
+    fn from(error: ReadyError) -> Self {
+        match error {
+            ReadyError::Apply(error) => error.into(),
+            ReadyError::Archive(error) => error.into(),
+        }
+    }
+}

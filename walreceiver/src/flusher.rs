@@ -1,0 +1,343 @@
+//! The thread that owns the archive's writer: it checks what was received, writes it, makes it
+//! durable, and says so.
+//!
+//! ```text
+//!  network task            queue (bounded)           this thread
+//!  ------------            ---------------           -------------------------------
+//!  push(WAL) ────────────▶ one run of bytes ───────▶ take all of it, append, sync
+//!       ▲                                                 │
+//!       └──────────── watch: Flushed ◀───────────────────┘
+//! ```
+//!
+//! The network task goes on reading while a sync runs; what gathers meanwhile is the next batch.
+//! So batches grow by themselves when the disk is slow, and a lone commit waits for nobody.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, mem, thread};
+
+use bytes::Bytes;
+use segstore::{Appended, Durable, WriteError, Writer};
+use tokio::sync::{Notify, watch};
+use walproto::Lsn;
+
+/// How many received bytes may wait for the disk. It bounds what a server can make us hold, and
+/// is large enough that the network is read on through an ordinary sync.
+pub(crate) const QUEUE_BYTES: usize = 8 << 20;
+
+/// The longest pause between an acknowledgement and the note of it in the archive's watermark,
+/// and between two tries to write to a full disk.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How far the thread has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flushed {
+    /// What was written and found valid, `None` before the first byte.
+    pub(crate) written: Option<Written>,
+    /// What is durable, `None` before the first sync.
+    pub(crate) durable: Option<Durable>,
+    /// The magic number of the stream's pages, `None` before the first page.
+    pub(crate) page_magic: Option<u16>,
+    /// Since when the disk has been full, while it is.
+    pub(crate) held_since: Option<Instant>,
+    /// Whether the thread has ended; its result says why.
+    pub(crate) ended: bool,
+}
+
+/// Positions of WAL that was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// The end of the last complete record.
+    pub(crate) record_end: Lsn,
+    /// The end of the last byte.
+    pub(crate) byte_end: Lsn,
+}
+
+/// The network task's hold on the thread.
+#[derive(Debug)]
+pub(crate) struct Flusher {
+    queue: Arc<Queue>,
+    flushed: watch::Receiver<Flushed>,
+    thread: JoinHandle<Result<(), WriteError>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Condvar,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    runs: Vec<Run>,
+    bytes: usize,
+    acknowledged: Option<Durable>,
+    closed: bool,
+}
+
+/// Bytes that follow one another.
+#[derive(Debug)]
+struct Run {
+    start: Lsn,
+    end: Lsn,
+    data: Vec<Bytes>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // A panic while the lock is held leaves nothing half done: every change is one step.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Flusher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub(crate) fn start(writer: Writer) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let (sender, flushed) = watch::channel(Flushed::default());
+        let for_worker = Arc::clone(&queue);
+        let work = move || {
+            let result = Worker::new(writer, &for_worker, &sender).run();
+            sender.send_modify(|flushed| flushed.ended = true);
+            for_worker.emptied.notify_waiters();
+            result
+        };
+        let thread = thread::Builder::new().name("flusher".into()).spawn(work)?;
+        Ok(Self {
+            queue,
+            flushed,
+            thread,
+        })
+    }
+
+    /// Hands over WAL that was received at `start`.
+    pub(crate) fn push(&self, start: Lsn, data: Bytes) {
+        let length = data.len();
+        let end = Lsn(start.0.saturating_add(length as u64));
+        let mut waiting = self.queue.lock();
+        waiting.bytes += length;
+        match waiting.runs.last_mut() {
+            Some(run) if run.end == start => {
+                run.end = end;
+                run.data.push(data);
+            }
+            _ => waiting.runs.push(Run {
+                start,
+                end,
+                data: vec![data],
+            }),
+        }
+    }
+
+    /// Wakes the thread after a number of [`Flusher::push`].
+    pub(crate) fn wake(&self) {
+        self.queue.filled.notify_one();
+    }
+
+    /// Whether the queue takes more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.lock().bytes < QUEUE_BYTES
+    }
+
+    /// Waits until the queue takes more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping it.
+    pub(crate) async fn room(&self) {
+        loop {
+            let emptied = self.queue.emptied.notified();
+            if self.has_room() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Notes that `durable` was reported to the server as flushed.
+    pub(crate) fn acknowledged(&self, durable: Durable) {
+        self.queue.lock().acknowledged = Some(durable);
+    }
+
+    /// How far the thread has come.
+    pub(crate) fn flushed(&self) -> watch::Receiver<Flushed> {
+        self.flushed.clone()
+    }
+
+    /// Says that nothing more will be handed over: the thread ends after all that was is
+    /// durable, or could not be made so.
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.wake();
+    }
+
+    /// Closes the queue and waits for the thread's end.
+    ///
+    /// # Errors
+    /// What stopped the thread.
+    pub(crate) async fn finish(self) -> Result<(), WriteError> {
+        self.close();
+        let Self {
+            thread,
+            mut flushed,
+            ..
+        } = self;
+        while !flushed.borrow_and_update().ended && flushed.changed().await.is_ok() {}
+        // The thread has nothing left to do but return.
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+struct Worker<'a> {
+    writer: Writer,
+    queue: &'a Queue,
+    flushed: &'a watch::Sender<Flushed>,
+    /// What was acknowledged and is not yet in the archive's watermark.
+    unnoted: Option<Durable>,
+}
+
+/// What to do next.
+enum Next {
+    Append,
+    Note,
+    Close,
+}
+
+impl<'a> Worker<'a> {
+    const fn new(writer: Writer, queue: &'a Queue, flushed: &'a watch::Sender<Flushed>) -> Self {
+        Self {
+            writer,
+            queue,
+            flushed,
+            unnoted: None,
+        }
+    }
+
+    fn run(mut self) -> Result<(), WriteError> {
+        let worked = self.work();
+        let noted = self.note();
+        // The writer is closed whatever happened, so that the prefix that is good is kept.
+        let closed = self.writer.close().map(drop);
+        worked.and(noted).and(closed)
+    }
+
+    fn work(&mut self) -> Result<(), WriteError> {
+        let mut runs = Vec::new();
+        loop {
+            match self.wait(&mut runs) {
+                Next::Append => {
+                    for run in &runs {
+                        self.append(run)?;
+                    }
+                    runs.clear();
+                    let durable = self.writer.sync()?;
+                    self.publish(durable);
+                    self.note()?;
+                }
+                Next::Note => self.note()?,
+                Next::Close => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for WAL, and takes all there is.
+    fn wait(&mut self, runs: &mut Vec<Run>) -> Next {
+        let mut waiting = self.queue.lock();
+        loop {
+            self.unnoted = waiting.acknowledged.take().or(self.unnoted.take());
+            if !waiting.runs.is_empty() {
+                mem::swap(runs, &mut waiting.runs);
+                waiting.bytes = 0;
+                drop(waiting);
+                self.queue.emptied.notify_waiters();
+                return Next::Append;
+            }
+            if waiting.closed {
+                return Next::Close;
+            }
+            let (guard, timeout) = self
+                .queue
+                .filled
+                .wait_timeout(waiting, PAUSE)
+                .unwrap_or_else(PoisonError::into_inner);
+            waiting = guard;
+            let anything = !waiting.runs.is_empty() || waiting.closed;
+            if timeout.timed_out() && !anything {
+                self.unnoted = waiting.acknowledged.take().or(self.unnoted.take());
+                if self.unnoted.is_some() {
+                    return Next::Note;
+                }
+            }
+        }
+    }
+
+    /// Writes a run. What precedes the first bad byte of it is written and synced all the same.
+    fn append(&mut self, run: &Run) -> Result<(), WriteError> {
+        loop {
+            match self.writer.append(run.start, &run.data) {
+                Ok(Appended {
+                    record_end,
+                    byte_end,
+                    ..
+                }) => {
+                    let page_magic = self.writer.page_magic();
+                    self.flushed.send_modify(|flushed| {
+                        flushed.page_magic = page_magic;
+                        flushed.written = Some(Written {
+                            record_end,
+                            byte_end,
+                        });
+                        flushed.held_since = None;
+                    });
+                    return Ok(());
+                }
+                Err(error @ WriteError::DiskFull { .. }) => self.hold(error)?,
+                Err(error) => {
+                    // The prefix is good even when what follows is not; if it cannot be made
+                    // durable either, the first error still tells more.
+                    if let Ok(durable) = self.writer.sync() {
+                        self.publish(durable);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Waits for room on a full disk, for as long as the network task does.
+    fn hold(&self, error: WriteError) -> Result<(), WriteError> {
+        let now = Instant::now();
+        self.flushed.send_if_modified(|flushed| {
+            let first = flushed.held_since.is_none();
+            flushed.held_since.get_or_insert(now);
+            first
+        });
+        let waiting = self.queue.lock();
+        let (waiting, _) = self
+            .queue
+            .filled
+            .wait_timeout_while(waiting, PAUSE, |waiting| !waiting.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waiting.closed { Err(error) } else { Ok(()) }
+    }
+
+    fn publish(&self, durable: Durable) {
+        self.flushed
+            .send_modify(|flushed| flushed.durable = Some(durable));
+    }
+
+    /// Tells the writer how far the server counts us, which it notes now and then.
+    fn note(&mut self) -> Result<(), WriteError> {
+        match self.unnoted.take() {
+            Some(durable) => self.writer.acknowledged(durable, Instant::now()),
+            None => Ok(()),
+        }
+    }
+}

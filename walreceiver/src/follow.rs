@@ -1,0 +1,405 @@
+//! Which server may be followed, and from where: decided from what both sides know, before
+//! `START_REPLICATION`.
+//!
+//! ```text
+//!  server's timeline    archive's tip              course
+//!  -----------------    -------------------------  ------------------------------------------
+//!  same                 at or below its flush      stream on
+//!                       above its flush            primary: it lost WAL, refuse; standby: wait
+//!  older                                           refuse: a zombie primary
+//!  newer, a descendant  below the fork             stream our timeline to its end, then on
+//!                       at the fork                stream the timeline that follows
+//!                       above the fork             refuse, or follow when told to
+//!  newer, another line                             refuse
+//! ```
+
+use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
+
+/// What a server says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    /// The history of its current timeline.
+    pub(crate) history: TimelineHistory,
+    /// The end of the WAL it has flushed.
+    pub(crate) flush: Lsn,
+    /// Whether it is a standby, whose WAL may yet catch up with ours.
+    pub(crate) is_standby: bool,
+}
+
+/// Where the archive's newest timeline ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// The newest timeline.
+    pub(crate) timeline: TimelineId,
+    /// The end of its last complete durable record.
+    pub(crate) record_end: Lsn,
+    /// Where to begin so that the last page and record are compared.
+    pub(crate) resume_at: Lsn,
+}
+
+/// What to do with a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Course {
+    /// Stream this timeline from this position.
+    Stream {
+        /// Of the server's history.
+        timeline: TimelineId,
+        /// A page's first byte.
+        start: Lsn,
+    },
+    /// Stream a timeline that left ours before our end, as the user allowed.
+    StreamFork {
+        /// The timeline that follows ours in the server's history.
+        timeline: TimelineId,
+        /// The first byte of the segment of the fork, or of the page that our last record of
+        /// before the fork may begin in.
+        start: Lsn,
+        /// What the fork lacks.
+        fork: Fork,
+    },
+    /// A standby that has not yet received what we have: ask again later.
+    Wait {
+        /// The end of the WAL it has flushed.
+        flush: Lsn,
+    },
+}
+
+/// A part of our timeline that the server's history does not have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fork {
+    /// Our timeline.
+    pub timeline: TimelineId,
+    /// The server's timeline that left it.
+    pub successor: TimelineId,
+    /// Where it left.
+    pub switch_point: Lsn,
+    /// The end of our last durable record, past `switch_point`.
+    pub record_end: Lsn,
+}
+
+/// Why a server is not followed. Every one of these is final: another try meets it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A zombie: the archive knows a newer timeline.
+    #[error(
+        "server is on timeline {server}, older than timeline {archive} of the archive (at \
+         {record_end}): it was replaced by a promotion; connect to the new primary"
+    )]
+    OlderTimeline {
+        /// The server's timeline.
+        server: TimelineId,
+        /// The archive's newest timeline.
+        archive: TimelineId,
+        /// The end of the archive's last record.
+        record_end: Lsn,
+    },
+    /// A branch that does not descend from the archive's newest timeline.
+    #[error(
+        "server's timeline {server} does not descend from timeline {archive} of the archive (at \
+         {record_end}): it is another branch; connect to a descendant, or use a new directory"
+    )]
+    ForeignTimeline {
+        /// The server's timeline.
+        server: TimelineId,
+        /// The archive's newest timeline.
+        archive: TimelineId,
+        /// The end of the archive's last record.
+        record_end: Lsn,
+    },
+    /// The primary has less than it sent us.
+    #[error(
+        "server's WAL on timeline {timeline} ends at {flush}, before the archive's {record_end}: \
+         the primary has lost {} bytes of WAL that this archive has; restore it from the archive",
+        record_end.bytes_since(*flush)
+    )]
+    LostWal {
+        /// The timeline of both.
+        timeline: TimelineId,
+        /// The end of the server's flushed WAL.
+        flush: Lsn,
+        /// The end of the archive's last record.
+        record_end: Lsn,
+    },
+    /// A promotion without our tail.
+    #[error(
+        "timeline {} left timeline {} at {}, before the archive's {}: it lacks {} bytes of \
+         acknowledged WAL; to keep them aside and follow it all the same, use --follow-fork",
+        .0.successor, .0.timeline, .0.switch_point, .0.record_end,
+        .0.record_end.bytes_since(.0.switch_point)
+    )]
+    Forked(Fork),
+    /// A first start at a position that the server's history does not have.
+    #[error("start position {start} is past the server's WAL, which ends at {flush}")]
+    StartPastEnd {
+        /// The position that was asked for.
+        start: Lsn,
+        /// The end of the server's flushed WAL.
+        flush: Lsn,
+    },
+}
+
+/// Decides how to go on with an archive that has WAL.
+///
+/// # Errors
+/// When the server must not be followed.
+pub(crate) fn resume(
+    held: &Held,
+    upstream: &Upstream,
+    segment_size: SegmentSize,
+    follow_fork: bool,
+) -> Result<Course, Refusal> {
+    let Held {
+        timeline: archive,
+        record_end,
+        resume_at,
+    } = *held;
+    let server = upstream.history.timeline();
+    let flush = upstream.flush;
+    if server < archive {
+        return Err(Refusal::OlderTimeline {
+            server,
+            archive,
+            record_end,
+        });
+    }
+    if server == archive {
+        return if flush >= record_end {
+            Ok(Course::Stream {
+                timeline: archive,
+                start: resume_at,
+            })
+        } else if upstream.is_standby {
+            Ok(Course::Wait { flush })
+        } else {
+            Err(Refusal::LostWal {
+                timeline: archive,
+                flush,
+                record_end,
+            })
+        };
+    }
+    let left = upstream.history.switch_point_of(archive);
+    let (Some(switch_point), Some(successor)) = (left, upstream.history.successor_of(archive))
+    else {
+        return Err(Refusal::ForeignTimeline {
+            server,
+            archive,
+            record_end,
+        });
+    };
+    let segment_start = segment_size.start_of(switch_point);
+    if record_end < switch_point {
+        return Ok(Course::Stream {
+            timeline: archive,
+            start: resume_at,
+        });
+    }
+    if record_end == switch_point {
+        // The successor's first segment begins with our timeline's part of it.
+        return Ok(Course::Stream {
+            timeline: successor,
+            start: resume_at.max(segment_start),
+        });
+    }
+    let fork = Fork {
+        timeline: archive,
+        successor,
+        switch_point,
+        record_end,
+    };
+    if follow_fork {
+        Ok(Course::StreamFork {
+            timeline: successor,
+            start: segment_start,
+            fork,
+        })
+    } else {
+        Err(Refusal::Forked(fork))
+    }
+}
+
+/// Decides where an archive without WAL begins: at the first byte of the segment that holds
+/// `start`, on the timeline that it lies on in the server's history.
+///
+/// # Errors
+/// When the server's WAL ends before `start`.
+pub(crate) fn begin(
+    start: Lsn,
+    upstream: &Upstream,
+    segment_size: SegmentSize,
+) -> Result<Course, Refusal> {
+    if start > upstream.flush {
+        return Err(Refusal::StartPastEnd {
+            start,
+            flush: upstream.flush,
+        });
+    }
+    let timeline = upstream.history.timeline_of(start);
+    Ok(Course::Stream {
+        timeline,
+        start: segment_size.start_of(start),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    const SEGMENT: SegmentSize = SegmentSize::DEFAULT;
+
+    fn timeline(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    fn upstream(number: u32, history: &'static str, flush: u64) -> Upstream {
+        let content = Bytes::from_static(history.as_bytes());
+        Upstream {
+            history: TimelineHistory::parse(timeline(number), content).unwrap(),
+            flush: Lsn(flush),
+            is_standby: false,
+        }
+    }
+
+    fn held(number: u32, record_end: u64) -> Held {
+        Held {
+            timeline: timeline(number),
+            record_end: Lsn(record_end),
+            resume_at: Lsn(record_end).align_down(8192),
+        }
+    }
+
+    fn plan(held: &Held, upstream: &Upstream) -> Result<Course, Refusal> {
+        resume(held, upstream, SEGMENT, false)
+    }
+
+    #[test]
+    fn the_same_timeline_is_streamed_from_the_last_record() {
+        let course = plan(&held(1, 0x300_4010), &upstream(1, "", 0x300_4010));
+        assert_eq!(
+            course,
+            Ok(Course::Stream {
+                timeline: timeline(1),
+                start: Lsn(0x300_4000)
+            })
+        );
+    }
+
+    #[test]
+    fn a_primary_that_lost_wal_is_refused_and_a_standby_is_waited_for() {
+        let mut server = upstream(1, "", 0x300_4008);
+        assert_eq!(
+            plan(&held(1, 0x300_4010), &server),
+            Err(Refusal::LostWal {
+                timeline: timeline(1),
+                flush: Lsn(0x300_4008),
+                record_end: Lsn(0x300_4010),
+            })
+        );
+        server.is_standby = true;
+        assert_eq!(
+            plan(&held(1, 0x300_4010), &server),
+            Ok(Course::Wait {
+                flush: Lsn(0x300_4008)
+            })
+        );
+    }
+
+    #[test]
+    fn a_zombie_primary_is_refused_even_when_it_is_ahead() {
+        let refused = plan(&held(2, 0x300_4010), &upstream(1, "", 0x900_0000));
+        assert!(matches!(refused, Err(Refusal::OlderTimeline { .. })));
+    }
+
+    #[test]
+    fn another_branch_is_refused() {
+        let refused = plan(
+            &held(2, 0x300_4010),
+            &upstream(3, "1\t0/3000000\tx\n", 0x900_0000),
+        );
+        assert!(matches!(refused, Err(Refusal::ForeignTimeline { .. })));
+    }
+
+    #[test]
+    fn a_promotion_with_our_tail_is_followed_once_we_are_at_the_fork() {
+        let server = upstream(3, "1\t0/3004018\tx\n", 0x900_0000);
+        let course = plan(&held(1, 0x300_4010), &server);
+        assert_eq!(
+            course,
+            Ok(Course::Stream {
+                timeline: timeline(1),
+                start: Lsn(0x300_4000)
+            })
+        );
+        let course = plan(&held(1, 0x300_4018), &server);
+        assert_eq!(
+            course,
+            Ok(Course::Stream {
+                timeline: timeline(3),
+                start: Lsn(0x300_4000)
+            })
+        );
+    }
+
+    #[test]
+    fn a_fork_at_a_segments_start_is_followed_from_there() {
+        let server = upstream(2, "1\t0/3000000\tx\n", 0x900_0000);
+        let mut held = held(1, 0x300_0000);
+        held.resume_at = Lsn(0x2FF_E000);
+        let course = plan(&held, &server);
+        assert_eq!(
+            course,
+            Ok(Course::Stream {
+                timeline: timeline(2),
+                start: Lsn(0x300_0000)
+            })
+        );
+    }
+
+    #[test]
+    fn a_promotion_without_our_tail_is_followed_only_when_told() {
+        let server = upstream(4, "1\t0/3000100\tx\n3\t0/5000000\tx\n", 0x900_0000);
+        let fork = Fork {
+            timeline: timeline(1),
+            successor: timeline(3),
+            switch_point: Lsn(0x300_0100),
+            record_end: Lsn(0x300_4010),
+        };
+        assert_eq!(
+            plan(&held(1, 0x300_4010), &server),
+            Err(Refusal::Forked(fork))
+        );
+        assert_eq!(
+            resume(&held(1, 0x300_4010), &server, SEGMENT, true),
+            Ok(Course::StreamFork {
+                timeline: timeline(3),
+                start: Lsn(0x300_0000),
+                fork
+            })
+        );
+    }
+
+    #[test]
+    fn a_first_start_begins_with_its_segment_on_the_timeline_it_lies_on() {
+        let server = upstream(2, "1\t0/3000100\tx\n", 0x900_0000);
+        assert_eq!(
+            begin(Lsn(0x300_0080), &server, SEGMENT),
+            Ok(Course::Stream {
+                timeline: timeline(1),
+                start: Lsn(0x300_0000)
+            })
+        );
+        assert_eq!(
+            begin(Lsn(0x300_0100), &server, SEGMENT),
+            Ok(Course::Stream {
+                timeline: timeline(2),
+                start: Lsn(0x300_0000)
+            })
+        );
+        assert!(matches!(
+            begin(Lsn(0x900_0001), &server, SEGMENT),
+            Err(Refusal::StartPastEnd { .. })
+        ));
+    }
+}

@@ -1,0 +1,205 @@
+//! The receiver: opens the archive, and tries to stream into it until it is told to stop.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use segstore::{Archive, ArchiveOptions, OsDisk, WriteError};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use walproto::{Lsn, TimelineId};
+
+use crate::apply::{Applier, Apply, ApplyConfig};
+use crate::attempt::Attempt;
+use crate::config::{ReceiverConfig, Reconnect};
+use crate::conninfo::ConnectionConfig;
+use crate::error::ReceiveError;
+use crate::event::{Progress, ReceiverEvent, Reporter};
+use crate::retry::Backoff;
+use crate::stream::Stop;
+
+/// The same damage at the same position, met this often in a row, is on the server and not on the
+/// way from it.
+const DAMAGE_TRIES: u32 = 3;
+
+/// Receives WAL into an archive.
+///
+/// See `examples/` for a program that does no more than this.
+pub struct Receiver {
+    config: ReceiverConfig,
+    connection: ConnectionConfig,
+    reporter: Box<dyn Reporter + Send + Sync>,
+    apply: Option<(Box<dyn Apply>, ApplyConfig)>,
+    progress: watch::Sender<Option<Progress>>,
+}
+
+impl Receiver {
+    /// A receiver that has not begun.
+    #[must_use]
+    pub fn new(config: ReceiverConfig, connection: ConnectionConfig) -> Self {
+        let (progress, _) = watch::channel(None);
+        let reporter = Box::new(|_: &ReceiverEvent<'_>| {});
+        Self {
+            config,
+            connection,
+            reporter,
+            apply: None,
+            progress,
+        }
+    }
+
+    /// Tells events to `reporter`.
+    #[must_use]
+    pub fn with_reporter(mut self, reporter: impl Reporter + Send + Sync + 'static) -> Self {
+        self.reporter = Box::new(reporter);
+        self
+    }
+
+    /// Gives durable records to `apply`, on a thread of its own.
+    #[must_use]
+    pub fn with_apply(mut self, apply: impl Apply + 'static, config: ApplyConfig) -> Self {
+        self.apply = Some((Box::new(apply), config));
+        self
+    }
+
+    /// How far the receiver has come, `None` before it streams for the first time.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Option<Progress>> {
+        self.progress.subscribe()
+    }
+
+    /// Receives until `stop` says to end, or the configured end is reached. What was received by
+    /// then is durable.
+    ///
+    /// The archive is opened first, which may take a while: the end of its WAL is looked for.
+    ///
+    /// # Errors
+    /// What time cannot mend; with [`Reconnect::Never`], anything that ends the stream.
+    ///
+    /// # Cancel safety
+    /// To drop it loses what was received and not yet synced, none of which was acknowledged.
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
+        let stop = pin!(stop);
+        let options = self.archive_options();
+        let open = move || Archive::open(Arc::new(OsDisk::new()), options);
+        let archive = match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => opened?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let applier = match self.apply.take() {
+            Some((apply, config)) => Some(Applier::start(apply, config)?),
+            None => None,
+        };
+        let ended = self.keep_receiving(archive, applier.as_ref(), stop).await;
+        match applier {
+            // An applier that failed is why receiving ended.
+            Some(applier) => applier
+                .finish()
+                .await
+                .map_err(ReceiveError::from)
+                .and(ended),
+            None => ended,
+        }
+    }
+
+    fn archive_options(&self) -> ArchiveOptions {
+        ArchiveOptions {
+            directory: self.config.directory.clone(),
+            compression: self.config.compression,
+            sync: self.config.sync,
+        }
+    }
+
+    async fn keep_receiving(
+        &self,
+        archive: Archive,
+        applier: Option<&Applier>,
+        mut stop: Stop<'_>,
+    ) -> Result<(), ReceiveError> {
+        let mut backoff = backoff(self.config.reconnect);
+        let mut damage = Damage::default();
+        let mut ever_connected = false;
+        let mut archive = Some(archive);
+        while let Some(kept) = archive.take() {
+            let mut attempt = Attempt {
+                config: &self.config,
+                connection: &self.connection,
+                reporter: &*self.reporter,
+                progress: &self.progress,
+                applier,
+                archive: Some(kept),
+                recovery: None,
+                connected: false,
+                streamed: false,
+            };
+            let outcome = attempt.run(stop.as_mut()).await;
+            ever_connected |= attempt.connected;
+            if attempt.streamed {
+                backoff = self::backoff(self.config.reconnect);
+            }
+            let error = match outcome {
+                Ok(()) => return Ok(()),
+                Err(error) if damage.is_persistent(&error) => return Err(error),
+                Err(error) => error,
+            };
+            archive = attempt.archive;
+            let must_connect = self.config.first_connection_must_succeed && !ever_connected;
+            let Some(backoff) = &mut backoff else {
+                return Err(error);
+            };
+            if must_connect || error.is_final() {
+                return Err(error);
+            }
+            let retry_in = backoff.next_wait(fastrand::f64());
+            self.reporter.report(&ReceiverEvent::Disconnected {
+                error: Some(&error),
+                retry_in,
+            });
+            tokio::select! {
+                biased;
+                () = &mut stop => {
+                    self.reporter.report(&ReceiverEvent::StopRequested);
+                    return Ok(());
+                }
+                () = sleep(retry_in) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn backoff(reconnect: Reconnect) -> Option<Backoff> {
+    match reconnect {
+        Reconnect::Never => None,
+        Reconnect::Fixed(wait) => Some(Backoff::new(wait, wait)),
+        Reconnect::Backoff { min, max } => Some(Backoff::new(min, max)),
+    }
+}
+
+/// Counts how often the same damage was met in a row.
+#[derive(Debug, Default)]
+struct Damage {
+    place: Option<(TimelineId, Lsn)>,
+    met: u32,
+}
+
+impl Damage {
+    /// Whether `error` is damage that another try will not get around.
+    fn is_persistent(&mut self, error: &ReceiveError) -> bool {
+        let place = match error {
+            ReceiveError::Write(WriteError::Corrupt { corruption, .. }) => {
+                (corruption.timeline, corruption.lsn)
+            }
+            ReceiveError::Write(WriteError::Diverged { timeline, lsn, .. }) => (*timeline, *lsn),
+            _ => return false,
+        };
+        if self.place != Some(place) {
+            *self = Self {
+                place: Some(place),
+                met: 0,
+            };
+        }
+        self.met += 1;
+        self.met >= DAMAGE_TRIES
+    }
+}

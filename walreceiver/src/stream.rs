@@ -1,0 +1,499 @@
+//! One stream of WAL, from `START_REPLICATION` to its end: what comes in goes to the flusher,
+//! what the flusher made durable goes back as a status.
+//!
+//! The loop waits at once for the server's messages, the flusher's and the applier's progress,
+//! and the word to stop. While the flusher's queue is full it does not read, but it still sends
+//! its statuses, so that a slow disk does not look like a dead receiver.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use segstore::{ArchiveError, Durable, Writer};
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+use walproto::client::{Event, Positions};
+use walproto::command::{Command, Identifier};
+use walproto::error::{ServerMessage, SqlState};
+use walproto::result::{ResultSet, TimelineEnd};
+use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
+
+use crate::apply::Applier;
+use crate::config::{Acknowledge, ReceiverConfig, ReportedApply};
+use crate::connection::{Connection, ConnectionError};
+use crate::error::ReceiveError;
+use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
+use crate::flusher::{Flushed, Flusher};
+
+/// How long the server may take to end the stream after we did.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long acknowledgements are held for a full disk when the server does not say how long it
+/// would wait: half of `wal_sender_timeout`'s default.
+const DEFAULT_HOLD: Duration = Duration::from_secs(30);
+
+/// The word to stop. It must not be polled again after it has come.
+pub(crate) type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send + 'a)>;
+
+/// How a stream ended, when nothing is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum StreamEnd {
+    /// We were told to stop.
+    Stopped,
+    /// The position up to which WAL was wanted has been received.
+    EndReached,
+    /// The server's history goes on with another timeline.
+    TimelineEnded(TimelineEnd),
+    /// What applies the records has failed.
+    ApplierEnded,
+    /// The server ended the stream and named no other timeline, or is being shut down.
+    ServerEnded,
+}
+
+/// What a stream is to be.
+pub(crate) struct Order<'a> {
+    pub(crate) config: &'a ReceiverConfig,
+    pub(crate) reporter: &'a dyn Reporter,
+    pub(crate) progress: &'a watch::Sender<Option<Progress>>,
+    /// What applies the records, if anything does.
+    pub(crate) applier: Option<&'a Applier>,
+    pub(crate) history: &'a TimelineHistory,
+    pub(crate) start: Lsn,
+    pub(crate) segment_size: SegmentSize,
+    /// How long the server waits for a sign of life; `None` is for ever.
+    pub(crate) sender_timeout: Option<Duration>,
+}
+
+impl Order<'_> {
+    const fn timeline(&self) -> TimelineId {
+        self.history.timeline()
+    }
+}
+
+/// What a stream left behind.
+pub(crate) struct Streamed {
+    /// How it ended.
+    pub(crate) end: Result<StreamEnd, ReceiveError>,
+    /// The end of the bytes that the archive got; the start, if there were none.
+    pub(crate) byte_end: Lsn,
+    /// The magic number of the pages, if there were any.
+    pub(crate) page_magic: Option<u16>,
+}
+
+/// Streams until the timeline, the server, the user or an error ends it. All that was received is
+/// durable when it returns, unless the error says otherwise.
+pub(crate) async fn stream(
+    connection: &mut Connection,
+    order: &Order<'_>,
+    writer: impl FnOnce() -> Result<Writer, ArchiveError>,
+    stop: Stop<'_>,
+) -> Streamed {
+    let nothing = |end| Streamed {
+        end,
+        byte_end: order.start,
+        page_magic: None,
+    };
+    let flusher = match start(connection, order).await {
+        Ok(Some(end)) => return nothing(Ok(end)),
+        Ok(None) => writer().map_err(ReceiveError::from).and_then(|writer| {
+            Flusher::start(writer).map_err(|source| ReceiveError::Thread {
+                name: "flusher",
+                source,
+            })
+        }),
+        Err(error) => Err(error),
+    };
+    let flusher = match flusher {
+        Ok(flusher) => flusher,
+        Err(error) => return nothing(Err(error)),
+    };
+    let flushed = flusher.flushed();
+    let ended = Receiving::new(connection, order, &flusher).run(stop).await;
+    // What stopped the disk matters more than how the connection then ended.
+    let end = match flusher.finish().await {
+        Err(error) => Err(error.into()),
+        Ok(()) => ended,
+    };
+    let flushed = flushed.borrow();
+    let byte_end = flushed
+        .written
+        .map_or(order.start, |written| written.byte_end);
+    Streamed {
+        end,
+        byte_end,
+        page_magic: flushed.page_magic,
+    }
+}
+
+/// Asks for the stream; `Some` when there is nothing to stream.
+async fn start(
+    connection: &mut Connection,
+    order: &Order<'_>,
+) -> Result<Option<StreamEnd>, ReceiveError> {
+    let command = Command::StartReplication {
+        slot: order.config.slot.as_ref().map(Identifier::from),
+        start: order.start,
+        timeline: Some(order.timeline()),
+    };
+    connection
+        .session()
+        .execute(Instant::now(), &command)
+        .map_err(ConnectionError::Session)?;
+    loop {
+        match connection.event().await? {
+            Event::CopyStarted => return Ok(None),
+            Event::Failed(message) => return Err(refused(order, message)),
+            Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
+            Event::Ready | Event::Closed => return Ok(Some(StreamEnd::ServerEnded)),
+            Event::Notice(message) => notice(order, &message),
+            _ => {}
+        }
+    }
+}
+
+fn notice(order: &Order<'_>, message: &ServerMessage) {
+    let text = message.to_string();
+    order
+        .reporter
+        .report(&ReceiverEvent::Warning(Warning::ServerNotice {
+            message: &text,
+        }));
+}
+
+fn stream_end(table: Option<&ResultSet>) -> Result<StreamEnd, ReceiveError> {
+    Ok(match table {
+        Some(table) => StreamEnd::TimelineEnded(TimelineEnd::decode(table)?),
+        None => StreamEnd::ServerEnded,
+    })
+}
+
+/// Says what a server's refusal to stream means for us, by its SQLSTATE: its text may be in any
+/// language.
+fn refused(order: &Order<'_>, message: Box<ServerMessage>) -> ReceiveError {
+    let (timeline, start) = (order.timeline(), order.start);
+    let sqlstate = message.sqlstate;
+    let source = ConnectionError::Failed {
+        command: "START_REPLICATION".to_owned(),
+        message,
+    };
+    match (sqlstate, order.config.slot.clone()) {
+        (SqlState::UNDEFINED_FILE, _) => ReceiveError::WalRemoved {
+            timeline,
+            start,
+            source,
+        },
+        (SqlState::UNDEFINED_OBJECT, Some(slot)) => ReceiveError::NoSuchSlot { slot },
+        (SqlState::OBJECT_IN_USE, Some(slot)) => ReceiveError::SlotInUse { slot, source },
+        (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => ReceiveError::LostSlot {
+            slot,
+            timeline,
+            needed: start,
+        },
+        _ => source.into(),
+    }
+}
+
+/// A stream that runs.
+struct Receiving<'a> {
+    connection: &'a mut Connection,
+    order: &'a Order<'a>,
+    flusher: &'a Flusher,
+    flushed: watch::Receiver<Flushed>,
+    applied: Option<watch::Receiver<Lsn>>,
+    received_end: Lsn,
+    server_end: Lsn,
+    /// What the server was last told to be durable.
+    acknowledged: Option<Durable>,
+    /// The end of the last segment that was said to be finished.
+    finished_end: Lsn,
+    /// When a full disk has been waited for long enough.
+    hold_until: Option<Instant>,
+}
+
+impl<'a> Receiving<'a> {
+    fn new(connection: &'a mut Connection, order: &'a Order<'a>, flusher: &'a Flusher) -> Self {
+        Self {
+            connection,
+            order,
+            flusher,
+            flushed: flusher.flushed(),
+            applied: order.applier.map(Applier::applied),
+            received_end: order.start,
+            server_end: order.start,
+            acknowledged: None,
+            finished_end: order.segment_size.start_of(order.start),
+            hold_until: None,
+        }
+    }
+
+    async fn run(&mut self, mut stop: Stop<'_>) -> Result<StreamEnd, ReceiveError> {
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => {
+                    self.order.reporter.report(&ReceiverEvent::StopRequested);
+                    self.leave().await;
+                    return Ok(StreamEnd::Stopped);
+                }
+                _ = self.flushed.changed() => {
+                    if self.report() {
+                        // The flusher's own result says why.
+                        return Ok(StreamEnd::ServerEnded);
+                    }
+                }
+                alive = changed(&mut self.applied) => {
+                    if !alive {
+                        return Ok(StreamEnd::ApplierEnded);
+                    }
+                    self.report();
+                }
+                event = next_event(self.connection, self.flusher) => {
+                    let Some(event) = event? else { continue };
+                    if let Some(end) = self.take(event)? {
+                        if end == StreamEnd::EndReached {
+                            self.leave().await;
+                        }
+                        return Ok(end);
+                    }
+                }
+                () = until(self.hold_until) => return Err(self.disk_stayed_full()),
+            }
+        }
+    }
+
+    /// Takes an event, and all others that came with it, so that they make one batch.
+    fn take(&mut self, event: Event) -> Result<Option<StreamEnd>, ReceiveError> {
+        let mut next = Some(event);
+        let mut end = Ok(None);
+        while let Some(event) = next {
+            end = self.take_one(event);
+            if !matches!(end, Ok(None)) {
+                break;
+            }
+            next = self.connection.try_event();
+        }
+        self.flusher.wake();
+        end
+    }
+
+    fn take_one(&mut self, event: Event) -> Result<Option<StreamEnd>, ReceiveError> {
+        match event {
+            Event::WalData {
+                start,
+                wal_end,
+                data,
+                ..
+            } => {
+                self.received_end = Lsn(start.0.saturating_add(data.len() as u64));
+                self.server_end = self.server_end.max(wal_end).max(self.received_end);
+                self.flusher.push(start, data);
+                if self
+                    .order
+                    .config
+                    .end
+                    .is_some_and(|end| end < self.received_end)
+                {
+                    return Ok(Some(StreamEnd::EndReached));
+                }
+            }
+            Event::Keepalive {
+                wal_end,
+                reply_requested,
+                ..
+            } => {
+                self.server_end = self.server_end.max(wal_end);
+                if reply_requested && self.order.config.acknowledge == Acknowledge::SegmentEnd {
+                    self.report_positions(true);
+                }
+                self.show_progress();
+            }
+            Event::Notice(message) => notice(self.order, &message),
+            Event::Failed(message) => {
+                return Err(refused(self.order, message));
+            }
+            Event::ServerCopyDone => self.connection.session().finish_copy(Instant::now()),
+            Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
+            Event::ServerStopping | Event::Ready | Event::Closed => {
+                return Ok(Some(StreamEnd::ServerEnded));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Tells the server, and whoever watches, how far the flusher and the applier have come.
+    /// `true` when the flusher has ended.
+    fn report(&mut self) -> bool {
+        let (held_since, ended) = {
+            let flushed = self.flushed.borrow_and_update();
+            (flushed.held_since, flushed.ended)
+        };
+        self.note_hold(held_since);
+        if let Some(applier) = self.order.applier {
+            applier.durable(self.durable_end());
+        }
+        self.report_positions(false);
+        self.report_finished_segments();
+        self.show_progress();
+        ended
+    }
+
+    fn report_positions(&mut self, asked: bool) {
+        let flushed = self.flushed.borrow().clone();
+        let Some(written) = flushed.written else {
+            return;
+        };
+        let config = self.order.config;
+        let segment_ended = || {
+            flushed
+                .durable
+                .is_some_and(|durable| durable.record_end.lsn() >= self.next_segment_end())
+        };
+        match config.acknowledge {
+            Acknowledge::Never => {}
+            Acknowledge::SegmentEnd if !asked && !segment_ended() => {}
+            Acknowledge::Always | Acknowledge::SegmentEnd => self.acknowledged = flushed.durable,
+        }
+        let flush = self.acknowledged.map(|durable| durable.record_end.lsn());
+        let apply = match (config.apply, &self.applied) {
+            (ReportedApply::Never, _) => None,
+            (ReportedApply::Progress, None) => flush,
+            (ReportedApply::Progress, Some(applied)) => Some(*applied.borrow()),
+        };
+        let byte_end = self
+            .acknowledged
+            .map_or(written.byte_end, |durable| durable.byte_end);
+        let positions = Positions {
+            write: written.record_end,
+            flush,
+            apply,
+            byte_end,
+        };
+        self.connection.session().report(Instant::now(), positions);
+        if let Some(durable) = self.acknowledged {
+            self.flusher.acknowledged(durable);
+        }
+    }
+
+    fn next_segment_end(&self) -> Lsn {
+        Lsn(self
+            .finished_end
+            .0
+            .saturating_add(self.order.segment_size.bytes()))
+    }
+
+    fn report_finished_segments(&mut self) {
+        let Some(durable) = self.flushed.borrow().durable else {
+            return;
+        };
+        let timeline = self.order.timeline();
+        while self.next_segment_end() <= durable.record_end.lsn() {
+            self.finished_end = self.next_segment_end();
+            let end = self.finished_end;
+            self.order
+                .reporter
+                .report(&ReceiverEvent::SegmentFinished { timeline, end });
+        }
+    }
+
+    fn note_hold(&mut self, held_since: Option<Instant>) {
+        match (held_since, self.hold_until) {
+            (Some(since), None) => {
+                let hold = self
+                    .order
+                    .sender_timeout
+                    .map_or(DEFAULT_HOLD, |time| time / 2);
+                self.hold_until = Some(since + hold);
+                let (timeline, lsn) = (self.order.timeline(), self.durable_end());
+                let warning = Warning::DiskFull { timeline, lsn };
+                self.order.reporter.report(&ReceiverEvent::Warning(warning));
+            }
+            (None, Some(_)) => {
+                self.hold_until = None;
+                self.order.reporter.report(&ReceiverEvent::DiskWritable);
+            }
+            _ => {}
+        }
+    }
+
+    fn durable_end(&self) -> Lsn {
+        let durable = self.flushed.borrow().durable;
+        durable.map_or(self.order.start, |durable| durable.record_end.lsn())
+    }
+
+    fn disk_stayed_full(&self) -> ReceiveError {
+        ReceiveError::DiskStayedFull {
+            timeline: self.order.timeline(),
+            lsn: self.durable_end(),
+        }
+    }
+
+    fn show_progress(&self) {
+        let flush_end = self.durable_end();
+        let written = self.flushed.borrow().written;
+        self.order.progress.send_replace(Some(Progress {
+            timeline: self.order.timeline(),
+            received_end: self.received_end,
+            write_end: written.map_or(self.order.start, |written| written.record_end),
+            flush_end,
+            apply_end: self
+                .applied
+                .as_ref()
+                .map_or(flush_end, |applied| *applied.borrow()),
+            server_end: self.server_end,
+        }));
+    }
+
+    /// Ends the stream from our side: makes durable what was received, says so, and waits a
+    /// little for the server's end of it. A connection that fails meanwhile changes nothing.
+    async fn leave(&mut self) {
+        self.flusher.close();
+        while !self.report() {
+            tokio::select! {
+                changed = self.flushed.changed() => if changed.is_err() { return },
+                _gone = self.connection.tend() => return,
+            }
+        }
+        self.connection.session().finish_copy(Instant::now());
+        let farewell = async {
+            loop {
+                match self.connection.event().await {
+                    Ok(Event::StreamEnded(_) | Event::Ready | Event::Closed) | Err(_) => return,
+                    Ok(_) => {}
+                }
+            }
+        };
+        // Everything is durable and was reported; a server that does not answer changes nothing.
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+}
+
+/// Waits for the server's next message, or while the flusher's queue is full, for room in it:
+/// `None`.
+async fn next_event(
+    connection: &mut Connection,
+    flusher: &Flusher,
+) -> Result<Option<Event>, ConnectionError> {
+    if flusher.has_room() {
+        return connection.event().await.map(Some);
+    }
+    tokio::select! {
+        error = connection.tend() => Err(error),
+        () = flusher.room() => Ok(None),
+    }
+}
+
+/// Waits for the applier's next progress, for ever without an applier; `false` when it has ended.
+async fn changed(applied: &mut Option<watch::Receiver<Lsn>>) -> bool {
+    match applied {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
