@@ -149,6 +149,7 @@ prop_compose! {
         if rest > 0 {
             wal.rest_of_record(rest);
         }
+        wal.record(1);
         steps.iter().fold(wal, take_step)
     }
 }
