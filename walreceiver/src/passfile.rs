@@ -32,7 +32,7 @@ pub enum PassfileWarning {
         path: PathBuf,
     },
     /// It is there and cannot be read.
-    #[error("reading password file \"{}\"", path.display())]
+    #[error("could not read password file \"{}\"", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -64,10 +64,10 @@ pub fn look_up(path: &Path, key: PasswordKey<'_>) -> Result<Option<Password>, Pa
         path: path.to_owned(),
         source,
     };
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(read_error(error)),
+    // One that cannot even be looked at, as in the home directory of the user that a service was
+    // started by, is as good as none, for libpq too.
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(None);
     };
     if !metadata.is_file() {
         return Err(PassfileWarning::NotAFile {

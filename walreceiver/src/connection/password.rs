@@ -1,5 +1,6 @@
 //! Which password is given to a server.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use super::connect::blocking;
@@ -55,7 +56,10 @@ fn look_up(path: &Path, host: &str, port: u16, user: &str) -> FoundPassword {
             password,
         },
         Err(warning) => {
-            tracing::warn!("{warning}");
+            match warning.source() {
+                Some(cause) => tracing::warn!("{warning}: {cause}"),
+                None => tracing::warn!("{warning}"),
+            }
             FoundPassword::default()
         }
     }
