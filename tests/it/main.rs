@@ -6,6 +6,7 @@
 )]
 
 mod auth;
+mod dropin;
 mod hosts;
 mod model;
 mod tls;

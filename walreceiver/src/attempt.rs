@@ -74,14 +74,7 @@ impl Attempt<'_> {
                 .stream(&mut connection, &server, from, stop.as_mut())
                 .await?;
             match end {
-                StreamEnd::Stopped => {}
-                StreamEnd::EndReached => {
-                    let event = ReceiverEvent::EndReached {
-                        timeline,
-                        lsn: received_end,
-                    };
-                    self.reporter.report(&event);
-                }
+                StreamEnd::Stopped | StreamEnd::EndReached => {}
                 StreamEnd::ApplierEnded => return Err(ReceiveError::ApplierEnded),
                 StreamEnd::ServerEnded => {
                     return Err(ReceiveError::ServerEnded {

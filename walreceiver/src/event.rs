@@ -77,11 +77,6 @@ pub enum ReceiverEvent<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Warning<'a> {
-    /// Nothing is synced.
-    NotSynced {
-        /// The slot that, as nothing is acknowledged, keeps its WAL on the server for ever.
-        held_slot: Option<&'a SlotName>,
-    },
     /// The pages carry a magic number that no known version of PostgreSQL has; the server says
     /// that it is a newer one.
     UnknownPageMagic {
@@ -134,17 +129,6 @@ pub enum Warning<'a> {
 impl fmt::Display for Warning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSynced { held_slot: None } => f.write_str(
-                "WAL is not synced to disk and not acknowledged, a crash of this machine may \
-                 lose it",
-            ),
-            Self::NotSynced {
-                held_slot: Some(slot),
-            } => write!(
-                f,
-                "WAL is not synced to disk and not acknowledged, a crash of this machine may \
-                 lose it and slot \"{slot}\" keeps all WAL on the server"
-            ),
             Self::UnknownPageMagic {
                 magic,
                 server_version_num,

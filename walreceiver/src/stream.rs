@@ -252,6 +252,10 @@ impl<'a> Receiving<'a> {
                     if let Some(end) = self.take(event)? {
                         if end == StreamEnd::EndReached {
                             self.leave().await;
+                            self.order.reporter.report(&ReceiverEvent::EndReached {
+                                timeline: self.order.timeline(),
+                                lsn: self.received_end,
+                            });
                         }
                         return Ok(end);
                     }

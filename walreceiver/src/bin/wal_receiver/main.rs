@@ -1,4 +1,45 @@
 //! `wal-receiver`: a synchronous standby that keeps the WAL.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod error;
+mod face;
+mod help;
+mod live_line;
+mod logging;
+mod password;
+mod report;
+mod run;
+mod screen;
+mod signals;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::args::Invocation;
+use crate::face::Face;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = face::program_name(words.next().as_deref());
+    let face = Face::of(&program);
+    match args::parse(face, words) {
+        Ok(Invocation::Help) => print(&help::text(face, &program)),
+        Ok(Invocation::Version) => print(&face.version()),
+        Ok(Invocation::Run(arguments)) => run::run(face, &program, *arguments),
+        Err(error) => {
+            let message = logging::usage_error(&program, &error);
+            // Nobody to tell if that fails, and the exit code says the same.
+            drop(io::stderr().write_all(message.as_bytes()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes what was asked for to standard output.
+fn print(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,344 @@
+//! The command line: `pg_receivewal`'s, in any order and with abbreviations, and what is ours.
+//!
+//! Source: src/bin/pg_basebackup/pg_receivewal.c, `main` (PG 15); the C library's `getopt_long`.
+
+mod compression;
+mod error;
+mod number;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+use walproto::{Lsn, SlotName};
+use walreceiver::{OnFork, ReceiverConfig};
+
+use self::compression::Requested;
+pub(crate) use self::error::UsageError;
+use self::options::{Meaning, Spec};
+use crate::face::Face;
+
+/// Seconds between status messages unless told otherwise.
+pub(crate) const STATUS_INTERVAL: u32 = 10;
+/// Seconds of silence after which a server is taken for gone unless told otherwise.
+pub(crate) const RECEIVE_TIMEOUT: u32 = 60;
+/// The most seconds that fit PostgreSQL's int of milliseconds.
+const MAX_SECONDS: u32 = i32::MAX.unsigned_abs() / 1000;
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Invocation {
+    /// The help text.
+    Help,
+    /// The version line.
+    Version,
+    /// Work.
+    Run(Box<Arguments>),
+}
+
+/// The work that is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    pub(crate) action: Action,
+    pub(crate) connection: ConnectionArguments,
+    /// Whether progress is told in messages.
+    pub(crate) verbose: bool,
+    pub(crate) log_format: LogFormat,
+    /// See [`Requested::unavailable_lz4_level`].
+    pub(crate) unavailable_lz4_level: Option<i32>,
+}
+
+/// One action a run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Receive(ReceiverConfig),
+    CreateSlot { slot: SlotName, if_not_exists: bool },
+    DropSlot(SlotName),
+}
+
+/// Where to connect, as far as the command line says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnectionArguments {
+    /// A connection string, or nothing.
+    pub(crate) conninfo: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) prompt: Prompt,
+    /// The silence after which a server is taken for gone.
+    pub(crate) receive_timeout: Option<Duration>,
+}
+
+/// When the user is asked for a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// When the server wants one and none is known.
+    #[default]
+    Needed,
+    Never,
+    /// Before the first connection.
+    Always,
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The options as they were given, before they are looked at together.
+struct Given {
+    connection: ConnectionArguments,
+    directory: Option<PathBuf>,
+    slot: Option<String>,
+    compress: Option<String>,
+    start: Option<Lsn>,
+    end: Option<Lsn>,
+    status_interval: Option<Duration>,
+    create_slot: bool,
+    drop_slot: bool,
+    if_not_exists: bool,
+    no_loop: bool,
+    synchronous: bool,
+    sync: bool,
+    follow_fork: bool,
+    verbose: bool,
+    log_format: LogFormat,
+}
+
+/// Reads the arguments that follow the program's name.
+///
+/// # Errors
+/// When they make no sense. As with `getopt_long`, the first option that cannot be read is
+/// complained about before any argument that is no option.
+pub(crate) fn parse(
+    face: Face,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Invocation, UsageError> {
+    let mut parser = Parser::from_args(arguments);
+    parser.set_short_equals(false);
+    let mut given = Given {
+        connection: ConnectionArguments {
+            receive_timeout: Some(Duration::from_secs(RECEIVE_TIMEOUT.into())),
+            ..ConnectionArguments::default()
+        },
+        directory: None,
+        slot: None,
+        compress: None,
+        start: None,
+        end: None,
+        status_interval: Some(Duration::from_secs(STATUS_INTERVAL.into())),
+        create_slot: false,
+        drop_slot: false,
+        if_not_exists: false,
+        no_loop: false,
+        synchronous: false,
+        sync: true,
+        follow_fork: false,
+        verbose: false,
+        log_format: LogFormat::Text,
+    };
+    let mut stray: Option<OsString> = None;
+    while let Some((spec, value)) = next_option(&mut parser, &mut stray)? {
+        match spec.meaning {
+            Meaning::Help => return Ok(Invocation::Help),
+            Meaning::Version => return Ok(Invocation::Version),
+            _ => given.set(spec, value)?,
+        }
+    }
+    if let Some(stray) = stray {
+        return Err(UsageError::TooManyArguments {
+            first: stray.to_string_lossy().into_owned(),
+        });
+    }
+    given.finish(face).map(Box::new).map(Invocation::Run)
+}
+
+/// The next option and its value, empty for one without. The first argument that is none goes
+/// to `stray`.
+fn next_option(
+    parser: &mut Parser,
+    stray: &mut Option<OsString>,
+) -> Result<Option<(&'static Spec, OsString)>, UsageError> {
+    loop {
+        // Not `next()?`: its only error is a value that was not taken, and all are taken below.
+        let (spec, short, attached) = match parser.next() {
+            Ok(None) | Err(_) => return Ok(None),
+            Ok(Some(Arg::Value(argument))) => {
+                stray.get_or_insert(argument);
+                continue;
+            }
+            Ok(Some(Arg::Short(letter))) => (options::short(letter)?, Some(letter), None),
+            Ok(Some(Arg::Long(name))) => {
+                let name = name.to_owned();
+                let attached = parser.optional_value();
+                let argument = match &attached {
+                    Some(value) => format!("{name}={}", value.to_string_lossy()),
+                    None => name.clone(),
+                };
+                (options::long(&name, &argument)?, None, attached)
+            }
+        };
+        let value = match (spec.takes_value, attached) {
+            (false, None) => OsString::new(),
+            (false, Some(_)) => return Err(UsageError::UnexpectedValue { option: spec.long }),
+            (true, Some(value)) => value,
+            (true, None) => parser.value().map_err(|_missing| match short {
+                Some(letter) => UsageError::MissingLetterValue { letter },
+                None => UsageError::MissingValue { option: spec.long },
+            })?,
+        };
+        return Ok(Some((spec, value)));
+    }
+}
+
+impl Given {
+    fn set(&mut self, spec: &Spec, value: OsString) -> Result<(), UsageError> {
+        let text = |value: OsString| {
+            value
+                .into_string()
+                .map_err(|_bytes| UsageError::NotUtf8 { option: spec.long })
+        };
+        match spec.meaning {
+            Meaning::Help | Meaning::Version => {}
+            Meaning::Directory => self.directory = Some(value.into()),
+            Meaning::Dbname => self.connection.conninfo = Some(text(value)?),
+            Meaning::Host => self.connection.host = Some(text(value)?),
+            Meaning::Port => self.connection.port = Some(text(value)?),
+            Meaning::Username => self.connection.user = Some(text(value)?),
+            Meaning::NoPassword => self.connection.prompt = Prompt::Never,
+            Meaning::Password => self.connection.prompt = Prompt::Always,
+            Meaning::Endpos => {
+                let value = text(value)?;
+                self.end = position(&value).ok_or(UsageError::EndPosition { value })?;
+            }
+            Meaning::Start => {
+                let value = text(value)?;
+                self.start = position(&value).ok_or(UsageError::StartPosition { value })?;
+            }
+            Meaning::NoLoop => self.no_loop = true,
+            Meaning::StatusInterval => {
+                self.status_interval = seconds("-s/--status-interval", text(value)?)?;
+            }
+            Meaning::ReceiveTimeout => {
+                self.connection.receive_timeout = seconds("--receive-timeout", text(value)?)?;
+            }
+            Meaning::Slot => self.slot = Some(text(value)?),
+            Meaning::Verbose => self.verbose = true,
+            Meaning::Compress => self.compress = Some(text(value)?),
+            Meaning::CreateSlot => self.create_slot = true,
+            Meaning::DropSlot => self.drop_slot = true,
+            Meaning::IfNotExists => self.if_not_exists = true,
+            Meaning::Synchronous => self.synchronous = true,
+            Meaning::NoSync => self.sync = false,
+            Meaning::FollowFork => self.follow_fork = true,
+            Meaning::LogFormat => {
+                self.log_format = match text(value)?.as_str() {
+                    "text" => LogFormat::Text,
+                    "json" => LogFormat::Json,
+                    other => {
+                        let value = other.to_owned();
+                        return Err(UsageError::LogFormat { value });
+                    }
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the options together, in the order in which `pg_receivewal` does.
+    fn finish(self, face: Face) -> Result<Arguments, UsageError> {
+        if self.create_slot && self.drop_slot {
+            return Err(UsageError::CreateAndDrop);
+        }
+        let slot_action = match (self.drop_slot, self.create_slot) {
+            (true, _) => Some("--drop-slot"),
+            (_, true) => Some("--create-slot"),
+            _ => None,
+        };
+        if let (Some(action), None) = (slot_action, &self.slot) {
+            return Err(UsageError::NoSlot { action });
+        }
+        if self.synchronous && !self.sync {
+            return Err(UsageError::SynchronousWithoutSync);
+        }
+        if slot_action.is_none() && self.directory.is_none() {
+            return Err(UsageError::NoDirectory);
+        }
+        let requested = match &self.compress {
+            Some(value) => compression::parse(value).map_err(UsageError::Compression)?,
+            None => Requested::NONE,
+        };
+        let slot = self.slot.map(SlotName::new).transpose();
+        let slot = slot.map_err(UsageError::Slot)?;
+        let action = match (slot, self.directory) {
+            (Some(slot), _) if self.drop_slot => Action::DropSlot(slot),
+            (Some(slot), _) if self.create_slot => Action::CreateSlot {
+                slot,
+                if_not_exists: self.if_not_exists,
+            },
+            (_, None) => return Err(UsageError::NoDirectory),
+            (slot, Some(directory)) => Action::Receive(ReceiverConfig {
+                acknowledge: face.acknowledge(self.synchronous, self.sync, slot.is_some()),
+                directory,
+                compression: requested.compression,
+                sync: self.sync,
+                slot,
+                start: self.start,
+                end: self.end,
+                status_interval: self.status_interval,
+                receive_timeout: self.connection.receive_timeout,
+                reconnect: if self.no_loop {
+                    walreceiver::Reconnect::Never
+                } else {
+                    face.reconnect()
+                },
+                first_connection_must_succeed: face.first_connection_must_succeed(),
+                apply: face.apply(),
+                fork: if self.follow_fork {
+                    OnFork::Follow
+                } else {
+                    OnFork::Stop
+                },
+                lost_slot: face.lost_slot(),
+            }),
+        };
+        Ok(Arguments {
+            action,
+            connection: self.connection,
+            verbose: self.verbose,
+            log_format: self.log_format,
+            unavailable_lz4_level: requested.unavailable_lz4_level,
+        })
+    }
+}
+
+/// A position; `0/0` is none, as with `pg_receivewal`. Outer `None` for what is no position.
+fn position(text: &str) -> Option<Option<Lsn>> {
+    let lsn: Lsn = text.parse().ok()?;
+    Some((!lsn.is_invalid()).then_some(lsn))
+}
+
+/// A time in seconds, `None` for 0.
+///
+/// Source: src/fe_utils/option_utils.c, `option_parse_int` (PG 15).
+fn seconds(option: &'static str, value: String) -> Result<Option<Duration>, UsageError> {
+    let (number, rest) = number::strtol(&value);
+    if !rest.trim_ascii_start().is_empty() {
+        return Err(UsageError::InvalidNumber { option, value });
+    }
+    match u32::try_from(number) {
+        Ok(0) => Ok(None),
+        Ok(seconds @ 1..=MAX_SECONDS) => Ok(Some(Duration::from_secs(seconds.into()))),
+        _ => Err(UsageError::OutOfRange {
+            option,
+            max: MAX_SECONDS,
+        }),
+    }
+}

@@ -1,0 +1,82 @@
+//! What can be wrong with a command line, in the words of `getopt_long` and `pg_receivewal`.
+
+use walproto::InvalidSlotName;
+
+use super::compression::CompressionError;
+
+/// Why a command line is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UsageError {
+    #[error("unrecognized option '--{argument}'")]
+    UnrecognizedOption { argument: String },
+    #[error("option '--{argument}' is ambiguous; possibilities:{possibilities}")]
+    AmbiguousOption {
+        argument: String,
+        /// Each with a space before it.
+        possibilities: String,
+    },
+    #[error("option '--{option}' doesn't allow an argument")]
+    UnexpectedValue { option: &'static str },
+    #[error("option '--{option}' requires an argument")]
+    MissingValue { option: &'static str },
+    #[error("invalid option -- '{letter}'")]
+    InvalidLetter { letter: char },
+    #[error("option requires an argument -- '{letter}'")]
+    MissingLetterValue { letter: char },
+
+    #[error("too many command-line arguments (first is \"{first}\")")]
+    TooManyArguments { first: String },
+    #[error("cannot use --create-slot together with --drop-slot")]
+    CreateAndDrop,
+    #[error("{action} needs a slot to be specified using --slot")]
+    NoSlot { action: &'static str },
+    #[error("cannot use --synchronous together with --no-sync")]
+    SynchronousWithoutSync,
+    #[error("no target directory specified")]
+    NoDirectory,
+
+    #[error("invalid value \"{value}\" for option {option}")]
+    InvalidNumber { option: &'static str, value: String },
+    #[error("{option} must be in range 0..{max}")]
+    OutOfRange { option: &'static str, max: u32 },
+    #[error("could not parse end position \"{value}\"")]
+    EndPosition { value: String },
+    #[error("could not parse start position \"{value}\"")]
+    StartPosition { value: String },
+    #[error("invalid value \"{value}\" for option --log-format, expected text or json")]
+    LogFormat { value: String },
+    #[error("value of option {option} is not valid UTF-8")]
+    NotUtf8 { option: &'static str },
+    #[error(transparent)]
+    Slot(InvalidSlotName),
+    #[error(transparent)]
+    Compression(CompressionError),
+}
+
+impl UsageError {
+    /// Whether `getopt_long` is the one that complains, whose messages have no `error: `.
+    pub(crate) const fn is_from_getopt(&self) -> bool {
+        matches!(
+            self,
+            Self::UnrecognizedOption { .. }
+                | Self::AmbiguousOption { .. }
+                | Self::UnexpectedValue { .. }
+                | Self::MissingValue { .. }
+                | Self::InvalidLetter { .. }
+                | Self::MissingLetterValue { .. }
+        )
+    }
+
+    /// Whether a hint at `--help` follows.
+    pub(crate) const fn hints_at_help(&self) -> bool {
+        self.is_from_getopt()
+            || matches!(
+                self,
+                Self::TooManyArguments { .. }
+                    | Self::CreateAndDrop
+                    | Self::NoSlot { .. }
+                    | Self::SynchronousWithoutSync
+                    | Self::NoDirectory
+            )
+    }
+}

@@ -1,0 +1,65 @@
+//! Why the program ends with an error.
+
+use std::io;
+use std::path::PathBuf;
+
+use walreceiver::connection::ConnectError;
+use walreceiver::conninfo::ConninfoError;
+use walreceiver::{ReceiveError, SlotError};
+
+/// Why the program ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MainError {
+    #[error("could not open directory \"{}\": {}", path.display(), reason(error))]
+    Directory { path: PathBuf, error: io::Error },
+    #[error("could not start: {0}")]
+    Runtime(io::Error),
+    #[error("interrupted")]
+    Interrupted,
+    #[error("disconnected")]
+    Disconnected,
+    #[error("could not read a password: {0}")]
+    Password(io::Error),
+    #[error(transparent)]
+    Conninfo(#[from] ConninfoError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+}
+
+impl MainError {
+    /// What the server advises, in its language.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Slot(SlotError::Refused { message, .. }) => message.hint.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// What the system says, without the number that Rust adds.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((reason, _)) => reason.to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named_as_by_pg_receivewal() {
+        let error = std::fs::read_dir("/nonexistent/wal").unwrap_err();
+        let path = PathBuf::from("/nonexistent/wal");
+        assert_eq!(
+            MainError::Directory { path, error }.to_string(),
+            "could not open directory \"/nonexistent/wal\": No such file or directory"
+        );
+    }
+}

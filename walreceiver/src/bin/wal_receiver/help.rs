@@ -1,0 +1,68 @@
+//! `--help`.
+
+use crate::args::{RECEIVE_TIMEOUT, STATUS_INTERVAL};
+use crate::face::Face;
+
+/// The help text, without the last line's end.
+pub(crate) fn text(face: Face, program: &str) -> String {
+    let what = match face {
+        Face::PgReceivewal => "receives a PostgreSQL server's WAL into a directory.",
+        Face::WalReceiver => {
+            "receives a PostgreSQL server's WAL into a directory, checks every record,\n\
+             and acknowledges it as a synchronous standby does."
+        }
+    };
+    let own = match face {
+        Face::PgReceivewal => "",
+        Face::WalReceiver => OWN_DIFFERENCES,
+    };
+    format!(
+        "{program} {what}
+
+Usage:
+  {program} [OPTION]...
+
+Options:
+  -D, --directory=DIR    keep the WAL in this directory, which must exist
+  -E, --endpos=LSN       stop once WAL beyond this position is received
+      --if-not-exists    with --create-slot: be content with a slot that exists
+  -n, --no-loop          end when the connection is lost, do not try again
+      --no-sync          do not wait for the disk (a crash of the machine loses WAL)
+  -s, --status-interval=SECS
+                         longest time between status messages (default: {STATUS_INTERVAL}, 0: none)
+  -S, --slot=SLOTNAME    replication slot to stream from
+      --synchronous      make WAL durable and tell the server at once
+  -v, --verbose          tell about segments, timelines and positions
+  -V, --version          print the version and exit
+  -Z, --compress=METHOD[:DETAIL]
+                         store completed segments as gzip[:1-9], lz4, zstd[:LEVEL] or none
+  -?, --help             print this help and exit
+
+Beyond pg_receivewal (never abbreviated):
+      --start=LSN        where to begin in a directory without WAL
+      --receive-timeout=SECS
+                         a server silent for this long is gone (default: {RECEIVE_TIMEOUT}, 0: never)
+      --follow-fork      follow a new primary that lacks WAL which is kept here
+      --log-format=text|json
+                         write messages as text or one JSON object a line (default: text)
+
+Connection options:
+  -d, --dbname=CONNSTR   connection string or URI
+  -h, --host=HOSTNAME    host or directory of the Unix socket
+  -p, --port=PORT        port
+  -U, --username=NAME    user
+  -w, --no-password      never ask for a password
+  -W, --password         ask for a password before connecting
+
+Optional actions, instead of receiving:
+      --create-slot      create the replication slot that --slot names
+      --drop-slot        drop the replication slot that --slot names
+{own}"
+    )
+}
+
+const OWN_DIFFERENCES: &str = "
+Called as pg_receivewal (by a symbolic link) it has that program's defaults instead: it
+acknowledges only with --synchronous or for a slot, a new slot reserves no WAL, it waits five
+seconds before it connects again, and a first connection that fails ends it.
+";

@@ -1,0 +1,231 @@
+//! Messages on standard error: PostgreSQL's text form, or one JSON object a line.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::args::{LogFormat, UsageError};
+use crate::screen::Screen;
+
+/// Sends every message of this process to `screen` from now on.
+pub(crate) fn init(program: &str, format: LogFormat, screen: Arc<Screen>) {
+    // Fails only when it is called twice, which `main` does not.
+    let _only_once = tracing::subscriber::set_global_default(subscriber(program, format, screen));
+}
+
+fn subscriber<W>(program: &str, format: LogFormat, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(Level::INFO)
+        .with_writer(writer);
+    match format {
+        LogFormat::Text => {
+            let program = program.to_owned();
+            Box::new(builder.event_format(TextFormat { program }).finish())
+        }
+        LogFormat::Json => Box::new(
+            builder
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_target(false)
+                .finish(),
+        ),
+    }
+}
+
+/// An error and what caused it, on one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// What a mistake on the command line looks like. It is text whatever the format, which may not
+/// be known yet.
+pub(crate) fn usage_error(program: &str, error: &UsageError) -> String {
+    let prefix = if error.is_from_getopt() {
+        ""
+    } else {
+        "error: "
+    };
+    let hint = if error.hints_at_help() {
+        format!("{program}: hint: Try \"{program} --help\" for more information.\n")
+    } else {
+        String::new()
+    };
+    format!("{program}: {prefix}{error}\n{hint}")
+}
+
+/// `PROGRAM: [error: |warning: ]MESSAGE`, then detail and hint in lines of their own.
+///
+/// Source: src/common/logging.c, `pg_log_generic_v` (PG 15).
+struct TextFormat {
+    program: String,
+}
+
+impl<S, N> FormatEvent<S, N> for TextFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ => "",
+        };
+        let program = &self.program;
+        writeln!(writer, "{program}: {level}{}", parts.message)?;
+        for (name, text) in [("detail", parts.detail), ("hint", parts.hint)] {
+            if !text.is_empty() {
+                writeln!(writer, "{program}: {name}: {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fields of an event that are text for people; the others repeat what the message says.
+#[derive(Default)]
+struct Parts {
+    message: String,
+    detail: String,
+    hint: String,
+}
+
+impl Parts {
+    fn set(&mut self, field: &Field, text: String) {
+        match field.name() {
+            "message" => self.message = text,
+            "detail" => self.detail = text,
+            "hint" => self.hint = text,
+            _ => {}
+        }
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `act` logs.
+    pub(crate) fn logged(format: LogFormat, act: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = {
+            let lines = lines.clone();
+            move || lines.clone()
+        };
+        tracing::subscriber::with_default(subscriber("prog", format, writer), act);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_has_postgresql_s_prefixes() {
+        let text = logged(LogFormat::Text, || {
+            tracing::info!(lsn = "0/1", "at {}", 1);
+            tracing::warn!(detail = "more", "odd");
+            tracing::error!(hint = %"do this", "bad");
+            tracing::debug!("not shown");
+        });
+        assert_eq!(
+            text,
+            "prog: at 1\nprog: warning: odd\nprog: detail: more\nprog: error: bad\n\
+             prog: hint: do this\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_the_fields_beside_the_message() {
+        let text = logged(LogFormat::Json, || {
+            tracing::info!(timeline = 3, lsn = "0/1", "line\nbreak \"quoted\"");
+            tracing::error!("bad");
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].starts_with("{\"timestamp\":\""), "{text}");
+        for part in [
+            "\"level\":\"INFO\"",
+            "\"message\":\"line\\nbreak \\\"quoted\\\"\"",
+            "\"timeline\":3",
+            "\"lsn\":\"0/1\"",
+        ] {
+            assert!(lines[0].contains(part), "{part} in {text}");
+        }
+        assert!(lines[1].contains("\"level\":\"ERROR\""), "{text}");
+    }
+
+    #[test]
+    fn mistakes_on_the_command_line_look_like_pg_receivewal_s() {
+        let hint = "prog: hint: Try \"prog --help\" for more information.\n";
+        assert_eq!(
+            usage_error("prog", &UsageError::InvalidLetter { letter: 'x' }),
+            format!("prog: invalid option -- 'x'\n{hint}")
+        );
+        assert_eq!(
+            usage_error("prog", &UsageError::NoDirectory),
+            format!("prog: error: no target directory specified\n{hint}")
+        );
+        let value = "x".to_owned();
+        assert_eq!(
+            usage_error("prog", &UsageError::EndPosition { value }),
+            "prog: error: could not parse end position \"x\"\n"
+        );
+    }
+
+    #[test]
+    fn an_error_is_printed_with_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(io::Error::other("inner"));
+        assert_eq!(chain(&error), "outer: inner");
+    }
+}

@@ -1,0 +1,252 @@
+//! The receiver's events in the words of `pg_receivewal`.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+use walreceiver::{ReceiverEvent, Reporter, Warning};
+
+use crate::logging::chain;
+
+/// Logs the events of a receiver.
+///
+/// Source: src/bin/pg_basebackup/pg_receivewal.c, `stop_streaming`, `StreamLog` and `main`;
+/// receivelog.c, `close_walfile` (PG 15).
+pub(crate) struct LogReporter {
+    /// Whether progress is told too, not only trouble.
+    pub(crate) verbose: bool,
+    /// Whether trouble that may come is told as well, about which `pg_receivewal` says nothing.
+    pub(crate) advice: bool,
+}
+
+impl Reporter for LogReporter {
+    fn report(&self, event: &ReceiverEvent<'_>) {
+        match event {
+            ReceiverEvent::SegmentLeftPartial { file_name } => info!(
+                event = "segment_left_partial",
+                file = file_name,
+                "not renaming \"{file_name}\", segment is not complete"
+            ),
+            ReceiverEvent::Disconnected { error, retry_in } => {
+                if let Some(error) = error {
+                    error!(event = "connection_lost", "{}", chain(*error));
+                }
+                let seconds = whole_seconds(*retry_in);
+                info!(
+                    event = "disconnected",
+                    retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
+                    "disconnected; waiting {seconds} seconds to try again"
+                );
+            }
+            ReceiverEvent::DiskWritable => {
+                info!(event = "disk_writable", "there is room on the disk again");
+            }
+            ReceiverEvent::Warning(Warning::SlotUnlimited { .. }) if !self.advice => {}
+            ReceiverEvent::Warning(warning) => warn(warning),
+            event => {
+                if self.verbose {
+                    progress(event);
+                }
+            }
+        }
+    }
+}
+
+/// What is told only with `--verbose`.
+fn progress(event: &ReceiverEvent<'_>) {
+    match event {
+        ReceiverEvent::StreamingStarted { timeline, lsn } => info!(
+            event = "streaming_started",
+            timeline = timeline.number(),
+            %lsn,
+            "starting log streaming at {lsn} (timeline {timeline})"
+        ),
+        ReceiverEvent::SegmentFinished { timeline, end } => info!(
+            event = "segment_finished",
+            timeline = timeline.number(),
+            lsn = %end,
+            "finished segment at {end} (timeline {timeline})"
+        ),
+        ReceiverEvent::TimelineSwitched {
+            timeline,
+            switch_point,
+        } => info!(
+            event = "timeline_switched",
+            timeline = timeline.number(),
+            lsn = %switch_point,
+            "switched to timeline {timeline} at {switch_point}"
+        ),
+        ReceiverEvent::EndReached { timeline, lsn } => info!(
+            event = "end_reached",
+            timeline = timeline.number(),
+            %lsn,
+            "stopped log streaming at {lsn} (timeline {timeline})"
+        ),
+        ReceiverEvent::StopRequested => {
+            info!(
+                event = "stop_requested",
+                "received interrupt signal, exiting"
+            );
+        }
+        // A library newer than this list may have more to tell.
+        other => info!("{other:?}"),
+    }
+}
+
+fn warn(warning: &Warning<'_>) {
+    match warning {
+        Warning::DiskFull { timeline, lsn } => warn!(
+            event = "disk_full",
+            timeline = timeline.number(),
+            %lsn,
+            "{warning}"
+        ),
+        Warning::ForkFollowed {
+            timeline,
+            fork,
+            old_timeline,
+            old_end,
+        } => warn!(
+            event = "fork_followed",
+            timeline = timeline.number(),
+            lsn = %fork,
+            old_timeline = old_timeline.number(),
+            old_end = %old_end,
+            "{warning}"
+        ),
+        Warning::SlotUnlimited { slot } => warn!(
+            event = "slot_unlimited",
+            slot = slot.as_str(),
+            hint = "Set max_slot_wal_keep_size on the server.",
+            "{warning}"
+        ),
+        other => warn!("{other}"),
+    }
+}
+
+/// Rounded up: "waiting 0 seconds" would look like an endless loop.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use walproto::{Lsn, SlotName, TimelineId};
+
+    use super::*;
+    use crate::args::LogFormat;
+    use crate::logging::tests::logged;
+
+    const TIMELINE: TimelineId = TimelineId::FIRST;
+    const LSN: Lsn = Lsn(0x1_0300_0000);
+
+    fn report(format: LogFormat, verbose: bool, event: &ReceiverEvent<'_>) -> String {
+        logged(format, || {
+            LogReporter {
+                verbose,
+                advice: true,
+            }
+            .report(event);
+        })
+    }
+
+    #[test]
+    fn progress_is_told_in_pg_receivewal_s_words_and_only_when_verbose() {
+        for (event, expected) in [
+            (
+                ReceiverEvent::StreamingStarted {
+                    timeline: TIMELINE,
+                    lsn: LSN,
+                },
+                "starting log streaming at 1/3000000 (timeline 1)",
+            ),
+            (
+                ReceiverEvent::SegmentFinished {
+                    timeline: TIMELINE,
+                    end: LSN,
+                },
+                "finished segment at 1/3000000 (timeline 1)",
+            ),
+            (
+                ReceiverEvent::TimelineSwitched {
+                    timeline: TIMELINE,
+                    switch_point: LSN,
+                },
+                "switched to timeline 1 at 1/3000000",
+            ),
+            (
+                ReceiverEvent::EndReached {
+                    timeline: TIMELINE,
+                    lsn: LSN,
+                },
+                "stopped log streaming at 1/3000000 (timeline 1)",
+            ),
+            (
+                ReceiverEvent::StopRequested,
+                "received interrupt signal, exiting",
+            ),
+        ] {
+            assert_eq!(report(LogFormat::Text, false, &event), "");
+            assert_eq!(
+                report(LogFormat::Text, true, &event),
+                format!("prog: {expected}\n")
+            );
+        }
+    }
+
+    #[test]
+    fn trouble_is_told_always() {
+        let error = io::Error::other("connection reset");
+        for (event, expected) in [
+            (
+                ReceiverEvent::SegmentLeftPartial {
+                    file_name: "000000010000000000000003.partial",
+                },
+                "prog: not renaming \"000000010000000000000003.partial\", segment is not \
+                 complete\n",
+            ),
+            (
+                ReceiverEvent::Disconnected {
+                    error: Some(&error),
+                    retry_in: Duration::from_secs(5),
+                },
+                "prog: error: connection reset\n\
+                 prog: disconnected; waiting 5 seconds to try again\n",
+            ),
+            (
+                ReceiverEvent::Disconnected {
+                    error: None,
+                    retry_in: Duration::from_millis(1200),
+                },
+                "prog: disconnected; waiting 2 seconds to try again\n",
+            ),
+            (
+                ReceiverEvent::Warning(Warning::SlotUnlimited {
+                    slot: &SlotName::new("s").unwrap(),
+                }),
+                "prog: warning: max_slot_wal_keep_size is -1 on the server: WAL held by slot \
+                 \"s\" can fill its disk\n\
+                 prog: hint: Set max_slot_wal_keep_size on the server.\n",
+            ),
+        ] {
+            assert_eq!(report(LogFormat::Text, false, &event), expected);
+        }
+    }
+
+    #[test]
+    fn json_carries_positions_as_fields() {
+        let event = ReceiverEvent::SegmentFinished {
+            timeline: TIMELINE,
+            end: LSN,
+        };
+        let text = report(LogFormat::Json, true, &event);
+        for part in [
+            "\"event\":\"segment_finished\"",
+            "\"timeline\":1",
+            "\"lsn\":\"1/3000000\"",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Doing what the command line asks for.
+
+use std::fs;
+use std::path::Path;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::runtime;
+use tracing::{error, info, warn};
+use walproto::SlotName;
+use walproto::client::SessionTimes;
+
+use walreceiver::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
+use walreceiver::hosts::connect_any;
+use walreceiver::{NewPhysicalSlot, Receiver, ReceiverConfig, Reconnect, create_slot, drop_slot};
+
+use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
+use crate::error::MainError;
+use crate::face::Face;
+use crate::logging::{self, chain};
+use crate::report::LogReporter;
+use crate::screen::Screen;
+use crate::signals::StopSignals;
+use crate::{live_line, password};
+
+/// Does the work and tells why, if it ended otherwise than asked.
+pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, arguments.log_format, Arc::clone(&screen));
+    match try_run(face, arguments, &screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.hint() {
+                Some(hint) => error!(event = "failed", hint, "{}", chain(&error)),
+                None => error!(event = "failed", "{}", chain(&error)),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
+    if let Some(level) = arguments.unavailable_lz4_level {
+        warn!("lz4 level {level} is not available, segments are compressed at the fast level");
+    }
+    if let Action::Receive(config) = &arguments.action {
+        check_directory(&config.directory)?;
+    }
+    let connection = connection(face, &arguments.connection)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(MainError::Runtime)?;
+    let ended = runtime.block_on(act(face, arguments, connection, screen));
+    // Not dropped: somebody may still be asked for a password, and not be going to answer.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Finds out before anything else, as `pg_receivewal` does, whether the directory is there.
+fn check_directory(path: &Path) -> Result<(), MainError> {
+    match fs::read_dir(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(MainError::Directory {
+            path: path.to_owned(),
+            error,
+        }),
+    }
+}
+
+/// Where to connect, from the command line, the environment and their files.
+fn connection(face: Face, arguments: &ConnectionArguments) -> Result<ConnectionConfig, MainError> {
+    let overrides = Overrides {
+        host: arguments.host.clone(),
+        port: arguments.port.clone(),
+        user: arguments.user.clone(),
+        fallback_application_name: face.application_name().to_owned(),
+    };
+    let conninfo = arguments.conninfo.as_deref();
+    let mut connection =
+        ConnectionConfig::from_sources(conninfo, &overrides, &|name| std::env::var_os(name))?;
+    match arguments.prompt {
+        Prompt::Never => {}
+        Prompt::Needed => {
+            let ask = || password::ask().map(Password::new);
+            connection.password_prompt = Some(PasswordPrompt::new(ask));
+        }
+        Prompt::Always => {
+            let password = password::ask().map_err(MainError::Password)?;
+            connection.password = Some(Password::new(password));
+        }
+    }
+    Ok(connection)
+}
+
+/// One action, or the word to stop before it is done.
+async fn act(
+    face: Face,
+    arguments: Arguments,
+    connection: ConnectionConfig,
+    screen: &Screen,
+) -> Result<(), MainError> {
+    let signals = StopSignals::install().map_err(MainError::Runtime)?;
+    let verbose = arguments.verbose;
+    let slot_action = match arguments.action {
+        Action::Receive(config) => {
+            warn_without_sync(face, &config);
+            let live = face.live_line()
+                && arguments.log_format == LogFormat::Text
+                && live_line::possible();
+            let screen = live.then_some(screen);
+            let reporter = LogReporter {
+                verbose,
+                advice: face.advises(),
+            };
+            return receive(config, connection, reporter, signals, screen).await;
+        }
+        Action::CreateSlot {
+            slot,
+            if_not_exists,
+        } => SlotAction::Create {
+            new: NewPhysicalSlot {
+                reserve_wal: face.reserve_wal(),
+                may_exist: if_not_exists,
+            },
+            slot,
+        },
+        Action::DropSlot(slot) => SlotAction::Drop { slot },
+    };
+    let times = SessionTimes {
+        receive_timeout: arguments.connection.receive_timeout,
+        status_interval: None,
+    };
+    let mut signals = signals;
+    tokio::select! {
+        ended = slot_action.execute(&connection, times, verbose) => ended,
+        () = signals.received() => Err(MainError::Interrupted),
+    }
+}
+
+/// An action on a replication slot.
+enum SlotAction {
+    Create {
+        slot: SlotName,
+        new: NewPhysicalSlot,
+    },
+    Drop {
+        slot: SlotName,
+    },
+}
+
+impl SlotAction {
+    async fn execute(
+        &self,
+        connection: &ConnectionConfig,
+        times: SessionTimes,
+        verbose: bool,
+    ) -> Result<(), MainError> {
+        let mut connection = connect_any(connection, times).await?;
+        match self {
+            Self::Create { slot, new } => {
+                if verbose {
+                    info!(
+                        event = "creating_slot",
+                        slot = slot.as_str(),
+                        "creating replication slot \"{slot}\""
+                    );
+                }
+                create_slot(&mut connection, slot, *new).await?;
+            }
+            Self::Drop { slot } => {
+                if verbose {
+                    info!(
+                        event = "dropping_slot",
+                        slot = slot.as_str(),
+                        "dropping replication slot \"{slot}\""
+                    );
+                }
+                drop_slot(&mut connection, slot).await?;
+            }
+        }
+        connection.close().await;
+        Ok(())
+    }
+}
+
+fn warn_without_sync(face: Face, config: &ReceiverConfig) {
+    if config.sync || !face.advises() {
+        return;
+    }
+    warn!(
+        event = "not_synced",
+        "WAL is not synced to disk and not acknowledged: a crash of this machine may lose it"
+    );
+    if let Some(slot) = &config.slot {
+        warn!(
+            event = "slot_held",
+            slot = slot.as_str(),
+            "slot \"{slot}\" does not go forward without acknowledgements: the server keeps all \
+             WAL from its restart_lsn on"
+        );
+    }
+}
+
+/// Receives until there is an end to it; with a screen, shows there how far it has come.
+async fn receive(
+    config: ReceiverConfig,
+    connection: ConnectionConfig,
+    reporter: LogReporter,
+    mut signals: StopSignals,
+    screen: Option<&Screen>,
+) -> Result<(), MainError> {
+    let loops = config.reconnect != Reconnect::Never;
+    let receiver = Receiver::new(config, connection).with_reporter(reporter);
+    let progress = receiver.progress();
+    let mut running = pin!(receiver.run(async move { signals.received().await }));
+    let ended = match screen {
+        None => running.await,
+        Some(screen) => {
+            let ended = tokio::select! {
+                ended = &mut running => ended,
+                () = live_line::keep(screen, progress) => running.await,
+            };
+            screen.show("");
+            ended
+        }
+    };
+    match ended {
+        Ok(()) => Ok(()),
+        Err(error) if loops => Err(error.into()),
+        Err(error) => {
+            // The reason, and then what `pg_receivewal` says last.
+            error!(event = "connection_lost", "{}", chain(&error));
+            Err(MainError::Disconnected)
+        }
+    }
+}
