@@ -465,6 +465,26 @@ fn hangup_changes_nothing_and_terminate_ends_cleanly() {
 }
 
 #[test]
+fn a_second_interrupt_ends_at_once() {
+    let cluster = Cluster::start_new(Version::V15);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path()).arg("-v").start();
+    receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
+    // A server that does not answer is waited for, but not when asked twice.
+    let sender = cluster
+        .text("SELECT pid::text FROM pg_stat_replication")
+        .unwrap();
+    let sender = rustix::process::Pid::from_raw(sender.parse().unwrap()).unwrap();
+    rustix::process::kill_process(sender, Signal::STOP).unwrap();
+    receiver.signal(Signal::INT);
+    receiver.wait_for_log("received interrupt signal, exiting");
+    receiver.signal(Signal::INT);
+    let status = receiver.wait_exit();
+    rustix::process::kill_process(sender, Signal::CONT).unwrap();
+    assert_eq!(status.code(), Some(130), "{}", receiver.log());
+}
+
+#[test]
 fn json_messages_are_objects_with_the_position_in_fields() {
     let (cluster, middle) = cluster_with_wal(0o700);
     let archive = ArchiveDirectory::new();

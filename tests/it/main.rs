@@ -9,6 +9,7 @@ mod auth;
 mod dropin;
 mod hosts;
 mod model;
+mod newer_server;
 mod tls;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.

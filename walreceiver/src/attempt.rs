@@ -2,7 +2,7 @@
 //! something ends it.
 
 use segstore::{
-    Archive, ArchiveError, Preparation, Recovery, SegmentFile, SegmentName, ServerFacts,
+    Archive, ArchiveError, Identity, Preparation, Recovery, SegmentFile, SegmentName, ServerFacts,
 };
 use tokio::sync::watch;
 use walproto::client::{Event, SessionTimes};
@@ -102,6 +102,9 @@ impl Attempt<'_> {
         let history = server
             .history_of(timeline)
             .ok_or(ReceiveError::NoHistory { timeline })?;
+        let (Some(archive), Some(recovery)) = (&mut self.archive, self.recovery.take()) else {
+            return Err(ReceiveError::ArchiveLost);
+        };
         let order = Order {
             config: self.config,
             reporter: self.reporter,
@@ -111,9 +114,7 @@ impl Attempt<'_> {
             start,
             segment_size: server.facts.segment_size,
             sender_timeout: server.sender_timeout,
-        };
-        let (Some(archive), Some(recovery)) = (&mut self.archive, self.recovery.take()) else {
-            return Err(ReceiveError::ArchiveLost);
+            magic_is_new: archive.identity().and_then(Identity::page_magic).is_none(),
         };
         let resume_at = recovery.tip().map_or(start, |tip| tip.record_end.lsn());
         if let Some(applier) = self.applier {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use walproto::{Lsn, SlotName, TimelineId};
+use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
 
 /// Takes the events of a receiver, in the order in which they happen.
 ///
@@ -82,8 +82,8 @@ pub enum Warning<'a> {
     UnknownPageMagic {
         /// The magic number.
         magic: u16,
-        /// The server's `server_version_num`.
-        server_version_num: u32,
+        /// The server's version.
+        server_version: ServerVersion,
     },
     /// The disk is full: nothing is acknowledged until there is room.
     DiskFull {
@@ -131,10 +131,10 @@ impl fmt::Display for Warning<'_> {
         match self {
             Self::UnknownPageMagic {
                 magic,
-                server_version_num,
+                server_version,
             } => write!(
                 f,
-                "unknown WAL page magic 0x{magic:04X} of server version {server_version_num}, \
+                "unknown WAL page magic 0x{magic:04X} of server version {server_version}, \
                  records are checked as those of the newest known version"
             ),
             Self::DiskFull { timeline, lsn } => write!(

@@ -62,7 +62,7 @@ impl Receiver {
         self
     }
 
-    /// How far the receiver has come, `None` before it streams for the first time.
+    /// How far the receiver has come, `None` while it does not stream.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Option<Progress>> {
         self.progress.subscribe()
@@ -151,6 +151,7 @@ impl Receiver {
                 return Err(error);
             }
             let retry_in = backoff.next_wait(fastrand::f64());
+            self.progress.send_replace(None);
             self.reporter.report(&ReceiverEvent::Disconnected {
                 error: Some(&error),
                 retry_in,

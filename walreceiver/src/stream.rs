@@ -9,7 +9,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use segstore::{ArchiveError, Durable, Writer};
+use segstore::{ArchiveError, Durable, Writer, page};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::{Event, Positions};
@@ -62,6 +62,8 @@ pub(crate) struct Order<'a> {
     pub(crate) segment_size: SegmentSize,
     /// How long the server waits for a sign of life; `None` is for ever.
     pub(crate) sender_timeout: Option<Duration>,
+    /// Whether the archive does not know yet what magic number its pages carry.
+    pub(crate) magic_is_new: bool,
 }
 
 impl Order<'_> {
@@ -208,6 +210,8 @@ struct Receiving<'a> {
     finished_end: Lsn,
     /// When a full disk has been waited for long enough.
     hold_until: Option<Instant>,
+    /// Whether the pages' magic number is still to be looked at.
+    magic_is_new: bool,
 }
 
 impl<'a> Receiving<'a> {
@@ -223,6 +227,7 @@ impl<'a> Receiving<'a> {
             acknowledged: None,
             finished_end: order.segment_size.start_of(order.start),
             hold_until: None,
+            magic_is_new: order.magic_is_new,
         }
     }
 
@@ -333,6 +338,7 @@ impl<'a> Receiving<'a> {
             (flushed.held_since, flushed.ended)
         };
         self.note_hold(held_since);
+        self.note_page_magic();
         if let Some(applier) = self.order.applier {
             applier.durable(self.durable_end());
         }
@@ -340,6 +346,22 @@ impl<'a> Receiving<'a> {
         self.report_finished_segments();
         self.show_progress();
         ended
+    }
+
+    /// Warns, once for an archive, of WAL that is newer than this program.
+    fn note_page_magic(&mut self) {
+        let magic = self.flushed.borrow().page_magic;
+        if let (true, Some(magic)) = (self.magic_is_new, magic) {
+            self.magic_is_new = false;
+            if page::major_version_of(magic).is_none() {
+                let warning = Warning::UnknownPageMagic {
+                    magic,
+                    server_version: self.connection.server_version(),
+                };
+                let event = ReceiverEvent::Warning(warning);
+                self.order.reporter.report(&event);
+            }
+        }
     }
 
     fn report_positions(&mut self, asked: bool) {

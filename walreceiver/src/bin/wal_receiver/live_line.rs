@@ -32,9 +32,12 @@ pub(crate) async fn keep(screen: &Screen, mut progress: watch::Receiver<Option<P
             return;
         }
         let now = *progress.borrow_and_update();
-        if let Some(now) = now {
-            let rate = rate.after(Instant::now(), &now);
-            screen.show(&line(&now, rate));
+        match now {
+            Some(now) => {
+                let rate = rate.after(Instant::now(), &now);
+                screen.show(&line(&now, rate));
+            }
+            None => screen.show(""),
         }
     }
 }
