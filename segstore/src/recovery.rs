@@ -37,9 +37,10 @@ use crate::page::{BLOCK_SIZE, PageHeader, SHORT_HEADER_LENGTH};
 use crate::position::ArchivePosition;
 use crate::prepare::remove_prepared;
 use crate::read::WalReader;
+use crate::record::RecordHeader;
 use crate::segment::{Encoding, SegmentFile, SegmentName};
 use crate::segment_files::SegmentFiles;
-use crate::validator::{Progress, Validator, WalFormat};
+use crate::validator::{Progress, RecordVisitor, Validator, WalFormat};
 use crate::writer::Notes;
 
 mod rebuild;
@@ -91,9 +92,51 @@ struct Run {
     history: Arc<TimelineHistory>,
     first: SegmentNumber,
     last: SegmentFile,
+    last_start: Lsn,
     progress: Progress,
+    /// Where the last record starts, if it is one after which nothing follows in its segment.
+    switch: Option<Lsn>,
     /// Why the run is not valid to its end.
     stop: Option<Corruption>,
+}
+
+/// Tells records after which a segment holds nothing more from others.
+#[derive(Default)]
+struct LastRecord {
+    begun: Option<(Lsn, bool)>,
+    /// Where the last complete record starts, if it is such a one.
+    switch: Option<Lsn>,
+}
+
+impl RecordVisitor for LastRecord {
+    fn begin(&mut self, start: Lsn, header: &RecordHeader) {
+        self.begun = Some((start, header.is_switch()));
+    }
+
+    fn end(&mut self, _end: Lsn) {
+        let switch = self.begun.filter(|(_, is_switch)| *is_switch);
+        self.switch = switch.map(|(start, _)| start);
+    }
+}
+
+impl Run {
+    /// The end of what is certain to be what was sent.
+    ///
+    /// After a segment switch zeros are as valid as the page headers that a server may send
+    /// there, and no checksum tells which there were. A segment that is still growing was never
+    /// acknowledged to its end, which comes after its last name; so in one that ends with a
+    /// switch, all from the switch on is provisional.
+    fn certain_end(&self) -> Lsn {
+        match self.switch {
+            Some(start) if self.last.partial && self.ends_with_last() => start,
+            _ => self.progress.record_end,
+        }
+    }
+
+    /// Whether the last record ends in the last segment.
+    fn ends_with_last(&self) -> bool {
+        self.progress.record_end > self.last_start
+    }
 }
 
 impl Examination<'_> {
@@ -117,7 +160,7 @@ impl Examination<'_> {
         self.finish_names(&listing, &run, &empty)?;
         let tip = Tip {
             timeline: last.name.timeline(),
-            record_end: FlushedLsn::synced(run.progress.record_end),
+            record_end: FlushedLsn::synced(run.certain_end()),
             byte_end,
             resume_at: self.resume_at(&run, rebuilt),
         };
@@ -158,7 +201,7 @@ impl Examination<'_> {
         loop {
             let count = opened.read_full_at(&mut block, offset)?;
             let bytes = block.get(..count).unwrap_or_default();
-            if bytes.iter().any(|byte| *byte != 0) {
+            if length_without_zeros(bytes).is_some() {
                 return Ok(false);
             }
             if count < block.len() {
@@ -194,14 +237,16 @@ impl Examination<'_> {
             {
                 first = SegmentNumber(first.0 - 1);
             }
-            let (progress, stop) = self.check(&history, first, last_number)?;
+            let (progress, switch, stop) = self.check(&history, first, last_number)?;
             let tried_all = last_number.0 - first.0 < reach;
             if progress.last_record.is_some() || tried_all {
                 return Ok(Run {
                     history,
                     first,
                     last,
+                    last_start: self.start_of(last),
                     progress,
+                    switch,
                     stop,
                 });
             }
@@ -240,23 +285,25 @@ impl Examination<'_> {
         history: &Arc<TimelineHistory>,
         first: SegmentNumber,
         last: SegmentNumber,
-    ) -> Result<(Progress, Option<Corruption>), ArchiveError> {
+    ) -> Result<(Progress, Option<Lsn>, Option<Corruption>), ArchiveError> {
         let size = self.files.size();
         let start = first.start(size).unwrap_or_default();
         let end = self.files.end_of(last.start(size).unwrap_or_default());
         let mut reader = self.reader(history, start);
         let mut validator = Validator::new(self.format, Arc::clone(history), start)?;
         let mut block = vec![0; BLOCK];
-        loop {
+        let mut records = LastRecord::default();
+        let stop = loop {
             let count = reader.read(&mut block, end)?;
             let bytes = block.get(..count).unwrap_or_default();
             if bytes.is_empty() {
-                return Ok((validator.progress(), None));
+                break None;
             }
-            if let Err(corruption) = validator.push(bytes) {
-                return Ok((validator.progress(), Some(corruption)));
+            if let Err(corruption) = validator.push_with(bytes, &mut records) {
+                break Some(corruption);
             }
-        }
+        };
+        Ok((validator.progress(), records.switch, stop))
     }
 
     fn reader(&self, history: &Arc<TimelineHistory>, start: Lsn) -> WalReader {
@@ -276,7 +323,7 @@ impl Examination<'_> {
             return self.check_no_hole(run);
         };
         let seen = run.progress.byte_end;
-        let evidence = if seen < self.start_of(run.last) {
+        let evidence = if seen < run.last_start {
             Some(Evidence::LaterSegment { file: run.last })
         } else if !run.last.partial {
             Some(Evidence::Complete)
@@ -294,18 +341,18 @@ impl Examination<'_> {
     /// Files shorter than a segment end a run without anything wrong in them.
     fn check_no_hole(&self, run: &Run) -> Result<(), ArchiveError> {
         let end = run.progress.byte_end;
-        if end < self.start_of(run.last) || (!run.last.partial && end < self.end_of(run)) {
+        if end < run.last_start || (!run.last.partial && end < self.end_of(run)) {
             return Err(ArchiveError::Lost {
                 timeline: run.history.timeline(),
                 found: end,
-                expected: self.start_of(run.last),
+                expected: run.last_start,
             });
         }
         Ok(())
     }
 
     fn end_of(&self, run: &Run) -> Lsn {
-        self.files.end_of(self.start_of(run.last))
+        self.files.end_of(run.last_start)
     }
 
     fn corrupt(&self, run: &Run, corruption: Corruption, evidence: Evidence) -> ArchiveError {
@@ -406,8 +453,8 @@ impl Examination<'_> {
 
     /// The end of the last byte in the last segment that is not zero.
     fn byte_end(&self, run: &Run) -> Result<Lsn, ArchiveError> {
-        let record_end = run.progress.record_end;
-        let mut byte_end = record_end.max(self.start_of(run.last));
+        let record_end = run.certain_end();
+        let mut byte_end = record_end.max(run.last_start);
         let end = self.end_of(run);
         let mut reader = self.reader(&run.history, byte_end);
         let mut block = vec![0; BLOCK];
@@ -418,8 +465,8 @@ impl Examination<'_> {
                 return Ok(byte_end);
             }
             let bytes = block.get(..count).unwrap_or_default();
-            if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
-                byte_end = Lsn(position.0 + index as u64 + 1);
+            if let Some(length) = length_without_zeros(bytes) {
+                byte_end = Lsn(position.0 + length as u64);
             }
         }
     }
@@ -470,7 +517,7 @@ impl Examination<'_> {
         for file in growing {
             let start = self.start_of(file);
             let read = run.first.start(self.files.size()) <= Some(start);
-            if read && self.files.end_of(start) <= run.progress.record_end {
+            if read && self.files.end_of(start) <= run.certain_end() {
                 let complete = SegmentFile::complete(file.name);
                 directory.rename_unsynced(&directory.path(file), &directory.path(complete))?;
                 changed = true;
@@ -505,4 +552,19 @@ impl Examination<'_> {
         let begin = run.history.begin().map(|begin| size.start_of(begin));
         resume.max(first).max(begin.unwrap_or(first))
     }
+}
+
+/// The length up to the last byte that is not zero, `None` when all are.
+fn length_without_zeros(bytes: &[u8]) -> Option<usize> {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    // Whole steps at once: most of a growing segment is zeros.
+    for step in bytes.rchunks(ZEROS.len()) {
+        if ZEROS.get(..step.len()) != Some(step) {
+            let last = step.iter().rposition(|byte| *byte != 0);
+            return last.map(|index| end - step.len() + index + 1);
+        }
+        end -= step.len();
+    }
+    None
 }

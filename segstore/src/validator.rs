@@ -39,7 +39,7 @@ pub struct Progress {
     pub page_end: Lsn,
     /// The end of the last complete and valid record: a multiple of eight, the page boundary
     /// when the record fills its page, the segment's end after a switch. The start of the
-    /// stream as long as there is none.
+    /// stream as long as there is none, or the end of the record that began before it.
     pub record_end: Lsn,
     /// The start of the record that ends at `record_end`, `None` as long as there is none.
     pub last_record: Option<Lsn>,
@@ -444,6 +444,10 @@ impl Validator {
             } else {
                 self.finish_record(start, visitor);
             }
+        } else {
+            // Its rest is all that the stream has of the record that began before, and a server
+            // may wait for just that to be acknowledged.
+            self.record_end = self.position;
         }
         Ok(later)
     }

@@ -1,0 +1,116 @@
+//! The disk fails, or is full.
+
+use bytes::Bytes;
+use fastrand::Rng;
+use segstore::WriteError;
+use segstore::sim::{Fault, Survival};
+
+use crate::world::{Stop, World, open, short_wal};
+
+/// A whole life, and the operations of it that `wanted` picks, by the log's words.
+fn operations(seed: u64, wanted: impl Fn(&str) -> bool) -> Vec<u64> {
+    let mut world = World::new(short_wal(seed));
+    world.live(&mut Rng::with_seed(seed)).unwrap();
+    let log = world.disk.log();
+    let numbered = (0..).zip(&log);
+    let operation = |line: &str| line.split_once(": ").unwrap().1.to_owned();
+    let picked = numbered.filter(|(_, line)| wanted(&operation(line)));
+    picked.map(|(number, _)| number).collect()
+}
+
+#[test]
+fn after_a_failed_sync_nothing_that_was_acknowledged_is_lost() {
+    let seed = 11;
+    let syncs = operations(seed, |line| line.starts_with("sync"));
+    assert!(syncs.len() > 20, "{}", syncs.len());
+    let mut latched = 0;
+    for &sync in &syncs {
+        let mut world = World::new(short_wal(seed));
+        world.disk.fail_at(sync, Fault::Io);
+        let stop = world.live(&mut Rng::with_seed(seed));
+        // A prepared segment that could not be made is made when it is needed.
+        let Err(stop) = stop else { continue };
+        if let Stop::Write(WriteError::SyncFailed { marker, .. }) = &stop {
+            latched += 1;
+            assert!(marker.is_none(), "{stop}");
+            let archive = open(&world.disk).unwrap();
+            assert_eq!(archive.poisoned().unwrap().len(), 1);
+        }
+        // The next process, under the page cache that shows what the disk never got.
+        let mut rng = Rng::with_seed(seed ^ sync);
+        let end = world.wal.end();
+        let middle = world.wal.records()[world.wal.records().len() * 3 / 4].end;
+        let goal = if rng.bool() { middle } else { end };
+        world.live_until(&mut rng, goal).unwrap();
+        let archive = open(&world.disk).unwrap();
+        assert_eq!(archive.poisoned().unwrap(), []);
+        drop(archive);
+        world.disk.reboot(Survival::Nothing);
+        world
+            .live(&mut rng)
+            .unwrap_or_else(|stop| panic!("sync {sync}: {stop}"));
+        world.assert_complete();
+    }
+    assert!(latched > 10, "{latched}");
+}
+
+#[test]
+fn a_writer_whose_sync_failed_does_nothing_more() {
+    let mut world = World::new(short_wal(12));
+    let mut rng = Rng::with_seed(12);
+    let (_archive, mut writer) = world.writer().unwrap();
+    let middle = world.wal.records()[50].end;
+    world.stream(&mut writer, &mut rng, middle).unwrap();
+    world.acknowledge(writer.sync().unwrap());
+    let before = writer.durable();
+    let next = world.wal.records()[60].end;
+    let rest = Bytes::copy_from_slice(world.bytes(middle, next));
+    writer.append(middle, std::slice::from_ref(&rest)).unwrap();
+    world.disk.fail_at(world.disk.operations(), Fault::Io);
+    let error = writer.sync().unwrap_err();
+    assert!(matches!(error, WriteError::SyncFailed { .. }), "{error}");
+    assert!(matches!(writer.sync(), Err(WriteError::Latched)));
+    let again = writer.append(next, &[rest]);
+    assert!(matches!(again, Err(WriteError::Latched)));
+    assert_eq!(writer.durable(), before);
+}
+
+#[test]
+fn a_full_disk_stops_nothing_for_good() {
+    let seed = 13;
+    let writes = operations(seed, |line| {
+        let ours = line.contains(".partial") || line.contains("prepared/");
+        ours && !line.starts_with("sync")
+    });
+    assert!(writes.len() > 20, "{}", writes.len());
+    for &write in &writes {
+        let mut world = World::new(short_wal(seed));
+        world.disk.fail_at(write, Fault::NoSpace);
+        let mut rng = Rng::with_seed(seed);
+        if let Err(stop) = world.live(&mut rng) {
+            panic!("write {write}: {stop}\n{:#?}", world.disk.log());
+        }
+        world.assert_complete();
+    }
+}
+
+#[test]
+fn what_a_full_disk_refused_is_appended_when_there_is_room() {
+    let mut world = World::new(short_wal(14));
+    let mut rng = Rng::with_seed(14);
+    let (_archive, mut writer) = world.writer().unwrap();
+    let at = writer.position();
+    let batch = world.batch(at, world.wal.end(), &mut rng);
+    world.disk.set_full(true);
+    for _ in 0..3 {
+        let error = writer.append(at, &batch).unwrap_err();
+        assert!(matches!(error, WriteError::DiskFull(_)), "{error}");
+        assert_eq!(writer.appended().byte_end, at);
+        let durable = writer.sync().unwrap();
+        assert_eq!(durable.byte_end, at);
+    }
+    world.disk.set_full(false);
+    writer.append(at, &batch).unwrap();
+    world.acknowledge(writer.close().unwrap());
+    world.assert_complete();
+}

@@ -1,0 +1,127 @@
+//! The power goes.
+
+use fastrand::Rng;
+use segstore::generator::{AfterSwitch, Generator};
+use segstore::sim::Survival;
+use walproto::Lsn;
+
+use crate::world::{SEGMENT_SIZE, START, World, generator, short_wal};
+
+/// Cuts the power at every operation of a life that `prepare` leads up to, then somewhere in the
+/// next one, and has a third one finish. `survivals` says for each operation what is left.
+pub(crate) fn cut_everywhere<const N: usize>(
+    seed: u64,
+    prepare: impl Fn() -> World,
+    survivals: impl Fn(u64) -> [Survival; N],
+) {
+    let count = {
+        let mut world = prepare();
+        let before = world.disk.operations();
+        world.live(&mut Rng::with_seed(seed)).unwrap();
+        world.assert_complete();
+        world.disk.operations() - before
+    };
+    assert!(count > 30, "{count}");
+    for cut in 0..count {
+        for survival in survivals(cut) {
+            let mut world = prepare();
+            let why = format!("seed {seed}, cut {cut}, {survival:?}");
+            world.disk.cut_power_at(world.disk.operations() + cut);
+            // The last operation is that of the lock, whose release nobody waits for.
+            let end = world.live(&mut Rng::with_seed(seed));
+            assert!(end.is_err() || cut + 1 == count, "{why}");
+            world.disk.reboot(survival);
+            let mut rng = Rng::with_seed(seed ^ cut);
+            world.disk.cut_power_at(rng.u64(0..count));
+            if let Err(stop) = world.live(&mut rng) {
+                assert!(world.disk.is_power_cut(), "{why}: {stop}");
+            }
+            world.disk.reboot(survival);
+            if let Err(stop) = world.live(&mut rng) {
+                panic!("{why}: {stop}\n{:#?}", world.disk.log());
+            }
+            world.assert_complete();
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
+    let all = |cut| {
+        [
+            Survival::Nothing,
+            Survival::Everything,
+            Survival::Chance(cut),
+        ]
+    };
+    cut_everywhere(1, || World::new(short_wal(1)), all);
+}
+
+/// WAL with everything that makes it hard to find its end.
+fn any_wal(rng: &mut Rng) -> Generator {
+    let mut wal = generator(rng.u64(..));
+    if rng.bool() {
+        wal.rest_of_record(rng.u32(1..30_000));
+    }
+    for _ in 0..rng.usize(1..6) {
+        match rng.u8(..6) {
+            0 => wal.switch(AfterSwitch::Zeros),
+            1 => wal.switch(AfterSwitch::PageHeaders),
+            2 => drop(wal.overwritten_record(rng.u32(1..4))),
+            3 => drop(wal.record(rng.u32(0..200_000))),
+            _ => wal.fill(rng.u64(1..150_000)),
+        }
+    }
+    wal.any_record();
+    wal
+}
+
+#[test]
+fn any_wal_survives_power_cuts_at_any_time() {
+    for seed in 0..60 {
+        let mut rng = Rng::with_seed(seed);
+        let mut world = World::new(any_wal(&mut rng));
+        let mut lives = 0;
+        loop {
+            lives += 1;
+            if lives < 6 {
+                world.disk.cut_power_at(rng.u64(0..150));
+            }
+            if let Err(stop) = world.live(&mut rng) {
+                assert!(world.disk.is_power_cut(), "seed {seed}: {stop}");
+            } else if !world.disk.is_power_cut() {
+                break;
+            }
+            world.disk.reboot(Survival::Chance(rng.u64(..)));
+        }
+        world.assert_complete();
+    }
+}
+
+#[test]
+fn a_record_longer_than_segments_is_looked_for_as_far_back_as_it_takes() {
+    let mut wal = generator(3);
+    wal.fill(20_000);
+    let short = wal.end();
+    wal.record(u32::try_from(3 * SEGMENT_SIZE).unwrap());
+    let long = wal.end();
+    wal.fill(20_000);
+    let mut world = World::new(wal);
+    let mut rng = Rng::with_seed(3);
+    // Most of the long record is there, but not its end: three segments are provisional.
+    world
+        .live_until(&mut rng, Lsn(START.0 + 3 * SEGMENT_SIZE + 5_000))
+        .unwrap();
+    let (archive, recovery) = world.recover().unwrap();
+    let tip = recovery.tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), short);
+    assert!(tip.resume_at < short && tip.byte_end > Lsn(START.0 + 3 * SEGMENT_SIZE));
+    drop(archive);
+    world.live_until(&mut rng, long).unwrap();
+    let (archive, recovery) = world.recover().unwrap();
+    assert_eq!(recovery.tip().unwrap().record_end.lsn(), long);
+    assert!(recovery.tip().unwrap().resume_at <= short);
+    drop(archive);
+    world.live(&mut rng).unwrap();
+    world.assert_complete();
+}
