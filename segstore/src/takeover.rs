@@ -19,19 +19,86 @@ const CHUNK: usize = 128 << 10;
 /// Makes plain growing segments of the compressed ones that `pg_receivewal` leaves when it is
 /// stopped. Such a file ends in the middle, so what decompresses of it is taken.
 ///
-/// Source: src/bin/pg_basebackup/walmethods.c, `dir_close` (PG 15).
+/// Under another compression than before it begins its last segment anew in another file, and
+/// leaves the old one for ever beside what it completes. Those go into quarantine.
+///
+/// Source: src/bin/pg_basebackup/walmethods.c, `dir_open_for_write` and `dir_close` (PG 15).
 pub(crate) fn import_partials(
     directory: &ArchiveDirectory,
     listing: &Listing,
     size: SegmentSize,
 ) -> Result<(), ArchiveError> {
     for (file, _) in listing.segments() {
-        let is_complete = listing.of_segment(file.name).any(|other| !other.partial);
-        if file.partial && file.encoding != Encoding::Plain && !is_complete {
-            import_partial(directory, file, size)?;
+        if !file.partial {
+            continue;
+        }
+        let complete = listing.of_segment(file.name).find(|other| !other.partial);
+        match complete {
+            Some(complete) => set_aside(directory, file, complete, size)?,
+            None if file.encoding != Encoding::Plain => import_partial(directory, file, size)?,
+            None => {}
         }
     }
     Ok(())
+}
+
+/// Puts a growing segment that was completed in another file into quarantine, if all that is in
+/// it is in the complete one too.
+fn set_aside(
+    directory: &ArchiveDirectory,
+    growing: SegmentFile,
+    complete: SegmentFile,
+    size: SegmentSize,
+) -> Result<(), ArchiveError> {
+    let path = directory.path(growing);
+    if let Some(offset) = difference_within(directory, growing, complete, size)? {
+        return Err(ArchiveError::Conflict {
+            path,
+            other: directory.path(complete),
+            offset,
+        });
+    }
+    directory.quarantine(&path)?;
+    Ok(())
+}
+
+/// The first offset at which a growing segment, up to its trailing zeros, differs from a
+/// complete one.
+fn difference_within(
+    directory: &ArchiveDirectory,
+    growing: SegmentFile,
+    complete: SegmentFile,
+    size: SegmentSize,
+) -> Result<Option<u64>, ArchiveError> {
+    let mut input = SegmentReader::open(directory, growing)?.take(size.bytes());
+    let mut whole = SegmentReader::open(directory, complete)?;
+    let (mut a, mut b) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let (mut offset, mut content_end, mut difference) = (0, 0, None);
+    loop {
+        let count = match input.read(&mut a) {
+            Ok(count) => count,
+            Err(error) if is_disk_error(&error) => {
+                return Err(DiskError::at(Operation::Read, directory.path(growing))(error).into());
+            }
+            // The end of what was flushed.
+            Err(_) => 0,
+        };
+        let bytes = a.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(difference.filter(|at| *at < content_end));
+        }
+        let expected = b.get_mut(..count).unwrap_or_default();
+        let found = whole.read_full(expected)?;
+        let expected = expected.get(..found).unwrap_or_default();
+        if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
+            content_end = offset + index as u64 + 1;
+        }
+        if difference.is_none() && bytes != expected {
+            let same = bytes.iter().zip(expected).take_while(|(x, y)| x == y);
+            difference = Some(offset + same.count() as u64);
+        }
+        offset += count as u64;
+    }
 }
 
 fn import_partial(

@@ -275,6 +275,62 @@ fn of_two_growing_files_the_longer_one_stays_and_no_byte_is_lost() {
 }
 
 #[test]
+fn a_growing_segment_that_was_completed_in_another_file_is_set_aside() {
+    let whole = wal(1, 3, &facts());
+    let mut torn = whole[..9000].to_vec();
+    torn.resize(SEGMENT, 0);
+    let name = segment(1, 3).name;
+    let compressed = format!("{name}.gz");
+    for (complete, bytes) in [
+        (compressed.clone(), gzip(&whole)),
+        (name.to_string(), whole.clone()),
+    ] {
+        for (growing, content_of_it) in [
+            (format!("{name}.partial"), torn.clone()),
+            (format!("{name}.partial"), Vec::new()),
+            (
+                format!("{name}.lz4.partial"),
+                unfinished_lz4(&whole[..9000]),
+            ),
+        ] {
+            let disk = SimDisk::new("/a");
+            drop(bound(&disk));
+            plant(&disk, &complete, &bytes);
+            plant(&disk, &growing, &content_of_it);
+            drop(open(&disk));
+            assert_eq!(content(&disk, &growing), None, "{complete} {growing}");
+            assert!(content(&disk, &complete).unwrap() == bytes);
+            let aside = format!(".wal-receiver/quarantine/{growing}.1");
+            assert!(content(&disk, aside).unwrap() == content_of_it, "{growing}");
+        }
+    }
+}
+
+#[test]
+fn a_growing_segment_that_the_complete_one_contradicts_is_an_error() {
+    let whole = wal(1, 3, &facts());
+    let compressed = format!("{}.gz", segment(1, 3).name);
+    for at in [0, 5000, SEGMENT - 1] {
+        let mut other = whole[..=at].to_vec();
+        other[at] ^= 0x55;
+        other.resize(SEGMENT, 0);
+        let disk = SimDisk::new("/a");
+        drop(bound(&disk));
+        plant(&disk, &compressed, &gzip(&whole));
+        plant(&disk, partial(1, 3), &other);
+        let error = try_open(&disk).unwrap_err();
+        let ArchiveError::Conflict { path, offset, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            (path, offset),
+            (format!("/a/{}", partial(1, 3)).into(), at as u64)
+        );
+        assert!(content(&disk, partial(1, 3)).unwrap() == other);
+    }
+}
+
+#[test]
 fn an_import_that_is_interrupted_anywhere_loses_nothing() {
     let whole = wal(1, 3, &facts());
     let name = format!("{}.gz.partial", segment(1, 3).name);
