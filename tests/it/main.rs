@@ -7,6 +7,7 @@
 
 mod auth;
 mod dropin;
+mod handover;
 mod hosts;
 mod model;
 mod newer_server;
