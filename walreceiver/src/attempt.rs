@@ -1,9 +1,7 @@
 //! One try: connect, decide what to stream, and stream one timeline after the other until
 //! something ends it.
 
-use segstore::{
-    Archive, ArchiveError, Identity, Preparation, Recovery, SegmentFile, SegmentName, ServerFacts,
-};
+use segstore::{Archive, ArchiveError, Identity, Recovery, SegmentFile, SegmentName, ServerFacts};
 use tokio::sync::watch;
 use walproto::client::{Event, SessionTimes};
 use walproto::result::TimelineEnd;
@@ -120,8 +118,7 @@ impl Attempt<'_> {
         if let Some(applier) = self.applier {
             applier.follow(archive, &history, resume_at)?;
         }
-        let writer = || archive.writer(recovery, &history, start, Preparation::Background);
-        let streamed = stream(connection, &order, writer, stop).await;
+        let streamed = stream(connection, &order, archive, recovery, stop).await;
         if let Some(magic) = streamed.page_magic {
             archive.learn_page_magic(magic)?;
         }

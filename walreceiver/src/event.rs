@@ -1,10 +1,16 @@
 //! What a receiver tells while it works.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use segstore::ArchiveError;
 use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
+
+/// How many foreign files are named in a warning.
+const MAX_NAMES: usize = 5;
 
 /// Takes the events of a receiver, in the order in which they happen.
 ///
@@ -119,6 +125,18 @@ pub enum Warning<'a> {
         /// The slot.
         slot: &'a SlotName,
     },
+    /// A completed segment could not be compressed; it stays as it is.
+    NotCompressed {
+        /// Why.
+        error: &'a ArchiveError,
+    },
+    /// There are files in the directory that have no business there. They are left alone.
+    ForeignFiles {
+        /// The directory.
+        directory: &'a Path,
+        /// The names, without the directory.
+        names: &'a [OsString],
+    },
     /// The server sent a notice or a warning.
     ServerNotice {
         /// What it says.
@@ -166,6 +184,28 @@ impl fmt::Display for Warning<'_> {
                 f,
                 "replication slot \"{slot}\" did not exist on the new primary and was created"
             ),
+            Self::NotCompressed { error } => {
+                write!(f, "a segment stays uncompressed: {error}")?;
+                match error.source() {
+                    Some(source) => write!(f, ": {source}"),
+                    None => Ok(()),
+                }
+            }
+            Self::ForeignFiles { directory, names } => {
+                write!(
+                    f,
+                    "directory \"{}\" holds files that are not WAL",
+                    directory.display()
+                )?;
+                for (index, name) in names.iter().take(MAX_NAMES).enumerate() {
+                    let separator = if index == 0 { ": " } else { ", " };
+                    write!(f, "{separator}\"{}\"", name.display())?;
+                }
+                match names.len().saturating_sub(MAX_NAMES) {
+                    0 => f.write_str("; they are left alone"),
+                    more => write!(f, " and {more} more; they are left alone"),
+                }
+            }
             Self::ServerNotice { message } => f.write_str(message),
         }
     }

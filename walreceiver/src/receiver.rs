@@ -14,7 +14,7 @@ use crate::attempt::Attempt;
 use crate::config::{ReceiverConfig, Reconnect};
 use crate::conninfo::ConnectionConfig;
 use crate::error::ReceiveError;
-use crate::event::{Progress, ReceiverEvent, Reporter};
+use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::retry::Backoff;
 use crate::stream::Stop;
 
@@ -86,6 +86,7 @@ impl Receiver {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        self.warn_of_foreign_files(&archive);
         let applier = match self.apply.take() {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
             None => None,
@@ -99,6 +100,15 @@ impl Receiver {
                 .map_err(ReceiveError::from)
                 .and(ended),
             None => ended,
+        }
+    }
+
+    fn warn_of_foreign_files(&self, archive: &Archive) {
+        let names = archive.foreign();
+        if !names.is_empty() {
+            let directory = archive.path();
+            let warning = Warning::ForeignFiles { directory, names };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
         }
     }
 

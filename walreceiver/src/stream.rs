@@ -9,7 +9,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use segstore::{ArchiveError, Durable, Writer, page};
+use segstore::{Archive, Durable, Preparation, Recovery, page};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::{Event, Positions};
@@ -87,7 +87,8 @@ pub(crate) struct Streamed {
 pub(crate) async fn stream(
     connection: &mut Connection,
     order: &Order<'_>,
-    writer: impl FnOnce() -> Result<Writer, ArchiveError>,
+    archive: &Archive,
+    recovery: Recovery,
     stop: Stop<'_>,
 ) -> Streamed {
     let nothing = |end| Streamed {
@@ -97,12 +98,7 @@ pub(crate) async fn stream(
     };
     let flusher = match start(connection, order).await {
         Ok(Some(end)) => return nothing(Ok(end)),
-        Ok(None) => writer().map_err(ReceiveError::from).and_then(|writer| {
-            Flusher::start(writer).map_err(|source| ReceiveError::Thread {
-                name: "flusher",
-                source,
-            })
-        }),
+        Ok(None) => flusher(order, archive, recovery),
         Err(error) => Err(error),
     };
     let flusher = match flusher {
@@ -110,7 +106,9 @@ pub(crate) async fn stream(
         Err(error) => return nothing(Err(error)),
     };
     let flushed = flusher.flushed();
-    let ended = Receiving::new(connection, order, &flusher).run(stop).await;
+    let ended = Receiving::new(connection, order, archive, &flusher)
+        .run(stop)
+        .await;
     // What stopped the disk matters more than how the connection then ended.
     let end = match flusher.finish().await {
         Err(error) => Err(error.into()),
@@ -125,6 +123,19 @@ pub(crate) async fn stream(
         byte_end,
         page_magic: flushed.page_magic,
     }
+}
+
+fn flusher(
+    order: &Order<'_>,
+    archive: &Archive,
+    recovery: Recovery,
+) -> Result<Flusher, ReceiveError> {
+    let preparation = Preparation::Background;
+    let writer = archive.writer(recovery, order.history, order.start, preparation)?;
+    Flusher::start(writer).map_err(|source| ReceiveError::Thread {
+        name: "flusher",
+        source,
+    })
 }
 
 /// Asks for the stream; `Some` when there is nothing to stream.
@@ -199,6 +210,7 @@ fn refused(order: &Order<'_>, message: Box<ServerMessage>) -> ReceiveError {
 struct Receiving<'a> {
     connection: &'a mut Connection,
     order: &'a Order<'a>,
+    archive: &'a Archive,
     flusher: &'a Flusher,
     flushed: watch::Receiver<Flushed>,
     applied: Option<watch::Receiver<Lsn>>,
@@ -215,10 +227,16 @@ struct Receiving<'a> {
 }
 
 impl<'a> Receiving<'a> {
-    fn new(connection: &'a mut Connection, order: &'a Order<'a>, flusher: &'a Flusher) -> Self {
+    fn new(
+        connection: &'a mut Connection,
+        order: &'a Order<'a>,
+        archive: &'a Archive,
+        flusher: &'a Flusher,
+    ) -> Self {
         Self {
             connection,
             order,
+            archive,
             flusher,
             flushed: flusher.flushed(),
             applied: order.applier.map(Applier::applied),
@@ -419,6 +437,10 @@ impl<'a> Receiving<'a> {
             self.order
                 .reporter
                 .report(&ReceiverEvent::SegmentFinished { timeline, end });
+        }
+        if let Some(error) = self.archive.take_compression_failure() {
+            let warning = Warning::NotCompressed { error: &error };
+            self.order.reporter.report(&ReceiverEvent::Warning(warning));
         }
     }
 
