@@ -1,6 +1,8 @@
 //! What lies in an archive directory, compared with what PostgreSQL wrote itself.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -26,7 +28,8 @@ pub fn segment_name(timeline: TimelineId, lsn: Lsn, size: SegmentSize) -> String
 /// A directory that a receiver fills.
 #[derive(Debug)]
 pub struct ArchiveDirectory {
-    directory: TempDir,
+    path: PathBuf,
+    _directory: Option<TempDir>,
 }
 
 impl Default for ArchiveDirectory {
@@ -39,19 +42,30 @@ impl ArchiveDirectory {
     /// An empty directory, which everybody may read: restoring servers do.
     #[must_use]
     pub fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::Builder::new()
             .prefix("walrecv-archive-")
             .tempdir()
             .unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self { directory }
+        Self {
+            path: directory.path().to_owned(),
+            _directory: Some(directory),
+        }
+    }
+
+    /// One that is there already, and stays.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            _directory: None,
+        }
     }
 
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     /// The names of the files in it, sorted, directories left out.
@@ -65,6 +79,18 @@ impl ArchiveDirectory {
             .collect();
         names.sort();
         names
+    }
+
+    /// The content of every file in it, directories left out.
+    #[must_use]
+    pub fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
+        self.files()
+            .into_iter()
+            .map(|name| {
+                let content = fs::read(self.path().join(&name)).unwrap();
+                (name, content)
+            })
+            .collect()
     }
 
     /// The file that holds the byte at `lsn` on a timeline, complete or growing.

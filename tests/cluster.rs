@@ -1,9 +1,7 @@
 //! A throwaway cluster: its own data directory, its own socket directory, nothing listening on the
 //! network unless asked for.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,13 +11,13 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use walproto::{Lsn, SegmentSize, SystemId, TimelineId};
 
-use crate::backup::{BaseBackup, copy_directory};
+use crate::backup::copy_directory;
 use crate::process::{as_unprivileged, children_of, command, run, signal, wait_gone};
 use crate::wait::{wait_for, wait_until};
-use crate::{Version, unprivileged_user};
+use crate::{ClusterBuilder, Version, unprivileged_user};
 
 /// The port in the name of the Unix socket, which has a directory to itself.
-const PORT: u16 = 5432;
+pub(crate) const PORT: u16 = 5432;
 
 /// A running PostgreSQL server with a data directory of its own, removed with it.
 #[derive(Debug)]
@@ -27,103 +25,15 @@ pub struct Cluster {
     version: Version,
     segment_size: SegmentSize,
     directory: TempDir,
-    tcp_port: Option<u16>,
+    pub(crate) tcp_port: Option<u16>,
     server: Option<Child>,
-}
-
-/// What a new cluster shall be like.
-#[derive(Clone, Debug)]
-pub struct ClusterBuilder {
-    version: Version,
-    segment_size: SegmentSize,
-    conf: String,
-    hba: Option<String>,
-    own_identity: bool,
-    tcp: bool,
-}
-
-impl ClusterBuilder {
-    /// The size of its WAL segments in MiB; 16 unless said otherwise.
-    #[must_use]
-    pub fn segment_size_mib(mut self, mib: u64) -> Self {
-        self.segment_size = SegmentSize::new(mib << 20).unwrap();
-        self
-    }
-
-    /// A line of `postgresql.conf`.
-    #[must_use]
-    pub fn conf(mut self, name: &str, value: &str) -> Self {
-        writeln!(self.conf, "{name} = '{}'", value.replace('\'', "''")).unwrap();
-        self
-    }
-
-    /// The whole of `pg_hba.conf`, in place of one that trusts everybody.
-    #[must_use]
-    pub fn hba(mut self, lines: &str) -> Self {
-        self.hba = Some(format!("{lines}\n"));
-        self
-    }
-
-    /// Runs `initdb` for this cluster alone. Others of one version and segment size are copies
-    /// of each other and share their system identifier.
-    #[must_use]
-    pub fn own_identity(mut self) -> Self {
-        self.own_identity = true;
-        self
-    }
-
-    /// Listens on a free port of 127.0.0.1 too; see [`Cluster::tcp_port`].
-    #[must_use]
-    pub fn listen_on_tcp(mut self) -> Self {
-        self.tcp = true;
-        self
-    }
-
-    /// Makes the cluster and starts its server.
-    #[must_use]
-    pub fn start(self) -> Cluster {
-        let mut cluster = Cluster::empty(self.version, self.segment_size);
-        let data = cluster.data_directory();
-        if self.own_identity {
-            initdb(self.version, self.segment_size, &data);
-        } else {
-            copy_directory(&initialized(self.version, self.segment_size), &data);
-        }
-        // Nothing is said about the server's own durability, so it may be fast; and it keeps all
-        // WAL, for the tests compare with it.
-        let mut conf = format!(
-            "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = '{}'\n\
-             fsync = off\nwal_keep_size = '4GB'\nmax_wal_size = '8GB'\ncheckpoint_timeout = '1h'\n\
-             shared_buffers = '32MB'\nmax_connections = 40\nmax_wal_senders = 10\n\
-             max_replication_slots = 10\nautovacuum = off\nlogging_collector = off\n\
-             hot_standby = on\nwal_sender_timeout = '60s'\nlog_line_prefix = '%m [%p] %a '\n",
-            cluster.socket_directory().display()
-        );
-        conf.push_str(&self.conf);
-        append(&data.join("postgresql.conf"), &conf);
-        if let Some(hba) = &self.hba {
-            fs::write(data.join("pg_hba.conf"), hba).unwrap();
-        }
-        if self.tcp {
-            cluster.tcp_port = Some(free_port());
-        }
-        cluster.start();
-        cluster
-    }
 }
 
 impl Cluster {
     /// Describes a new cluster.
     #[must_use]
     pub fn builder(version: Version) -> ClusterBuilder {
-        ClusterBuilder {
-            version,
-            segment_size: SegmentSize::DEFAULT,
-            conf: String::new(),
-            hba: None,
-            own_identity: false,
-            tcp: false,
-        }
+        ClusterBuilder::new(version)
     }
 
     /// A cluster as it comes, running.
@@ -292,6 +202,15 @@ impl Cluster {
         });
     }
 
+    /// Runs a program on the data directory of the stopped server, as its user.
+    pub fn run_offline(&self, program: &str, arguments: &[&str]) {
+        assert!(self.server.is_none(), "the server is running");
+        let program = self.version.client_program(program).unwrap();
+        let mut command = command(&program);
+        command.args(arguments).arg("-D").arg(self.data_directory());
+        run(as_unprivileged(command));
+    }
+
     /// The process id of the postmaster.
     #[must_use]
     pub fn server_pid(&self) -> u32 {
@@ -407,59 +326,21 @@ impl Cluster {
         self.start();
     }
 
-    /// Makes a standby a primary, on a new timeline, and waits until it is one.
-    pub fn promote(&self) {
-        self.sql("SELECT pg_promote()");
-        wait_until("the promotion", || {
-            self.text("SELECT pg_is_in_recovery()::text").unwrap() == "false"
-        });
-        // Its first checkpoint tells `timeline` where it is.
-        self.sql("CHECKPOINT");
-    }
-
-    /// A base backup of the running server.
+    /// A stopped server with a copy of this one's data directory, which must be stopped too: what
+    /// comes back from a snapshot of the disk.
     #[must_use]
-    pub fn base_backup(&self) -> BaseBackup {
-        BaseBackup::take(self)
-    }
-
-    /// A running standby of this server, which streams from it under this application name.
-    #[must_use]
-    pub fn standby(&self, application_name: &str) -> Self {
-        let mut standby = self.base_backup().unpack(
-            "standby.signal",
+    pub fn snapshot(&self) -> Self {
+        assert!(self.server.is_none(), "the server is running");
+        let copy = Self::empty(self.version, self.segment_size);
+        copy_directory(&self.data_directory(), &copy.data_directory());
+        append(
+            &copy.data_directory().join("postgresql.conf"),
             &format!(
-                "primary_conninfo = '{} application_name={application_name}'\n",
-                self.conninfo()
+                "unix_socket_directories = '{}'\n",
+                copy.socket_directory().display()
             ),
         );
-        standby.start();
-        self.wait_streaming(application_name);
-        standby
-    }
-
-    /// Waits until a receiver or standby of this name has caught up (`streaming`).
-    #[track_caller]
-    pub fn wait_streaming(&self, application_name: &str) {
-        self.wait_replication(application_name, "state", "streaming");
-    }
-
-    /// Waits until the standby of this name is synchronous in this way: `sync`, `quorum`, `async`.
-    #[track_caller]
-    pub fn wait_sync_state(&self, application_name: &str, sync_state: &str) {
-        self.wait_replication(application_name, "sync_state", sync_state);
-    }
-
-    #[track_caller]
-    fn wait_replication(&self, application_name: &str, column: &str, value: &str) {
-        wait_until(&format!("{application_name} to be {value}"), || {
-            self.text(&format!(
-                "SELECT {column} FROM pg_stat_replication
-                 WHERE application_name = '{application_name}' AND state = 'streaming'"
-            ))
-            .as_deref()
-                == Some(value)
-        });
+        copy
     }
 
     fn shared_memory_id(&self) -> Option<String> {
@@ -486,55 +367,8 @@ impl Drop for Cluster {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 pub(crate) fn append(file: &Path, lines: &str) {
     let mut content = fs::read_to_string(file).unwrap();
     content.push_str(lines);
     fs::write(file, content).unwrap();
-}
-
-/// A data directory as `initdb` makes it, to be copied: it takes seconds, a copy does not.
-fn initialized(version: Version, segment_size: SegmentSize) -> PathBuf {
-    let user = rustix::process::geteuid().as_raw();
-    let cache = std::env::temp_dir().join(format!("walrecv-initdb-{user}"));
-    let program = fs::canonicalize(version.server_program("initdb")).unwrap();
-    // Another build of the same major version may not be able to use it.
-    let built = fs::metadata(&program).unwrap().len();
-    let data = cache.join(format!("{version}-{}-{built}", segment_size.bytes()));
-    if data.exists() {
-        return data;
-    }
-    fs::create_dir_all(&cache).unwrap();
-    let work = tempfile::Builder::new()
-        .prefix("making-")
-        .tempdir_in(&cache)
-        .unwrap();
-    fs::set_permissions(work.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let made = work.path().join("data");
-    initdb(version, segment_size, &made);
-    match fs::rename(&made, &data) {
-        Ok(()) => {}
-        Err(error) if data.exists() => drop(error),
-        Err(error) => panic!("{}: {error}", data.display()),
-    }
-    data
-}
-
-fn initdb(version: Version, segment_size: SegmentSize, data: &Path) {
-    let (user, group) = unprivileged_user().unzip();
-    fs::create_dir(data).unwrap();
-    chown(data, user, group).unwrap();
-    let mut initdb = command(&version.server_program("initdb"));
-    initdb
-        .args(["--auth=trust", "--username=postgres", "--no-sync"])
-        .args(["--encoding=UTF8", "--locale=C"])
-        .arg(format!("--wal-segsize={}", segment_size.bytes() >> 20))
-        .arg("--pgdata")
-        .arg(data);
-    run(as_unprivileged(initdb));
 }

@@ -17,18 +17,23 @@
 
 mod archive;
 mod backup;
+mod builder;
 mod cluster;
 mod link;
+mod load;
 mod postgres_programs;
 mod process;
 mod proxy;
 mod receiver;
+mod replication;
 mod wait;
 
 pub use archive::{ArchiveDirectory, segment_name};
 pub use backup::BaseBackup;
-pub use cluster::{Cluster, ClusterBuilder};
+pub use builder::ClusterBuilder;
+pub use cluster::Cluster;
 pub use link::Link;
+pub use load::Load;
 pub use postgres_programs::{Version, unprivileged_user};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};

@@ -41,6 +41,30 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Lets the process see a small disk of its own at `directory`; see [`Receiver::sees`] for how
+    /// to look into it. `options` are `mount`'s: `size=4m`, or `ro` for one that nobody can write.
+    #[must_use]
+    pub fn with_small_disk(self, directory: &Path, options: &str) -> Self {
+        let script = "mount -t tmpfs -o \"$1\" small-disk \"$2\" && shift 2 && exec \"$@\"";
+        let mut unshare = command(Path::new("unshare"));
+        unshare.arg("--mount");
+        if !rustix::process::geteuid().is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        unshare
+            .args(["sh", "-c", script, "small-disk", options])
+            .arg(directory)
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => unshare.env(name, value),
+                None => unshare.env_remove(name),
+            };
+        }
+        Self { command: unshare }
+    }
+
     /// Starts the process.
     #[must_use]
     pub fn start(mut self) -> Receiver {
@@ -151,6 +175,13 @@ impl Receiver {
         self.child.id()
     }
 
+    /// The path at which the test finds what the process finds at `path`, its own disk included.
+    #[must_use]
+    pub fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        root.join(path.strip_prefix("/").unwrap())
+    }
+
     /// What it has printed so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -226,11 +257,8 @@ impl Receiver {
                     panic!("the receiver has ended: {status}\n{}", self.log());
                 }
                 cluster
-                    .text(&format!(
-                        "SELECT max(flush_lsn)::text FROM pg_stat_replication
-                         WHERE application_name = '{application_name}'"
-                    ))
-                    .is_some_and(|flushed| flushed.parse::<Lsn>().unwrap() >= lsn)
+                    .reported_flush(application_name)
+                    .is_some_and(|flushed| flushed >= lsn)
             },
         );
     }
