@@ -6,11 +6,15 @@
 )]
 
 mod auth;
+mod damage;
 mod dropin;
 mod handover;
 mod hosts;
 mod model;
 mod newer_server;
+mod refused;
+mod streaming;
+mod timelines;
 mod tls;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.

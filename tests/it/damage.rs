@@ -1,0 +1,245 @@
+//! WAL that is not as the primary wrote it, on the way or on the disk, is never acknowledged.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use tests::{
+    ArchiveDirectory, Cluster, Load, Message, Proxy, Receiver, ReceiverBuilder, Verdict, Version,
+    wait_until,
+};
+use walproto::{Lsn, TimelineId};
+
+use crate::for_each_version;
+use crate::refused::{archive_of, assert_ends_without_change};
+
+fn through(proxy: &Proxy, archive: &ArchiveDirectory) -> ReceiverBuilder {
+    Receiver::bare()
+        .arg("-D")
+        .arg(archive.path())
+        .args(["-d", &proxy.conninfo()])
+}
+
+/// A proxy that damages the stream once, in the message that has the byte at `lsn`.
+fn damaged_once(
+    cluster: &Cluster,
+    lsn: Lsn,
+    mut damage: impl FnMut(&mut Message) -> Verdict + Send + 'static,
+) -> Proxy {
+    let mut done = false;
+    Proxy::start(cluster, move |message| {
+        if done || message.wal_byte(lsn).is_none() {
+            return Verdict::Forward;
+        }
+        done = true;
+        damage(message)
+    })
+}
+
+/// A position some way into what the primary is about to write.
+fn ahead(cluster: &Cluster) -> Lsn {
+    Lsn(cluster.flush_lsn().0 + 300_000)
+}
+
+for_each_version!(a_flipped_bit_is_found_and_fetched_again);
+
+fn a_flipped_bit_is_found_and_fetched_again(version: Version) {
+    let cluster = Cluster::builder(version).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let bad = ahead(&cluster);
+    let proxy = damaged_once(&cluster, bad, move |message| {
+        *message.wal_byte(bad).unwrap() ^= 0x10;
+        Verdict::Forward
+    });
+    let mut receiver = through(&proxy, &archive).start();
+    cluster.wait_streaming("wal_receiver");
+    let end = cluster.write_wal(3);
+    // Timeline, position and file of the damage.
+    let line = receiver.wait_for_log("timeline 1");
+    assert!(line.contains("0/"), "{line}");
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
+}
+
+#[test]
+fn a_bit_that_is_flipped_each_time_is_never_acknowledged() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let bad = ahead(&cluster);
+    let proxy = Proxy::start(&cluster, move |message| {
+        if let Some(byte) = message.wal_byte(bad) {
+            *byte ^= 1;
+        }
+        Verdict::Forward
+    });
+    let mut receiver = through(&proxy, &archive).start();
+    cluster.wait_streaming("wal_receiver");
+    cluster.write_wal(1);
+    let status = receiver.wait_exit();
+    let log = receiver.log();
+    assert!(!status.success(), "{log}");
+    let name = tests::segment_name(TimelineId::FIRST, bad, cluster.segment_size());
+    let words = ["timeline 1", &name, "offset", "expected"];
+    let says_all = |line: &str| words.iter().all(|word| line.contains(word));
+    assert!(
+        log.lines().any(says_all),
+        "no line with {words:?} in:\n{log}"
+    );
+    // The good part is kept, and what follows comes without the proxy.
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    let end = cluster.write_wal(1);
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+}
+
+#[test]
+fn a_synchronous_commit_waits_out_the_damage() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let bad = Lsn(ahead(&cluster).0 + 500_000);
+    let proxy = damaged_once(&cluster, bad, move |message| {
+        *message.wal_byte(bad).unwrap() ^= 0x80;
+        Verdict::Forward
+    });
+    let mut receiver = through(&proxy, &archive).start();
+    cluster.wait_streaming("wal_receiver");
+    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    let load = Load::start(&cluster, 2, "on");
+    wait_until("the damage to be met", || cluster.flush_lsn() > bad);
+    load.wait_for_commits(50);
+    load.finish();
+    let end = cluster.flush_lsn();
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+}
+
+#[test]
+fn a_hole_in_the_stream_is_found_and_fetched_again() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let proxy = damaged_once(&cluster, ahead(&cluster), |_| Verdict::Drop);
+    let mut receiver = through(&proxy, &archive).start();
+    cluster.wait_streaming("wal_receiver");
+    let end = cluster.write_wal(3);
+    receiver.wait_for_log("timeline 1");
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+}
+
+#[test]
+fn a_connection_that_is_cut_is_made_again() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let proxy = damaged_once(&cluster, ahead(&cluster), |_| Verdict::Cut);
+    let mut receiver = through(&proxy, &archive).start();
+    cluster.wait_streaming("wal_receiver");
+    let end = cluster.write_wal(3);
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let proxy = damaged_once(&cluster, ahead(&cluster), |_| Verdict::Stall);
+    let mut receiver = through(&proxy, &archive).arg("--receive-timeout=2").start();
+    cluster.wait_streaming("wal_receiver");
+    let end = cluster.write_wal(3);
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
+}
+
+#[test]
+fn damage_in_what_is_sent_again_stops_the_stream() {
+    let cluster = Cluster::start_new(Version::V15);
+    let archive = archive_of(&cluster);
+    let end = cluster.flush_lsn();
+    // Whatever of the archive's own WAL is sent again comes with one byte changed.
+    let proxy = Proxy::start(&cluster, move |message| {
+        if let Some((start, wal)) = message.wal()
+            && start < end
+        {
+            let last = wal.len().min(usize::try_from(end.0 - start.0).unwrap());
+            wal[last - 9] ^= 1;
+        }
+        Verdict::Forward
+    });
+    let receiver = through(&proxy, &archive).arg("--no-loop");
+    assert_ends_without_change(receiver, &archive, &["timeline 1", "offset", "expected"]);
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    let end = cluster.write_wal(1);
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+}
+
+#[test]
+fn other_valid_wal_where_the_archive_has_its_own_stops_the_stream() {
+    let mut cluster = Cluster::start_new(Version::V15);
+    cluster.stop();
+    let mut twin = cluster.snapshot();
+    cluster.start();
+    let archive = archive_of(&cluster);
+    cluster.stop();
+    // The same cluster and timeline, with WAL of its own, and more of it.
+    twin.start();
+    twin.sql("CREATE TABLE of_the_twin (i int)");
+    twin.write_wal(4);
+    let receiver = Receiver::of(&twin, archive.path());
+    let words = ["timeline 1", ".partial", "offset"];
+    assert_ends_without_change(receiver, &archive, &words);
+}
+
+#[test]
+fn damage_in_what_was_acknowledged_stops_the_next_start() {
+    let cluster = Cluster::start_new(Version::V15);
+    let archive = archive_of(&cluster);
+    let size = cluster.segment_size();
+    let end = cluster.flush_lsn();
+    let bad = Lsn(end.0 - 200_000);
+    assert_eq!(size.segment_of(bad), size.segment_of(end));
+    let path = archive.file_of(TimelineId::FIRST, bad, size).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, size.offset_of(bad)).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], size.offset_of(bad))
+        .unwrap();
+    let receiver = Receiver::of(&cluster, archive.path());
+    let name = path.to_str().unwrap();
+    assert_ends_without_change(receiver, &archive, &[name, "timeline 1", "offset"]);
+}
+
+#[test]
+fn a_full_disk_holds_commits_until_there_is_room() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let mut receiver = Receiver::of(&cluster, archive.path())
+        .with_small_disk(archive.path(), "size=12m")
+        .start();
+    cluster.wait_streaming("wal_receiver");
+    let disk = receiver.sees(archive.path());
+    let ballast = disk.join("ballast");
+    fs::write(&ballast, vec![1; 5 << 20]).unwrap();
+    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    let load = Load::start(&cluster, 4, "on");
+    receiver.wait_for_log("disk full");
+    // What it has told the primary is on the disk, and no more.
+    let told = cluster.reported_flush("wal_receiver").unwrap();
+    let on_disk = ArchiveDirectory::at(&disk);
+    on_disk.assert_same_wal(&cluster, TimelineId::FIRST, start, told);
+    assert!(cluster.flush_lsn() > told);
+    fs::remove_file(&ballast).unwrap();
+    load.wait_for_commits(100);
+    load.finish();
+    let end = cluster.flush_lsn();
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    on_disk.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+}

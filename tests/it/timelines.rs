@@ -1,0 +1,170 @@
+//! Promotions: followed when they carry on what the archive has, refused when they do not.
+
+use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
+use walproto::TimelineId;
+
+use crate::for_each_version;
+use crate::refused::assert_ends_without_change;
+
+for_each_version!(
+    a_promotion_is_followed_on_the_same_connection,
+    a_promotion_is_followed_to_another_host,
+);
+
+fn second() -> TimelineId {
+    TimelineId::new(2).unwrap()
+}
+
+/// The archive has the second timeline, and the first up to where it was left, as the server has.
+fn assert_followed(archive: &ArchiveDirectory, promoted: &Cluster, mut receiver: Receiver) {
+    promoted.sql("CREATE TABLE after_the_promotion (i int)");
+    let end = promoted.write_wal(2);
+    receiver.wait_flushed(promoted, "wal_receiver", end);
+    let history = std::fs::read_to_string(archive.path().join("00000002.history")).unwrap();
+    let theirs = promoted.data_directory().join("pg_wal/00000002.history");
+    assert_eq!(history, std::fs::read_to_string(theirs).unwrap());
+    let switch_point = history.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let size = promoted.segment_size();
+    let start = size.start_of(switch_point);
+    archive.assert_same_wal(promoted, second(), start, end);
+    archive.assert_same_wal(promoted, TimelineId::FIRST, start, switch_point);
+    let records = archive.waldump(promoted.version(), second(), size, switch_point, end);
+    if promoted.version() >= Version::V15 {
+        assert!(records.unwrap() > 100, "{records:?}");
+    }
+    assert!(receiver.stop().success(), "{}", receiver.log());
+}
+
+fn a_promotion_is_followed_on_the_same_connection(version: Version) {
+    let primary = Cluster::builder(version).segment_size_mib(1).start();
+    let standby = primary.standby("second");
+    let archive = ArchiveDirectory::new();
+    let receiver = Receiver::of(&standby, archive.path()).start();
+    standby.wait_streaming("wal_receiver");
+    let end = primary.write_wal(2);
+    wait_until("the standby to catch up", || standby.flush_lsn() >= end);
+    standby.promote();
+    let log = receiver.log();
+    assert!(!log.contains("disconnected"), "{log}");
+    assert_followed(&archive, &standby, receiver);
+}
+
+fn a_promotion_is_followed_to_another_host(version: Version) {
+    let mut primary = Cluster::builder(version).segment_size_mib(1).start();
+    let standby = primary.standby("second");
+    let archive = ArchiveDirectory::new();
+    let receiver = Receiver::bare()
+        .arg("-D")
+        .arg(archive.path())
+        .args(["-d", &both(&primary, &standby)])
+        .start();
+    primary.wait_streaming("wal_receiver");
+    primary.write_wal(2);
+    // A clean shutdown waits for both to have everything.
+    primary.stop();
+    standby.promote();
+    standby.wait_streaming("wal_receiver");
+    assert_followed(&archive, &standby, receiver);
+}
+
+/// A connection string for whichever of the two is the primary.
+fn both(one: &Cluster, other: &Cluster) -> String {
+    format!(
+        "host={},{} port={},{} user=postgres target_session_attrs=primary",
+        one.socket_directory().display(),
+        other.socket_directory().display(),
+        one.port(),
+        other.port()
+    )
+}
+
+/// An archive of a primary's WAL, with nobody writing it any more.
+fn archive_of(cluster: &Cluster, name: &str) -> ArchiveDirectory {
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(cluster, archive.path()).start();
+    cluster.wait_streaming("wal_receiver");
+    cluster.sql(&format!("CREATE TABLE {name} (i int)"));
+    let end = cluster.write_wal(2);
+    receiver.wait_flushed(cluster, "wal_receiver", end);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    archive
+}
+
+#[track_caller]
+fn assert_refused(cluster: &Cluster, archive: &ArchiveDirectory, words: &[&str]) {
+    assert_ends_without_change(Receiver::of(cluster, archive.path()), archive, words);
+}
+
+#[test]
+fn a_primary_on_an_older_timeline_is_refused() {
+    let primary = Cluster::start_new(Version::V15);
+    let standby = primary.standby("second");
+    standby.promote();
+    let archive = archive_of(&standby, "t");
+    // It goes on writing, and soon has more WAL than the new primary.
+    primary.write_wal(8);
+    assert_refused(&primary, &archive, &["timeline 1", "timeline 2", "promot"]);
+}
+
+#[test]
+fn a_timeline_of_the_same_number_with_another_history_is_refused() {
+    let primary = Cluster::start_new(Version::V15);
+    let first = primary.standby("first");
+    let second = primary.standby("second");
+    first.promote();
+    let end = primary.write_wal(1);
+    wait_until("the standby to catch up", || second.flush_lsn() >= end);
+    second.promote();
+    let archive = archive_of(&first, "t");
+    second.write_wal(4);
+    assert_refused(&second, &archive, &["timeline 2", "00000002.history"]);
+}
+
+/// A promoted standby that lacks WAL which an archive of its primary's has.
+fn forked() -> (ArchiveDirectory, Cluster) {
+    let primary = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let mut standby = primary.standby("second");
+    let end = primary.write_wal(1);
+    wait_until("the standby to catch up", || standby.flush_lsn() >= end);
+    standby.stop();
+    let archive = archive_of(&primary, "only_on_the_old_timeline");
+    drop(primary);
+    standby.start();
+    standby.promote();
+    (archive, standby)
+}
+
+#[test]
+fn a_promotion_that_lacks_archived_wal_is_refused() {
+    let (archive, promoted) = forked();
+    let words = ["timeline 1", "timeline 2", "lacks", "--follow-fork"];
+    assert_refused(&promoted, &archive, &words);
+}
+
+#[test]
+fn a_promotion_that_lacks_archived_wal_is_followed_when_told_to() {
+    let (archive, promoted) = forked();
+    let before = archive.snapshot();
+    let mut receiver = Receiver::of(&promoted, archive.path())
+        .arg("--follow-fork")
+        .start();
+    receiver.wait_for_log("lacks");
+    promoted.wait_streaming("wal_receiver");
+    assert_followed(&archive, &promoted, receiver);
+    let after = archive.snapshot();
+    for (name, content) in before {
+        assert!(after.get(&name) == Some(&content), "{name} has changed");
+    }
+}
+
+#[test]
+fn a_primary_that_lost_acknowledged_wal_is_refused() {
+    let mut primary = Cluster::start_new(Version::V15);
+    primary.stop();
+    let mut snapshot = primary.snapshot();
+    primary.start();
+    let archive = archive_of(&primary, "t");
+    primary.stop();
+    snapshot.start();
+    assert_refused(&snapshot, &archive, &["timeline 1", "lost"]);
+}
