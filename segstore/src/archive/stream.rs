@@ -5,14 +5,22 @@ use std::sync::Arc;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use super::Archive;
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, Evidence};
+use crate::page::BLOCK_SIZE;
 use crate::position::{PublishedPosition, Watermark};
 use crate::prepare::{Preparation, Preparer};
 use crate::read::WalReader;
 use crate::recovery::{Examination, Recovery};
+use crate::segment::{SegmentFile, SegmentName};
 use crate::segment_files::SegmentFiles;
-use crate::validator::{Validator, WalFormat};
+use crate::validator::{NotPageAligned, Validator, WalFormat};
 use crate::writer::{Notes, Parts, Stored, Writer};
+
+#[cfg(test)]
+mod tests;
+
+/// What is read at once, in bytes.
+const BLOCK: usize = 128 << 10;
 
 impl Archive {
     /// Finds out how far the archive's WAL reaches, and makes that durable. Whatever wrote the
@@ -42,6 +50,10 @@ impl Archive {
     /// is the start of a segment. A timeline that descends from the tip's may be begun where the
     /// two are still the same.
     ///
+    /// A later start, up to the tip's record end, is possible where the server has no more than
+    /// that: what the archive has from `resume_at` up to there is then checked in place of being
+    /// sent once more, so that the record at `start` must still be the one that goes on here.
+    ///
     /// # Errors
     /// When the history is not stored, the timeline does not descend from the archive's newest
     /// one, `start` is not the start of a page or leaves a hole, or the disk refuses.
@@ -54,8 +66,8 @@ impl Archive {
     ) -> Result<Writer, ArchiveError> {
         let history = self.stored_history(history)?;
         let files = self.segment_files()?;
-        let validator = Validator::new(self.wal_format()?, Arc::clone(&history), start)?;
         let stored = self.stored_on_path(&recovery, &history, start)?;
+        let validator = self.validator_from(&recovery, &history, start)?;
         let size = files.size().bytes();
         let preparer = Preparer::new(self.directory.clone(), size, preparation)?;
         Writer::new(Parts {
@@ -68,6 +80,45 @@ impl Archive {
             compressor: self.compressor.clone(),
             lock: Arc::clone(&self.lock),
         })
+    }
+
+    /// What checks the stream from `start` on, and knows the record before it if there is one.
+    fn validator_from(
+        &self,
+        recovery: &Recovery,
+        history: &Arc<TimelineHistory>,
+        start: Lsn,
+    ) -> Result<Validator, ArchiveError> {
+        let resume_at = recovery.tip().map_or(start, |tip| tip.resume_at).min(start);
+        if start.align_down(BLOCK_SIZE) != start {
+            return Err(NotPageAligned { lsn: start }.into());
+        }
+        let mut validator = Validator::new(self.wal_format()?, Arc::clone(history), resume_at)?;
+        let mut reader = self.reader(Arc::clone(history), resume_at)?;
+        let mut block = vec![0; BLOCK];
+        while reader.position() < start {
+            let count = reader.read(&mut block, start)?;
+            let bytes = block.get(..count).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(ArchiveError::Lost {
+                    timeline: history.timeline(),
+                    found: reader.position(),
+                    expected: start,
+                });
+            }
+            if let Err(corruption) = validator.push(bytes) {
+                let size = self.bound()?.segment_size();
+                let name = SegmentName::of(corruption.timeline, corruption.lsn, size);
+                let file = reader.file().unwrap_or(SegmentFile::partial(name));
+                return Err(ArchiveError::Corrupt {
+                    path: self.directory.path(file),
+                    offset: size.offset_of(corruption.lsn),
+                    corruption,
+                    evidence: Evidence::Durable { lsn: start },
+                });
+            }
+        }
+        Ok(validator)
     }
 
     /// Reads WAL of the timeline of `history` and its ancestors, from `start` on.

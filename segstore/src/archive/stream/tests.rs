@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::archive::ArchiveOptions;
+use crate::compression::Compression;
+use crate::corruption::CorruptionReason;
+use crate::generator::{AfterSwitch, Generator};
+use crate::identity::ServerFacts;
+use crate::sim::SimDisk;
+use crate::writer::WriteError;
+use walproto::{SegmentSize, SystemId};
+
+const SEGMENT_SIZE: u64 = 1 << 20;
+const START: Lsn = Lsn(7 * SEGMENT_SIZE);
+const BORDER: Lsn = Lsn(8 * SEGMENT_SIZE);
+
+fn generator(seed: u64) -> Generator {
+    let format = WalFormat {
+        system_id: SystemId(7_000_000_000_000_000_001),
+        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
+        page_magic: None,
+        server_version_num: Some(150_018),
+    };
+    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
+    Generator::new(format, history, START, seed).unwrap()
+}
+
+/// A segment that ends with a switch, and a little of the next one.
+fn switched(seed: u64) -> Generator {
+    let mut wal = generator(seed);
+    wal.fill(30_000);
+    wal.switch(AfterSwitch::Zeros);
+    wal.fill(30_000);
+    wal
+}
+
+fn bytes(wal: &Generator, from: Lsn, end: Lsn) -> Bytes {
+    let index = |lsn: Lsn| usize::try_from(lsn.0 - START.0).unwrap();
+    Bytes::copy_from_slice(&wal.bytes()[index(from)..index(end)])
+}
+
+fn archive() -> Archive {
+    let options = ArchiveOptions {
+        directory: "/archive".into(),
+        sync: true,
+        compression: Compression::NONE,
+    };
+    let mut archive = Archive::open(Arc::new(SimDisk::new("/archive")), options).unwrap();
+    let facts = ServerFacts {
+        system_id: SystemId(7_000_000_000_000_000_001),
+        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
+        block_size: 8192,
+        server_version_num: 150_018,
+        data_directory_mode: 0o700,
+    };
+    archive.bind(&facts).unwrap();
+    archive
+}
+
+fn writer(archive: &Archive, wal: &Generator, start: Lsn) -> Writer {
+    let recovery = archive.recover().unwrap();
+    archive
+        .writer(recovery, wal.history(), start, Preparation::Inline)
+        .unwrap()
+}
+
+/// An archive with the WAL up to `end`.
+fn filled(wal: &Generator, end: Lsn) -> Archive {
+    let archive = archive();
+    let mut writer = writer(&archive, wal, START);
+    writer.append(START, &[bytes(wal, START, end)]).unwrap();
+    writer.close().unwrap();
+    archive
+}
+
+#[test]
+fn a_server_without_the_last_records_segment_is_gone_on_with_from_the_next() {
+    let wal = switched(1);
+    let archive = filled(&wal, BORDER);
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), BORDER);
+    assert!(tip.resume_at < BORDER);
+    let mut writer = writer(&archive, &wal, BORDER);
+    let appended = writer.append(BORDER, &[bytes(&wal, BORDER, wal.end())]);
+    assert_eq!(appended.unwrap().record_end, wal.end());
+}
+
+#[test]
+fn the_rest_of_a_record_is_checked_with_what_the_archive_has_of_it() {
+    let mut wal = generator(2);
+    wal.fill(SEGMENT_SIZE - 30_000);
+    let record = wal.record(60_000);
+    assert!(record.start < BORDER && record.end > BORDER);
+    let archive = filled(&wal, record.end);
+    wal.fill(20_000);
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert!(tip.resume_at < BORDER);
+    let mut writer = writer(&archive, &wal, BORDER);
+    let appended = writer
+        .append(BORDER, &[bytes(&wal, BORDER, record.end)])
+        .unwrap();
+    assert_eq!(appended.record_end, record.end);
+    assert_eq!(writer.sync().unwrap().record_end.lsn(), record.end);
+    let appended = writer
+        .append(record.end, &[bytes(&wal, record.end, wal.end())])
+        .unwrap();
+    assert_eq!(appended.record_end, wal.end());
+}
+
+#[test]
+fn another_record_before_a_late_start_is_noticed() {
+    let archive = filled(&switched(3), BORDER);
+    // Up to the border its WAL is another one's.
+    let other = {
+        let mut wal = generator(4);
+        wal.fill(60_000);
+        wal.switch(AfterSwitch::Zeros);
+        wal.fill(30_000);
+        wal
+    };
+    let mut writer = writer(&archive, &other, BORDER);
+    let error = writer
+        .append(BORDER, &[bytes(&other, BORDER, other.end())])
+        .unwrap_err();
+    let WriteError::Corrupt { corruption, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(corruption.reason, CorruptionReason::PreviousRecord { .. }),
+        "{corruption}"
+    );
+    assert_eq!(writer.close().unwrap().byte_end, BORDER);
+}
+
+#[test]
+fn a_start_past_the_last_record_is_refused() {
+    let wal = switched(5);
+    let archive = filled(&wal, BORDER);
+    let recovery = archive.recover().unwrap();
+    let late = Lsn(BORDER.0 + BLOCK_SIZE);
+    let refused = archive.writer(recovery, wal.history(), late, Preparation::Inline);
+    assert!(matches!(refused, Err(ArchiveError::Hole { .. })));
+}
