@@ -36,8 +36,8 @@ struct Shared {
 
 impl Compressor {
     /// Starts the thread. It compresses `left` too, those of the run before for which there was
-    /// no time, but not before the first segment is queued: until then recovery may move any of
-    /// them out of the way, and one compressed meanwhile would be back.
+    /// no time, but each not before a later segment is queued: until then a writer may move it
+    /// out of the way, and one compressed meanwhile would be back.
     pub(crate) fn start(
         directory: ArchiveDirectory,
         compression: Compression,
@@ -112,7 +112,10 @@ fn work(
     shared: &Shared,
 ) {
     for queued in segments {
-        for name in left.drain(..).chain([queued]) {
+        // Those after it may yet be given up for other WAL.
+        let (before, after): (Vec<_>, Vec<_>) = left.into_iter().partition(|name| *name < queued);
+        left = after;
+        for name in before.into_iter().chain([queued]) {
             if !shared.goes_on() {
                 return;
             }

@@ -114,3 +114,22 @@ fn being_told_to_stop_leaves_the_plain_segment() {
     assert!(disk.content(format!("/a/{NAME}")).is_some());
     assert_eq!(disk.content(format!("/a/{NAME}.gz")), None);
 }
+
+#[test]
+fn what_was_left_waits_for_a_later_segment() {
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    let later = SegmentName::parse("000000010000000000000004").unwrap();
+    for name in [name(), later] {
+        disk.plant(format!("/a/{name}"), &[7; 10_000]).unwrap();
+    }
+    let compressor = Compressor::start(directory.clone(), gzip(), vec![later]).unwrap();
+    assert!(compressor.enqueue(name()));
+    assert!(compressor.finish().is_none());
+    assert_eq!(disk.content(format!("/a/{NAME}")), None);
+    assert!(disk.content(format!("/a/{later}")).is_some());
+    let compressor = Compressor::start(directory, gzip(), vec![later]).unwrap();
+    assert!(compressor.enqueue(SegmentName::parse("000000010000000000000005").unwrap()));
+    assert!(compressor.finish().is_none());
+    assert_eq!(disk.content(format!("/a/{later}")), None);
+}
