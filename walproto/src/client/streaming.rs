@@ -41,7 +41,7 @@ pub(super) struct Stream {
     received: Lsn,
     /// What the caller said last.
     positions: Option<Positions>,
-    /// The greatest positions sent so far; they begin at `start`.
+    /// The greatest positions sent so far; what is written and flushed begins at `start`.
     floor: Reported,
     /// What was sent last.
     sent: Option<Reported>,
@@ -72,7 +72,8 @@ impl Stream {
             floor: Reported {
                 write: start,
                 flush: start,
-                apply: start,
+                // What was received on an earlier stream need not have been applied yet.
+                apply: Lsn::INVALID,
             },
             sent: None,
             asked_at: None,

@@ -116,6 +116,24 @@ fn nothing_is_reported_that_was_not_received_on_this_stream() {
     assert_eq!(script.statuses(), [[0; 3]; 0]);
 }
 
+#[test]
+fn what_is_applied_does_not_begin_at_the_start_of_the_stream() {
+    let mut script = Script::ready();
+    script.execute(&start_replication(0x2000));
+    script.say(copy_both());
+    script.wal(0x2000, 0x40);
+    let behind = |apply| Positions {
+        apply: Some(Lsn(apply)),
+        ..durable(0x2040)
+    };
+    script.session.report(script.now, behind(0x1800));
+    assert_eq!(script.statuses(), [[0x2040, 0x2040, 0x1800]]);
+    script.session.report(script.now, behind(0x2040));
+    assert_eq!(script.statuses(), [[0x2040; 3]]);
+    script.session.report(script.now, behind(0x1800));
+    assert_eq!(script.statuses(), [[0; 3]; 0]);
+}
+
 /// Bytes that are durable to 0x140, the last record of which ends at 0x120.
 const TORN: Positions = Positions {
     write: Lsn(0x120),
