@@ -120,19 +120,22 @@ impl Connection {
     }
 
     /// Writes all that is to be sent and does what is due, for ever, and reads nothing: for
-    /// whoever cannot take any more events at the moment.
+    /// whoever cannot take any more events at the moment. The server is not taken for gone for
+    /// what nobody reads.
     ///
     /// # Cancel safety
     /// It is made to be dropped; nothing is lost or sent twice.
     ///
     /// # Errors
-    /// It returns only when the server is taken for gone.
+    /// It returns only when the session cannot go on.
     pub async fn tend(&mut self) -> ConnectionError {
         loop {
             // A socket that is broken is met again by whoever reads next.
             let _broken = self.flush().await;
             until(self.session.next_timeout()).await;
-            if let Err(error) = self.session.handle_timeout(Instant::now()) {
+            let now = Instant::now();
+            self.session.not_listening(now);
+            if let Err(error) = self.session.handle_timeout(now) {
                 return ConnectionError::Session(error);
             }
         }

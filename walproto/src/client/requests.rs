@@ -76,6 +76,14 @@ impl ClientSession {
         }
     }
 
+    /// Notes that nothing is read at the moment, so that the sender's silence means nothing: its
+    /// time begins anew.
+    pub const fn not_listening(&mut self, now: Instant) {
+        self.now = now;
+        self.heard_at = now;
+        self.pinged_at = None;
+    }
+
     /// Tells the sender which transactions the receiver still needs, if WAL is streamed; both
     /// 0 when it needs none any more. Nothing is ever sent unless this is called.
     pub fn send_feedback(&mut self, now: Instant, xmin: EpochXid, catalog_xmin: EpochXid) {

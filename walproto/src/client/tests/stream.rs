@@ -264,6 +264,26 @@ fn the_time_in_a_status_is_the_time_of_day() {
 }
 
 #[test]
+fn the_silence_of_a_sender_that_nobody_listens_to_means_nothing() {
+    let mut script = Script::streaming(0x100);
+    let timeout = TIMES.receive_timeout.unwrap();
+    for _ in 0..10 {
+        script.now += timeout / 2;
+        script.session.not_listening(script.now);
+        script.session.handle_timeout(script.now).unwrap();
+    }
+    assert!(
+        script
+            .updates()
+            .iter()
+            .all(|update| !update.reply_requested)
+    );
+    script.now += timeout / 2;
+    script.session.handle_timeout(script.now).unwrap();
+    assert!(script.updates().iter().any(|update| update.reply_requested));
+}
+
+#[test]
 fn a_silent_sender_is_asked_once_and_then_given_up() {
     let mut script = Script::streaming(0x100);
     script.session.times.status_interval = None;
