@@ -42,7 +42,7 @@ pub enum CorruptionReason {
         found: u16,
     },
     /// `xlp_info` has unknown flags, or the flag of a segment's first page where it is wrong.
-    #[error("invalid page flags {found:#06X}")]
+    #[error("page flags: expected others here, found {found:#06X}")]
     PageFlags {
         /// The flags found.
         found: u16,
@@ -158,7 +158,7 @@ pub enum CorruptionReason {
         found: Lsn,
     },
     /// The record's CRC-32C is not the one in its header.
-    #[error("record checksum: expected {expected:#010X}, computed {found:#010X}")]
+    #[error("record checksum: expected {expected:#010X}, found {found:#010X}")]
     Checksum {
         /// `xl_crc`.
         expected: u32,

@@ -12,7 +12,7 @@ use crate::validator::NotPageAligned;
 
 /// A call to the disk that did not succeed.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {operation} \"{}\"", path.display())]
+#[error("could not {operation} \"{}\"{}", path.display(), Advice(source))]
 pub struct DiskError {
     /// What was to be done.
     pub operation: Operation,
@@ -208,7 +208,8 @@ pub enum ArchiveError {
     /// A timeline's history is known with other content: another timeline has the same number.
     #[error(
         "the server's history of timeline {timeline} is not the one in \"{}\": they are two \
-         timelines with one number, so the server is of another lineage than the archive",
+         timelines with one number; connect to a server of the archive's lineage, or use a new \
+         directory",
         path.display()
     )]
     OtherHistory {
@@ -408,6 +409,24 @@ pub enum Damage {
     /// It is no timeline history.
     #[error(transparent)]
     History(walproto::ParseHistoryError),
+}
+
+/// What to do about an error of the operating system, where its own text does not tell.
+struct Advice<'a>(&'a io::Error);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.kind() {
+            io::ErrorKind::PermissionDenied => {
+                " (it must be readable and writable by the user that runs this program)"
+            }
+            io::ErrorKind::ReadOnlyFilesystem => " (mount the file system for writing)",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                " (make room on the file system)"
+            }
+            _ => "",
+        })
+    }
 }
 
 struct Holder(Option<u32>);

@@ -10,6 +10,14 @@ pub(super) struct Batch<'a> {
     pieces: &'a [Bytes],
 }
 
+/// Where received bytes are not the stored ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Difference {
+    pub(super) lsn: Lsn,
+    pub(super) stored: u8,
+    pub(super) received: u8,
+}
+
 impl<'a> Batch<'a> {
     pub(super) const fn new(start: Lsn, pieces: &'a [Bytes]) -> Self {
         Self { start, pieces }
@@ -33,15 +41,21 @@ impl<'a> Batch<'a> {
     }
 
     /// Where the bytes from `from` on first differ from `stored`, `None` if nowhere.
-    pub(super) fn first_difference(self, from: Lsn, stored: &[u8]) -> Option<Lsn> {
+    pub(super) fn first_difference(self, from: Lsn, stored: &[u8]) -> Option<Difference> {
         let end = Lsn(from.0.saturating_add(stored.len() as u64));
         let mut stored = stored;
         let mut position = from;
         for slice in self.range(from, end) {
             let (here, later) = stored.split_at_checked(slice.len())?;
             if here != slice {
-                let equal = here.iter().zip(slice).take_while(|(a, b)| a == b).count();
-                return Some(Lsn(position.0 + equal as u64));
+                let mut bytes = (position.0..).zip(here.iter().zip(slice));
+                return bytes.find_map(|(lsn, (&stored, &received))| {
+                    (stored != received).then_some(Difference {
+                        lsn: Lsn(lsn),
+                        stored,
+                        received,
+                    })
+                });
             }
             position = Lsn(position.0 + slice.len() as u64);
             stored = later;
@@ -73,8 +87,12 @@ mod tests {
             prop_assert_eq!(batch.first_difference(first, &stored), None);
             if change < stored.len() {
                 stored[change] ^= 1;
-                let expected = Some(Lsn(first.0 + change as u64));
-                prop_assert_eq!(batch.first_difference(first, &stored), expected);
+                let expected = Difference {
+                    lsn: Lsn(first.0 + change as u64),
+                    stored: stored[change],
+                    received: stored[change] ^ 1,
+                };
+                prop_assert_eq!(batch.first_difference(first, &stored), Some(expected));
             }
         }
     }

@@ -27,9 +27,9 @@ pub enum WriteError {
     /// A file or directory could not be made durable. What it holds is not trusted again: the
     /// next start builds the file anew and has its tail sent once more.
     #[error(
-        "{error}: the WAL since the last successful fsync is not durable and will be fetched \
+        "{error}: {}; the WAL since the last successful fsync is not durable and will be fetched \
          again after a restart{}",
-        Unmarked(marker)
+        error.source, Unmarked(marker)
     )]
     SyncFailed {
         /// What failed.
@@ -55,8 +55,9 @@ pub enum WriteError {
     /// Other bytes than those that the archive holds below its record end.
     #[error(
         "the server's WAL differs from the archive's at {lsn} on timeline {timeline} (\"{file}\", \
-         offset {offset}), though the archive is valid to {record_end}: the server is another \
-         cluster's or was rolled back; the archive is unchanged"
+         offset {offset}): expected {expected:#04X}, found {found:#04X}, though the archive is \
+         valid to {record_end}: the server was rolled back, or is another one; the archive is \
+         unchanged, connect to the right server or begin again in a new directory"
     )]
     Diverged {
         /// The timeline that is streamed.
@@ -67,6 +68,10 @@ pub enum WriteError {
         file: SegmentFile,
         /// The offset in the segment.
         offset: u64,
+        /// The archive's byte.
+        expected: u8,
+        /// The server's byte.
+        found: u8,
         /// Up to where the archive is valid.
         record_end: Lsn,
     },
@@ -74,7 +79,7 @@ pub enum WriteError {
     /// The bytes are not valid WAL.
     #[error(
         "{corruption} (\"{file}\", offset {offset}); the WAL before it is kept, up to \
-         {record_end}; connect again to have it sent once more"
+         {record_end}, and the rest is to be sent again"
     )]
     Corrupt {
         /// Where, and what is wrong.
@@ -123,7 +128,11 @@ impl fmt::Display for Unmarked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => Ok(()),
-            Some(error) => write!(f, "; that could not be noted in the archive: {error}"),
+            Some(error) => write!(
+                f,
+                "; that could not be noted in the archive: {error}: {}",
+                error.source
+            ),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use walproto::Lsn;
 
-use super::batch::Batch;
+use super::batch::{Batch, Difference};
 use super::{WriteError, Writer};
 use crate::listing::Listing;
 use crate::named_file::NamedFile;
@@ -31,33 +31,42 @@ impl Writer {
             let position = reader.position();
             let count = reader.read(&mut block, end).map_err(WriteError::Archive)?;
             let stored = block.get(..count).unwrap_or_default();
-            let different = match batch.first_difference(position, stored) {
-                // A provisional tail may end short of its segment's files.
-                None if count == 0 => Some(position),
-                different => different,
-            };
-            if let Some(lsn) = different {
-                if lsn < self.stored.record_end {
-                    return Err(self.diverged(lsn, reader.file(), count == 0));
+            // A provisional tail may end short of its segment's files.
+            if count == 0 {
+                if position < self.stored.record_end {
+                    return Err(self.missing(position));
                 }
-                return Ok(Some(lsn));
+                return Ok(Some(position));
+            }
+            if let Some(difference) = batch.first_difference(position, stored) {
+                if difference.lsn < self.stored.record_end {
+                    return Err(self.diverged(difference, reader.file()));
+                }
+                return Ok(Some(difference.lsn));
             }
         }
         self.overlap = Some(reader);
         Ok(None)
     }
 
-    fn diverged(&self, lsn: Lsn, file: Option<SegmentFile>, missing: bool) -> WriteError {
+    fn diverged(&self, difference: Difference, file: Option<SegmentFile>) -> WriteError {
         let timeline = self.timeline();
+        let Difference {
+            lsn,
+            stored: expected,
+            received: found,
+        } = difference;
         match file {
-            Some(file) if !missing => WriteError::Diverged {
+            Some(file) => WriteError::Diverged {
                 timeline,
                 lsn,
                 file,
                 offset: self.files.size().offset_of(lsn),
+                expected,
+                found,
                 record_end: self.stored.record_end,
             },
-            _ => self.missing(lsn),
+            None => self.missing(lsn),
         }
     }
 

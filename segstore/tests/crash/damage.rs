@@ -143,14 +143,17 @@ fn other_bytes_than_the_archives_stop_the_stream_and_change_nothing() {
     let mut writer = archive
         .writer(recovery, history, tip.resume_at, preparation)
         .unwrap();
+    let sent = Bytes::from(bytes);
     let error = writer
-        .append(tip.resume_at, &[Bytes::from(bytes)])
+        .append(tip.resume_at, std::slice::from_ref(&sent))
         .unwrap_err();
     let WriteError::Diverged {
         timeline,
         lsn,
         file,
         offset,
+        expected,
+        found,
         record_end: archives,
     } = error
     else {
@@ -158,6 +161,12 @@ fn other_bytes_than_the_archives_stop_the_stream_and_change_nothing() {
     };
     assert_eq!((timeline.number(), archives), (1, record_end));
     assert!(lsn >= other.0 && lsn <= different, "{lsn}");
+    assert_eq!(expected, world.bytes(lsn, world.wal.end())[0]);
+    assert_eq!(
+        found,
+        sent[usize::try_from(lsn.0 - tip.resume_at.0).unwrap()]
+    );
+    assert_ne!(expected, found);
     assert_eq!(offset, lsn.0 % SEGMENT_SIZE);
     assert_eq!(
         format!("{}/{file}", crate::world::ROOT),
