@@ -39,6 +39,19 @@ pub enum ReceiveError {
     #[error(transparent)]
     Write(#[from] WriteError),
 
+    /// The same damage came with every try.
+    #[error(
+        "the server's WAL was refused {tries} times in a row at the same place, so that another \
+         try is of no use; check the server's own copy with pg_waldump"
+    )]
+    Damaged {
+        /// How often it was received.
+        tries: u32,
+        /// What is wrong with it, and where.
+        #[source]
+        source: WriteError,
+    },
+
     /// The server is a standby that has not yet received what the archive has.
     #[error(
         "standby's WAL on timeline {timeline} ends at {flush}, before the archive's {record_end}; \
@@ -103,6 +116,24 @@ pub enum ReceiveError {
         timeline: TimelineId,
         /// The position needed next.
         needed: Lsn,
+    },
+
+    /// The server does not stream from the slot: it is lost (from 18 on the server says so), or
+    /// logical, which cannot be asked beforehand up to 14.
+    #[error(
+        "replication slot \"{slot}\" cannot be streamed from at {start} (timeline {timeline}); \
+         use another slot, or drop it with --drop-slot and create it with --create-slot"
+    )]
+    UnusableSlot {
+        /// The slot.
+        slot: SlotName,
+        /// The timeline that was asked for.
+        timeline: TimelineId,
+        /// The position that was asked for.
+        start: Lsn,
+        /// What the server said.
+        #[source]
+        source: ConnectionError,
     },
 
     /// Another process streams from the slot.
@@ -193,12 +224,18 @@ pub enum ReceiveError {
     },
 
     /// The disk stayed full for so long that the server must not be kept waiting by us.
-    #[error("disk stayed full, disconnected at {lsn} (timeline {timeline})")]
+    #[error(
+        "disk stayed full, nothing after {lsn} (timeline {timeline}) is durable: disconnected, so \
+         that the server need not wait"
+    )]
     DiskStayedFull {
         /// The timeline being received.
         timeline: TimelineId,
         /// The end of what is durable.
         lsn: Lsn,
+        /// What could not be written; `None` when there was room again in that moment.
+        #[source]
+        source: Option<WriteError>,
     },
 
     /// A slot could not be created on the new primary.
@@ -234,6 +271,8 @@ impl ReceiveError {
             // A bit may have been flipped on the way: the receiver counts these.
             Self::Write(WriteError::Corrupt { .. } | WriteError::Diverged { .. }) => false,
             Self::Write(error) => !matches!(error, WriteError::DiskFull { .. }),
+            // There may be room again, as while WAL is written.
+            Self::Archive(ArchiveError::Disk(error)) => !error.is_disk_full(),
             Self::StandbyBehind { .. }
             | Self::SlotInUse { .. }
             | Self::ServerEnded { .. }
@@ -241,7 +280,8 @@ impl ReceiveError {
             | Self::OtherSwitch { .. }
             | Self::NoServer
             | Self::SwitchPastEnd { .. } => false,
-            Self::Answer(_)
+            Self::Damaged { .. }
+            | Self::Answer(_)
             | Self::Refused(_)
             | Self::Archive(_)
             | Self::NoHistory { .. }
@@ -251,6 +291,7 @@ impl ReceiveError {
             | Self::NoSuchSlot { .. }
             | Self::NotPhysical { .. }
             | Self::LostSlot { .. }
+            | Self::UnusableSlot { .. }
             | Self::WalRemoved { .. }
             | Self::NotEmpty { .. }
             | Self::Apply(_)

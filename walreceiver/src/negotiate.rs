@@ -170,7 +170,14 @@ pub(crate) async fn read_slot(
         return Ok(Slot::Unknown);
     }
     let command = Command::ReadReplicationSlot(Identifier::from(slot));
-    let answer = connection.execute(&command).await?;
+    let answer = match connection.execute(&command).await {
+        Ok(answer) => answer,
+        // Source: src/backend/replication/walsender.c, `ReadReplicationSlot` (PG 15).
+        Err(error) if error.sqlstate() == Some(SqlState::FEATURE_NOT_SUPPORTED) => {
+            return Err(ReceiveError::NotPhysical { slot: slot.clone() });
+        }
+        Err(error) => return Err(error.into()),
+    };
     Ok(match SlotInfo::decode(&answer)? {
         None => Slot::Missing,
         Some(SlotInfo {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use segstore::{Archive, ArchiveOptions, OsDisk, WriteError};
 use tokio::sync::watch;
@@ -130,6 +131,11 @@ impl Receiver {
         let mut damage = Damage::default();
         let mut ever_connected = false;
         let mut archive = Some(archive);
+        let stopped = AtomicBool::new(false);
+        let mut stop = pin!(async {
+            stop.as_mut().await;
+            stopped.store(true, Ordering::Relaxed);
+        });
         while let Some(kept) = archive.take() {
             let mut attempt = Attempt {
                 config: &self.config,
@@ -149,8 +155,9 @@ impl Receiver {
             }
             let error = match outcome {
                 Ok(()) => return Ok(()),
-                Err(error) if damage.is_persistent(&error) => return Err(error),
-                Err(error) => error,
+                // What was received could not all be kept, and must not be polled for again.
+                Err(error) if stopped.load(Ordering::Relaxed) => return Err(error),
+                Err(error) => damage.count(error),
             };
             archive = attempt.archive;
             let must_connect = self.config.first_connection_must_succeed && !ever_connected;
@@ -195,14 +202,17 @@ struct Damage {
 }
 
 impl Damage {
-    /// Whether `error` is damage that another try will not get around.
-    fn is_persistent(&mut self, error: &ReceiveError) -> bool {
-        let place = match error {
-            ReceiveError::Write(WriteError::Corrupt { corruption, .. }) => {
-                (corruption.timeline, corruption.lsn)
+    /// Takes note of `error`, and turns damage that another try will not get around into an
+    /// error that says so.
+    fn count(&mut self, error: ReceiveError) -> ReceiveError {
+        let (place, source) = match error {
+            ReceiveError::Write(source @ WriteError::Corrupt { corruption, .. }) => {
+                ((corruption.timeline, corruption.lsn), source)
             }
-            ReceiveError::Write(WriteError::Diverged { timeline, lsn, .. }) => (*timeline, *lsn),
-            _ => return false,
+            ReceiveError::Write(source @ WriteError::Diverged { timeline, lsn, .. }) => {
+                ((timeline, lsn), source)
+            }
+            other => return other,
         };
         if self.place != Some(place) {
             *self = Self {
@@ -211,6 +221,11 @@ impl Damage {
             };
         }
         self.met += 1;
-        self.met >= DAMAGE_TRIES
+        if self.met >= DAMAGE_TRIES {
+            let tries = self.met;
+            ReceiveError::Damaged { tries, source }
+        } else {
+            source.into()
+        }
     }
 }

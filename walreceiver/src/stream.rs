@@ -110,9 +110,16 @@ pub(crate) async fn stream(
         .run(stop)
         .await;
     // What stopped the disk matters more than how the connection then ended.
-    let end = match flusher.finish().await {
-        Err(error) => Err(error.into()),
-        Ok(()) => ended,
+    let end = match (flusher.finish().await, ended) {
+        (Err(error), Err(ReceiveError::DiskStayedFull { timeline, lsn, .. })) => {
+            Err(ReceiveError::DiskStayedFull {
+                timeline,
+                lsn,
+                source: Some(error),
+            })
+        }
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), ended) => ended,
     };
     let flushed = flushed.borrow();
     let byte_end = flushed
@@ -197,10 +204,11 @@ fn refused(order: &Order<'_>, message: Box<ServerMessage>) -> ReceiveError {
         },
         (SqlState::UNDEFINED_OBJECT, Some(slot)) => ReceiveError::NoSuchSlot { slot },
         (SqlState::OBJECT_IN_USE, Some(slot)) => ReceiveError::SlotInUse { slot, source },
-        (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => ReceiveError::LostSlot {
+        (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => ReceiveError::UnusableSlot {
             slot,
             timeline,
-            needed: start,
+            start,
+            source,
         },
         _ => source.into(),
     }
@@ -473,6 +481,7 @@ impl<'a> Receiving<'a> {
         ReceiveError::DiskStayedFull {
             timeline: self.order.timeline(),
             lsn: self.durable_end(),
+            source: None,
         }
     }
 

@@ -198,7 +198,7 @@ pub enum ConnectFailure {
     #[error(transparent)]
     Connection(Box<ConnectionError>),
     /// A server that this program has never been tested with.
-    #[error("server version {version} is not supported, the oldest is 13")]
+    #[error("server version {version} is not supported; use a server of version 13 or later")]
     OldServer {
         /// Its version.
         version: ServerVersion,

@@ -185,10 +185,9 @@ async fn servers_before_13_are_refused() {
     let server = Server::answering(welcome(&[("server_version", "12.22")]));
     let error = refusal(&format!("host={}", server.host())).await;
     assert!(
-        error
-            .to_string()
-            .ends_with("server version 12.22 is not supported, the oldest is 13")
-            && !error.is_transient(),
+        error.to_string().ends_with(
+            "server version 12.22 is not supported; use a server of version 13 or later"
+        ) && !error.is_transient(),
         "{error}"
     );
 }
