@@ -37,6 +37,41 @@ pub const XLOG_OVERWRITE_CONTRECORD: u8 = 0xD0;
 /// The bits of `xl_info` that are the resource manager's (`XLR_RMGR_INFO_MASK`).
 pub const RM_INFO_MASK: u8 = 0xF0;
 
+/// What `pg_waldump` calls the resource managers 0 to [`RM_LAST_BUILTIN`]
+/// (src/include/access/rmgrlist.h).
+const RESOURCE_MANAGERS: [&str; 22] = [
+    "XLOG",
+    "Transaction",
+    "Storage",
+    "CLOG",
+    "Database",
+    "Tablespace",
+    "MultiXact",
+    "RelMap",
+    "Standby",
+    "Heap2",
+    "Heap",
+    "Btree",
+    "Hash",
+    "Gin",
+    "Gist",
+    "Sequence",
+    "SPGist",
+    "BRIN",
+    "CommitTs",
+    "ReplicationOrigin",
+    "Generic",
+    "LogicalMessage",
+];
+
+/// The name of a resource manager that is a part of PostgreSQL, `None` for an extension's.
+#[must_use]
+pub fn resource_manager_name(resource_manager: u8) -> Option<&'static str> {
+    RESOURCE_MANAGERS
+        .get(usize::from(resource_manager))
+        .copied()
+}
+
 /// The fields of a record header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordHeader {

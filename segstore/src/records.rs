@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use walproto::Lsn;
+use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::corruption::Corruption;
 use crate::record::RecordHeader;
@@ -16,13 +17,16 @@ mod tests;
 /// A record, or a piece of one that is too long to be held whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecordPiece {
+    /// The timeline that the record starts on.
+    pub timeline: TimelineId,
     /// Where the record starts.
     pub start: Lsn,
     /// The record's header.
     pub header: RecordHeader,
     /// The bytes of the record between its header and this piece: 0 in the first piece.
     pub offset: u32,
-    /// The piece's bytes, without page headers.
+    /// The piece's bytes, without page headers. They may keep a larger buffer alive: copy what is
+    /// to be kept for long.
     pub bytes: Bytes,
     /// What comes after the piece.
     pub end: PieceEnd,
@@ -60,6 +64,7 @@ impl RecordReader {
     #[must_use]
     pub fn new(validator: Validator, from: Lsn, whole_length: usize) -> Self {
         let assembly = Assembly {
+            history: Arc::clone(validator.history()),
             from,
             whole_length,
             source: Bytes::new(),
@@ -106,6 +111,7 @@ impl RecordReader {
 /// Puts records together again as the validator takes them apart.
 #[derive(Debug)]
 struct Assembly {
+    history: Arc<TimelineHistory>,
     from: Lsn,
     whole_length: usize,
     /// What is being fed, of which most records are slices.
@@ -204,6 +210,7 @@ impl RecordVisitor for Assembly {
                 // No piece is longer than the record, whose length has 32 bits.
                 *offset = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
                 self.ready.push_back(RecordPiece {
+                    timeline: self.history.timeline_of(*start),
                     start: *start,
                     header: *header,
                     offset: at,
@@ -230,6 +237,7 @@ impl RecordVisitor for Assembly {
             } => (start, header, offset, kept),
         };
         self.ready.push_back(RecordPiece {
+            timeline: self.history.timeline_of(start),
             start,
             header,
             offset,
@@ -249,6 +257,7 @@ impl RecordVisitor for Assembly {
             && offset > 0
         {
             self.ready.push_back(RecordPiece {
+                timeline: self.history.timeline_of(start),
                 start,
                 header,
                 offset,

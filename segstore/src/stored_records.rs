@@ -13,6 +13,9 @@ use crate::read::WalReader;
 use crate::records::{RecordPiece, RecordReader};
 use crate::validator::Validator;
 
+#[cfg(test)]
+mod tests;
+
 /// How many bytes are read at once.
 const READ_SIZE: usize = 128 << 10;
 
@@ -40,6 +43,8 @@ pub struct StoredRecords {
     wal: WalReader,
     records: RecordReader,
     buffer: BytesMut,
+    /// The damage that was met, to be told after the records before it.
+    damage: Option<Corruption>,
 }
 
 impl Archive {
@@ -60,6 +65,7 @@ impl Archive {
             wal: self.reader(history, start)?,
             records: RecordReader::new(validator, from, whole_length),
             buffer: BytesMut::new(),
+            damage: None,
         })
     }
 }
@@ -75,24 +81,34 @@ impl StoredRecords {
     /// that a sync or recovery vouched for; `None` when all before it was given.
     ///
     /// # Errors
-    /// When it cannot be read; nothing can be read any more then.
+    /// When it cannot be read. Damage comes after the records before it, and then always.
     pub fn next_before(&mut self, end: Lsn) -> Result<Option<RecordPiece>, ReadRecordError> {
         loop {
             if let Some(piece) = self.records.next_piece() {
                 return Ok(Some(piece));
             }
+            if let Some(damage) = &self.damage {
+                return Err((*damage).into());
+            }
             if self.wal.position() >= end {
                 return Ok(None);
             }
             let bytes = self.read(end)?;
-            self.records.feed(bytes)?;
+            self.damage = self.records.feed(bytes).err();
         }
     }
 
     fn read(&mut self, end: Lsn) -> Result<Bytes, ReadRecordError> {
+        // What a lone commit wrote is small, and often all that there is to read.
+        let left = end.bytes_since(self.wal.position());
+        let size = usize::try_from(left).map_or(READ_SIZE, |left| left.min(READ_SIZE));
         self.buffer.clear();
-        self.buffer.resize(READ_SIZE, 0);
-        let count = self.wal.read(&mut self.buffer, end)?;
+        self.buffer.resize(size, 0);
+        let mut count = self.wal.read(&mut self.buffer, end)?;
+        if count == 0 {
+            // The segment may have been given another name while it was looked for.
+            count = self.wal.read(&mut self.buffer, end)?;
+        }
         if count == 0 {
             return Err(ReadRecordError::Missing {
                 lsn: self.wal.position(),

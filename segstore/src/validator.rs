@@ -191,6 +191,11 @@ impl Validator {
         })
     }
 
+    /// The history of the timeline that is checked.
+    pub(crate) const fn history(&self) -> &Arc<TimelineHistory> {
+        &self.history
+    }
+
     /// The position of the next byte to push.
     #[must_use]
     pub const fn position(&self) -> Lsn {

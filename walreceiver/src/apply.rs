@@ -5,11 +5,18 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use segstore::{Archive, ArchiveError, PieceEnd, ReadRecordError, RecordPiece, StoredRecords};
+use segstore::{Archive, ArchiveError, PieceEnd, ReadRecordError, RecordPiece};
 use tokio::sync::watch;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
-/// Takes WAL records, each once it is durable in the archive, in order.
+mod worker;
+
+use worker::{Reading, Worker};
+
+#[cfg(test)]
+mod tests;
+
+/// Takes WAL records, each once it is durable in the archive, in order. A closure is one, too.
 ///
 /// It runs on its own thread and reads back from the archive, so that however long it takes, no
 /// acknowledgement of the flush position waits for it. How far it has come is reported to the
@@ -18,20 +25,59 @@ pub trait Apply: Send {
     /// Takes a record, or a piece of a large one. A record whose last piece it returned `Ok` for
     /// counts as applied.
     ///
+    /// The pieces of one record follow each other. Those of a record that never became complete
+    /// end with [`PieceEnd::Abandoned`], or with the receiver: it is not applied then, and comes
+    /// again from its first piece if there is one.
+    ///
     /// # Errors
     /// Any error ends the receiver.
     fn apply(&mut self, piece: RecordPiece) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
+impl<F> Apply for F
+where
+    F: FnMut(RecordPiece) -> Result<(), Box<dyn Error + Send + Sync>> + Send,
+{
+    fn apply(&mut self, piece: RecordPiece) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self(piece)
+    }
+}
+
 /// What an applier gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ApplyConfig {
-    /// The end of the last record that was applied before, where to go on. `None`: only what is
-    /// received from now on.
-    pub from: Option<Lsn>,
+    /// How far records were applied before, where to go on. `None`: only what is received from
+    /// now on.
+    pub from: Option<Applied>,
     /// The length in bytes, after its header, up to which a record comes whole; a longer one comes
     /// in pieces. It bounds the memory that a record takes.
     pub whole_length: usize,
+}
+
+/// How far records were applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Applied {
+    /// The timeline that the last record started on.
+    pub timeline: TimelineId,
+    /// Its end.
+    pub lsn: Lsn,
+}
+
+impl Applied {
+    /// Up to where records are applied once `piece` is, `None` if it does not complete one.
+    ///
+    /// An applier that stores this with what it makes of the record goes on from there after a
+    /// restart ([`ApplyConfig::from`]), and takes no record twice and misses none.
+    #[must_use]
+    pub const fn after(piece: &RecordPiece) -> Option<Self> {
+        match piece.end {
+            PieceEnd::Complete(lsn) => Some(Self {
+                timeline: piece.timeline,
+                lsn,
+            }),
+            PieceEnd::Continues | PieceEnd::Abandoned => None,
+        }
+    }
 }
 
 /// Why applying ended.
@@ -39,9 +85,11 @@ pub struct ApplyConfig {
 #[non_exhaustive]
 pub enum ApplyError {
     /// The applier refused a record.
-    #[error("applying the WAL record at {lsn}")]
+    #[error("applying the WAL record at {lsn} (timeline {timeline})")]
     Refused {
-        /// The end of the last record that was applied.
+        /// The record's timeline.
+        timeline: TimelineId,
+        /// Where the record starts.
         lsn: Lsn,
         /// Why.
         #[source]
@@ -52,29 +100,44 @@ pub enum ApplyError {
     Read(#[source] ReadRecordError),
     /// The timeline that is followed lacks records that were applied.
     #[error(
-        "WAL was applied up to {applied}, but the timeline that is followed left it at \
-         {switch_point}; what was applied must be made anew"
+        "WAL was applied up to {applied} on timeline {timeline}, but timeline {followed} left it \
+         at {switch_point}; what was applied must be made anew"
     )]
     Forked {
+        /// The timeline of what was applied.
+        timeline: TimelineId,
         /// The end of the last record that was applied.
         applied: Lsn,
-        /// Where the timeline left the one that was applied.
+        /// The timeline that is followed.
+        followed: TimelineId,
+        /// Where it, or an ancestor, left the one that was applied.
         switch_point: Lsn,
+    },
+    /// The timeline that is followed does not descend from that of what was applied.
+    #[error(
+        "WAL was applied up to {applied} on timeline {timeline}, which timeline {followed} does \
+         not descend from; what was applied must be made anew"
+    )]
+    ForeignTimeline {
+        /// The timeline of what was applied.
+        timeline: TimelineId,
+        /// The end of the last record that was applied.
+        applied: Lsn,
+        /// The timeline that is followed.
+        followed: TimelineId,
     },
     /// The thread could not be started.
     #[error("start the applier thread")]
     Thread(#[source] io::Error),
 }
 
-/// The receiver's hold on the thread.
+/// The receiver's hold on the thread. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Applier {
     work: Arc<Work>,
-    config: ApplyConfig,
-    /// The timeline of what was applied.
-    timeline: Mutex<Option<TimelineId>>,
+    whole_length: usize,
     applied: watch::Receiver<Lsn>,
-    thread: JoinHandle<Result<(), ApplyError>>,
+    thread: Option<JoinHandle<Result<(), ApplyError>>>,
 }
 
 #[derive(Debug, Default)]
@@ -85,11 +148,22 @@ struct Work {
 
 #[derive(Debug, Default)]
 struct Orders {
-    /// Where to read, which takes the place of the one before.
-    records: Option<StoredRecords>,
-    /// Up to where records are durable.
+    /// The timeline that is followed.
+    timeline: Option<TimelineId>,
+    /// Up to where records are durable on the timeline that the thread reads. When another one
+    /// is followed next, not past the point where it branches off.
     end: Lsn,
+    /// What to read after that.
+    next: Option<Box<Next>>,
     closed: bool,
+}
+
+/// A timeline to go on with.
+#[derive(Debug)]
+struct Next {
+    reading: Reading,
+    /// Up to where records are durable on it.
+    end: Lsn,
 }
 
 impl Work {
@@ -103,58 +177,73 @@ impl Applier {
     /// Starts the thread. It has nothing to do until [`Applier::follow`].
     pub(crate) fn start(apply: Box<dyn Apply>, config: ApplyConfig) -> Result<Self, ApplyError> {
         let work = Arc::new(Work::default());
-        let (sender, applied) = watch::channel(config.from.unwrap_or(Lsn::INVALID));
-        let for_thread = Arc::clone(&work);
+        let from = config.from.map_or(Lsn::INVALID, |applied| applied.lsn);
+        let (sender, applied) = watch::channel(from);
+        let worker = Worker::new(apply, config.from, Arc::clone(&work), sender);
         let thread = thread::Builder::new()
             .name("applier".into())
-            .spawn(move || run(apply, &for_thread, &sender))
+            .spawn(move || worker.run())
             .map_err(ApplyError::Thread)?;
         Ok(Self {
             work,
-            config,
-            timeline: Mutex::new(None),
+            whole_length: config.whole_length,
             applied,
-            thread,
+            thread: Some(thread),
         })
     }
 
-    /// Goes on along the timeline of `history`, from what was applied or else from `start` on.
+    /// Goes on along the timeline of `history`, from what was applied or else from `durable` on,
+    /// up to where its records are known to be durable.
     ///
     /// # Errors
-    /// When the timeline lacks what was applied, or the archive cannot be read.
+    /// When the archive cannot be read. That the timeline lacks what was applied ends the thread.
     pub(crate) fn follow(
         &self,
         archive: &Archive,
         history: &TimelineHistory,
-        start: Lsn,
-    ) -> Result<(), ReadyError> {
-        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = *self.applied.borrow();
-        let left_at = timeline.and_then(|timeline| history.switch_point_of(timeline));
-        if let Some(switch_point) = left_at
-            && switch_point < applied
-        {
-            return Err(ApplyError::Forked {
-                applied,
-                switch_point,
-            }
-            .into());
+        durable: Lsn,
+    ) -> Result<(), ArchiveError> {
+        let timeline = history.timeline();
+        if self.work.lock().timeline == Some(timeline) {
+            // What lies before the end of the last durable record stays the same for ever.
+            self.durable(durable);
+            return Ok(());
         }
-        let from = if applied.is_invalid() { start } else { applied };
-        let records = archive.records(Arc::new(history.clone()), from, self.config.whole_length)?;
-        *timeline = Some(history.timeline());
+        let applied = *self.applied.borrow();
+        let from = if applied.is_invalid() {
+            durable
+        } else {
+            applied
+        };
+        let history = Arc::new(history.clone());
+        let records = archive.records(Arc::clone(&history), from, self.whole_length)?;
         let mut orders = self.work.lock();
-        orders.records = Some(records);
-        // Of another timeline, it may be.
-        orders.end = Lsn::INVALID;
+        if let Some(old) = orders.timeline.replace(timeline) {
+            // Nothing is applied that only the old timeline has.
+            let branch = history.switch_point_of(old).unwrap_or_default();
+            orders.end = orders.end.min(branch);
+        }
+        orders.next = Some(Box::new(Next {
+            reading: Reading {
+                records,
+                history,
+                from,
+            },
+            end: durable,
+        }));
+        self.work.changed.notify_one();
         Ok(())
     }
 
-    /// Says that records are durable up to `end`.
+    /// Says that records are durable up to `end` on the timeline that is followed.
     pub(crate) fn durable(&self, end: Lsn) {
         let mut orders = self.work.lock();
-        if orders.end < end {
-            orders.end = end;
+        let known = match &mut orders.next {
+            Some(next) => &mut next.end,
+            None => &mut orders.end,
+        };
+        if *known < end {
+            *known = end;
             self.work.changed.notify_one();
         }
     }
@@ -164,82 +253,37 @@ impl Applier {
         self.applied.clone()
     }
 
-    /// Ends the thread after the record that it is at.
+    /// Waits until the thread has ended by itself.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping it.
+    pub(crate) async fn ended(&self) {
+        let mut applied = self.applied();
+        while applied.changed().await.is_ok() {}
+    }
+
+    /// Ends the thread after the piece of a record that it is at.
     ///
     /// # Errors
     /// What stopped it before.
-    pub(crate) async fn finish(self) -> Result<(), ApplyError> {
+    pub(crate) async fn finish(mut self) -> Result<(), ApplyError> {
+        self.close();
+        self.ended().await;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&self) {
         self.work.lock().closed = true;
         self.work.changed.notify_one();
-        let Self {
-            mut applied,
-            thread,
-            ..
-        } = self;
-        while applied.changed().await.is_ok() {}
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
     }
 }
 
-/// Why the applier cannot go on along a timeline.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadyError {
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-}
-
-fn run(
-    mut apply: Box<dyn Apply>,
-    work: &Work,
-    applied: &watch::Sender<Lsn>,
-) -> Result<(), ApplyError> {
-    let mut records = None;
-    while let Some(end) = next(work, &mut records) {
-        let Some(records) = &mut records else {
-            continue;
-        };
-        while let Some(piece) = records.next_before(end).map_err(ApplyError::Read)? {
-            let piece_end = piece.end;
-            let lsn = *applied.borrow();
-            apply
-                .apply(piece)
-                .map_err(|source| ApplyError::Refused { lsn, source })?;
-            if let PieceEnd::Complete(end) = piece_end {
-                applied.send_replace(end);
-                if work.lock().closed {
-                    return Ok(());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Waits for new records to read or more durable records; `None` when it is time to end.
-fn next(work: &Work, records: &mut Option<StoredRecords>) -> Option<Lsn> {
-    let mut orders = work.lock();
-    loop {
-        if orders.closed {
-            return None;
-        }
-        if let Some(replacement) = orders.records.take() {
-            *records = Some(replacement);
-        }
-        let end = orders.end;
-        if records
-            .as_ref()
-            .is_some_and(|records| records.position() < end)
-        {
-            return Some(end);
-        }
-        orders = work
-            .changed
-            .wait(orders)
-            .unwrap_or_else(PoisonError::into_inner);
+impl Drop for Applier {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -114,9 +114,14 @@ impl Attempt<'_> {
             sender_timeout: server.sender_timeout,
             magic_is_new: archive.identity().and_then(Identity::page_magic).is_none(),
         };
-        let resume_at = recovery.tip().map_or(start, |tip| tip.record_end.lsn());
         if let Some(applier) = self.applier {
-            applier.follow(archive, &history, resume_at)?;
+            // What a fork lacks is not a part of its timeline.
+            let durable = recovery.tip().map_or(start, |tip| {
+                let branch = history.switch_point_of(tip.timeline);
+                let record_end = tip.record_end.lsn();
+                branch.map_or(record_end, |branch| record_end.min(branch))
+            });
+            applier.follow(archive, &history, durable)?;
         }
         let streamed = stream(connection, &order, archive, recovery, stop).await;
         if let Some(magic) = streamed.page_magic {

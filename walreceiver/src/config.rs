@@ -8,8 +8,9 @@ use walproto::{Lsn, SlotName};
 
 /// What a receiver is told, apart from where to connect.
 ///
-/// A plain value: whoever builds one names every choice. The two faces of the `wal-receiver`
-/// binary differ in nothing but the values that they put here and in the connection.
+/// A plain value: take that of [`ReceiverConfig::new`] and change what shall be otherwise, or name
+/// every choice. The two faces of the `wal-receiver` binary differ in nothing but the values that
+/// they put here and in the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverConfig {
     /// The archive directory. It must exist.
@@ -45,6 +46,33 @@ pub struct ReceiverConfig {
     pub fork: OnFork,
     /// What to do when the slot reserves no WAL although there is WAL in the archive.
     pub lost_slot: OnLostSlot,
+}
+
+impl ReceiverConfig {
+    /// What `wal-receiver -D directory` does: every record is synced and acknowledged, a lost
+    /// connection is tried again and again, and what could lose WAL is an error.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            compression: Compression::NONE,
+            sync: true,
+            slot: None,
+            start: None,
+            end: None,
+            status_interval: Some(Duration::from_secs(10)),
+            receive_timeout: Some(Duration::from_secs(60)),
+            reconnect: Reconnect::Backoff {
+                min: Duration::from_millis(200),
+                max: Duration::from_secs(15),
+            },
+            first_connection_must_succeed: false,
+            acknowledge: Acknowledge::Always,
+            apply: ReportedApply::Progress,
+            fork: OnFork::Stop,
+            lost_slot: OnLostSlot::Stop,
+        }
+    }
 }
 
 /// What follows a lost connection. Errors that time cannot mend are returned whatever this says.

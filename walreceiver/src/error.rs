@@ -6,7 +6,7 @@ use segstore::{ArchiveError, WriteError};
 use walproto::result::ResultError;
 use walproto::{InvalidSegmentSize, Lsn, ParseHistoryError, SlotName, TimelineId};
 
-use crate::apply::{ApplyError, ReadyError};
+use crate::apply::ApplyError;
 use crate::connection::{ConnectError, ConnectionError, is_permanent};
 use crate::follow::Refusal;
 use crate::slot::SlotError;
@@ -299,15 +299,6 @@ impl ReceiveError {
             | Self::Slot(_)
             | Self::ArchiveLost
             | Self::Thread { .. } => true,
-        }
-    }
-}
-
-impl From<ReadyError> for ReceiveError {
-    fn from(error: ReadyError) -> Self {
-        match error {
-            ReadyError::Apply(error) => error.into(),
-            ReadyError::Archive(error) => error.into(),
         }
     }
 }

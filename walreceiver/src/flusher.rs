@@ -54,12 +54,13 @@ pub(crate) struct Written {
     pub(crate) byte_end: Lsn,
 }
 
-/// The network task's hold on the thread.
+/// The network task's hold on the thread, which ends after what it was handed over when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Flusher {
     queue: Arc<Queue>,
     flushed: watch::Receiver<Flushed>,
-    thread: JoinHandle<Result<(), WriteError>>,
+    thread: Option<JoinHandle<Result<(), WriteError>>>,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +112,7 @@ impl Flusher {
         Ok(Self {
             queue,
             flushed,
-            thread,
+            thread: Some(thread),
         })
     }
 
@@ -179,19 +180,22 @@ impl Flusher {
     ///
     /// # Errors
     /// What stopped the thread.
-    pub(crate) async fn finish(self) -> Result<(), WriteError> {
+    pub(crate) async fn finish(mut self) -> Result<(), WriteError> {
         self.close();
-        let Self {
-            thread,
-            mut flushed,
-            ..
-        } = self;
+        let mut flushed = self.flushed();
         while !flushed.borrow_and_update().ended && flushed.changed().await.is_ok() {}
         // The thread has nothing left to do but return.
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
         }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

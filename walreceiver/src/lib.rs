@@ -1,4 +1,44 @@
 //! Receives WAL from a PostgreSQL primary, keeps it in a durable archive and acknowledges it.
+//!
+//! What the primary is told to be flushed is contiguous, every record of it was checked, and the
+//! files and directory entries that hold it are synced: it survives a crash of either machine. It
+//! is also all that an [`Apply`] gets, record by record, in order and without a gap.
+//!
+//! Start with a [`Receiver`]: a [`ReceiverConfig`] says what to do, a
+//! [`ConnectionConfig`](conninfo::ConnectionConfig) where to connect.
+//!
+//! ```no_run
+//! use walreceiver::conninfo::{ConnectionConfig, Overrides};
+//! use walreceiver::{Receiver, ReceiverConfig};
+//!
+//! # async fn receive() -> Result<(), Box<dyn std::error::Error>> {
+//! let connection = ConnectionConfig::from_sources(
+//!     Some("host=db1,db2 user=archivist target_session_attrs=primary"),
+//!     &Overrides::default(),
+//!     &|name| std::env::var_os(name),
+//! )?;
+//! let mut config = ReceiverConfig::new("/srv/wal");
+//! config.slot = Some("archive".parse()?);
+//! let receiver = Receiver::new(config, connection);
+//! let progress = receiver.progress();
+//! // Runs until it is told to stop: what was received by then is durable.
+//! receiver.run(async { drop(tokio::signal::ctrl_c().await) }).await?;
+//! if let Some(progress) = *progress.borrow() {
+//!     println!("durable up to {} on timeline {}", progress.flush_end, progress.timeline);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Receiver::with_apply`] gives the durable records to a closure or an [`Apply`].
+//! - [`Receiver::with_reporter`] tells what happens: connections lost, segments finished,
+//!   promotions followed.
+//! - [`create_slot`] makes the replication slot that keeps WAL while no receiver is connected.
+//! - [`hosts`] and [`connection`] are for those who speak the replication protocol themselves.
+//!
+//! `examples/archive.rs` and `examples/apply.rs` are whole programs. A receiver needs a tokio
+//! runtime with its drivers for I/O and time enabled; one thread is enough, for it never waits for
+//! the disk there.
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -21,11 +61,14 @@ mod socket;
 mod stream;
 pub mod tls;
 
-pub use apply::{Apply, ApplyConfig, ApplyError};
+pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
 pub use config::{Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply};
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
 pub use receiver::Receiver;
-pub use segstore::{Compression, InvalidLevel};
+pub use segstore::{
+    Compression, InvalidLevel, PieceEnd, ReadRecordError, RecordHeader, RecordPiece, record,
+};
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
+pub use walproto::{Lsn, SlotName, TimelineId};

@@ -1,6 +1,6 @@
 //! The receiver: opens the archive, and tries to stream into it until it is told to stop.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,10 +179,19 @@ impl Receiver {
                     self.reporter.report(&ReceiverEvent::StopRequested);
                     return Ok(());
                 }
+                () = ended(applier) => return Err(ReceiveError::ApplierEnded),
                 () = sleep(retry_in) => {}
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until the applier has ended by itself, for ever without one.
+async fn ended(applier: Option<&Applier>) {
+    match applier {
+        Some(applier) => applier.ended().await,
+        None => pending().await,
     }
 }
 

@@ -51,6 +51,7 @@ fn defaults_of_pg_receivewal() {
 #[test]
 fn wal_receiver_acknowledges_unless_nothing_is_synced() {
     let config = receive(Face::WalReceiver, &["-D", "wal"]);
+    assert_eq!(config, ReceiverConfig::new("wal"));
     assert_eq!(config.acknowledge, Acknowledge::Always);
     assert_eq!(config.apply, ReportedApply::Progress);
     assert!(!config.first_connection_must_succeed);
