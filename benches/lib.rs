@@ -1,1 +1,66 @@
-//! Benchmarks of the hot paths.
+//! Benchmarks of the hot paths, and the WAL that they share.
+
+use segstore::WalFormat;
+use segstore::generator::Generator;
+use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+
+/// A kind of WAL, by what its records are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Short records as of small transactions, 80 bytes on average.
+    Small,
+    /// The mixture that real servers write between checkpoints.
+    Mixed,
+    /// Images of whole pages, as after a checkpoint.
+    FullPages,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Mixed, Self::FullPages];
+
+    /// The name in the reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small records",
+            Self::Mixed => "mixed records",
+            Self::FullPages => "full pages",
+        }
+    }
+}
+
+/// WAL of a new cluster from the start of its second segment on: `length` bytes of 16 MiB
+/// segments and what the last record takes more.
+///
+/// # Panics
+/// Never: the start is a page.
+#[must_use]
+pub fn generate(kind: Kind, length: u64) -> Generator {
+    let format = WalFormat {
+        system_id: SystemId(7_000_000_000_000_000_001),
+        segment_size: SegmentSize::DEFAULT,
+        page_magic: Some(0xD110),
+        server_version_num: Some(150_018),
+    };
+    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
+    let start = Lsn(SegmentSize::DEFAULT.bytes());
+    #[expect(clippy::expect_used, reason = "a segment starts with a page")]
+    let mut generated = Generator::new(format, history, start, 1).expect("a page");
+    let mut body = 20;
+    while generated.end().bytes_since(start) < length {
+        match kind {
+            Kind::Small => {
+                generated.record(body);
+                body = if body < 92 { body + 7 } else { 20 };
+            }
+            Kind::Mixed => {
+                generated.any_record();
+            }
+            Kind::FullPages => {
+                generated.record(8_192 + 50);
+            }
+        }
+    }
+    generated
+}
