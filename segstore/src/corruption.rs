@@ -129,6 +129,14 @@ pub enum CorruptionReason {
         /// `xl_info`.
         info: u8,
     },
+    /// `XLOG_OVERWRITE_CONTRECORD` names another record than the unfinished one.
+    #[error("overwritten record: expected the one at {expected}, found {found}")]
+    OverwrittenRecord {
+        /// Where the unfinished record starts.
+        expected: Lsn,
+        /// `overwritten_lsn`.
+        found: Lsn,
+    },
     /// `xl_tot_len` is less than a record header.
     #[error("record length: expected at least 24, found {found}")]
     RecordLength {

@@ -10,10 +10,12 @@ use crate::record::{self, RECORD_HEADER_LENGTH, RecordHeader};
 
 mod after_switch;
 mod header;
+mod overwritten;
 #[cfg(test)]
 mod tests;
 
 use after_switch::Leftover;
+use overwritten::Overwritten;
 
 /// What a cluster's WAL looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +133,8 @@ pub struct Validator {
     page_flags: u16,
     /// The header of the current record as far as it has arrived.
     record_header: [u8; RECORD_HEADER_LENGTH],
+    /// The record that the page's first one is about to overwrite.
+    overwritten: Option<Overwritten>,
     /// The timeline of pages before `timeline_end`, kept so that the history is asked seldom.
     timeline: TimelineId,
     timeline_end: Lsn,
@@ -187,6 +191,7 @@ impl Validator {
             page_header: [0; LONG_HEADER_LENGTH],
             page_flags: 0,
             record_header: [0; RECORD_HEADER_LENGTH],
+            overwritten: None,
             failure: None,
         })
     }
@@ -391,6 +396,9 @@ impl Validator {
     ) -> Result<&'a [u8], Corruption> {
         let (now, later, remaining) = take_remaining(bytes, remaining);
         let crc = crc32c::crc32c_append(crc, now);
+        if let Some(overwritten) = &mut self.overwritten {
+            overwritten.collect(now);
+        }
         visitor.body(now);
         self.advance(now);
         if remaining == 0 {
@@ -417,6 +425,10 @@ impl Validator {
         if found != expected {
             let last = Lsn(self.position.0.saturating_sub(1));
             let reason = CorruptionReason::Checksum { expected, found };
+            return Err(self.fail(last, start, reason));
+        }
+        if let Some(reason) = self.overwritten.take().and_then(|o| o.mismatch()) {
+            let last = Lsn(self.position.0.saturating_sub(1));
             return Err(self.fail(last, start, reason));
         }
         self.push_padding(later, Some(start), visitor)

@@ -2,7 +2,7 @@
 
 use walproto::{Lsn, TimelineId};
 
-use super::{Content, RecordVisitor, Validator};
+use super::{Content, Overwritten, RecordVisitor, Validator};
 use crate::corruption::{Corruption, CorruptionReason};
 use crate::page::{
     self, BLOCK_SIZE, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, LONG_HEADER, PageHeader,
@@ -158,7 +158,7 @@ impl Validator {
 
     /// What the page's content begins with, if that agrees with what came before.
     fn continue_record<V: RecordVisitor>(
-        &self,
+        &mut self,
         header: &PageHeader,
         visitor: &mut V,
     ) -> Result<Content, CorruptionReason> {
@@ -195,6 +195,9 @@ impl Validator {
         if overwrites {
             if matches!(self.content, Content::Body { .. }) {
                 visitor.abandon();
+            }
+            if !matches!(self.content, Content::Skipped { .. }) {
+                self.overwritten = Some(Overwritten::new(record));
             }
             return Ok(Content::Boundary);
         }

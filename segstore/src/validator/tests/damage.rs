@@ -323,6 +323,35 @@ fn the_overwrite_flag_and_its_record_need_each_other() {
 }
 
 #[test]
+fn an_overwrite_must_name_the_record_that_was_lost() {
+    let mut other = generator(MIB, 1);
+    other.record(50);
+    let named = other.overwritten_record(1);
+    let mut wal = generator(MIB, 1);
+    wal.record(100);
+    let record = wal.overwritten_record(1);
+    let expected = Lsn(wal.records()[0].end.0);
+    let found = Lsn(other.records()[0].end.0);
+    // The other one's record in the place of this one's, with the same link and a CRC to match.
+    let header = RecordHeader {
+        crc: 0,
+        ..record.header
+    };
+    let at = usize::try_from(named.start.0 - MIB).unwrap();
+    let body = &other.bytes()[at + 24..at + 42];
+    let crc = record::finish_crc(crc32c::crc32c(body), &header.encode());
+    let mut bytes = RecordHeader { crc, ..header }.encode().to_vec();
+    bytes.extend_from_slice(body);
+    assert_eq!(
+        reason_with(&wal, at, &bytes),
+        (
+            record.start,
+            CorruptionReason::OverwrittenRecord { expected, found }
+        )
+    );
+}
+
+#[test]
 fn bytes_of_another_timeline_are_refused_on_both_sides_of_the_switch_point() {
     let mut old = generator(MIB, 1);
     old.fill(30_000);
