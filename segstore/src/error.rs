@@ -197,7 +197,10 @@ pub enum ArchiveError {
     },
 
     /// A small file of ours is not as it was written.
-    #[error("\"{}\" is damaged: {reason}", path.display())]
+    #[error(
+        "\"{}\" is damaged: {reason}; put back a good copy, or move it away if there is none",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -302,7 +305,10 @@ pub enum ArchiveError {
     },
 
     /// A timeline's history is not in the archive, or another one is.
-    #[error("the history of timeline {timeline} is not in the archive")]
+    #[error(
+        "the history of timeline {timeline} is not in the archive; put back its file, of which \
+         the servers on that timeline have a copy in pg_wal"
+    )]
     HistoryMissing {
         /// The timeline.
         timeline: TimelineId,

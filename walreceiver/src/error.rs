@@ -67,7 +67,10 @@ pub enum ReceiveError {
     },
 
     /// The server has no history file of its own timeline.
-    #[error("server has no history file of its own timeline {timeline}")]
+    #[error(
+        "server has no history file of its own timeline {timeline}; put one into its pg_wal, from \
+         another server or archive"
+    )]
     NoHistory {
         /// The server's timeline.
         timeline: TimelineId,

@@ -293,7 +293,8 @@ fn a_damaged_history_is_noticed_on_opening() {
     disk.plant("/a/00000002.history", b"").unwrap();
     assert_eq!(
         try_open(&disk).unwrap_err().to_string(),
-        "\"/a/00000002.history\" is damaged: it has 0 bytes, expected 41"
+        "\"/a/00000002.history\" is damaged: it has 0 bytes, expected 41; put back a good \
+         copy, or move it away if there is none"
     );
 }
 
