@@ -193,7 +193,15 @@ fn other_valid_wal_where_the_archive_has_its_own_stops_the_stream() {
     twin.sql("CREATE TABLE of_the_twin (i int)");
     twin.write_wal(4);
     let receiver = Receiver::of(&twin, archive.path());
-    let words = ["timeline 1", ".partial", "offset"];
+    let words = [
+        "at 0/",
+        "timeline 1",
+        ".partial",
+        "offset",
+        "expected",
+        "found",
+        "connect to the right server",
+    ];
     assert_ends_without_change(receiver, &archive, &words);
 }
 

@@ -5,14 +5,19 @@
     reason = "a test that cannot do its work fails by a panic"
 )]
 
+mod archive_files;
 mod auth;
 mod damage;
+mod damaged_stream;
 mod dropin;
+mod full_disk;
 mod handover;
 mod hosts;
+mod lineage;
 mod model;
 mod newer_server;
 mod refused;
+mod slots;
 mod streaming;
 mod timelines;
 mod tls;
