@@ -6,15 +6,16 @@ use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use crate::corruption::{Corruption, CorruptionReason};
 use crate::page::{self, BLOCK_SIZE, LONG_HEADER_LENGTH};
-use crate::record::{self, RECORD_HEADER_LENGTH, RecordHeader};
+use crate::record::{RECORD_HEADER_LENGTH, RecordHeader};
 
 mod after_switch;
+mod content;
 mod header;
 mod overwritten;
 #[cfg(test)]
 mod tests;
 
-use after_switch::Leftover;
+use content::{Content, take};
 use overwritten::Overwritten;
 
 /// What a cluster's WAL looks like.
@@ -139,29 +140,6 @@ pub struct Validator {
     timeline: TimelineId,
     timeline_end: Lsn,
     failure: Option<Corruption>,
-}
-
-/// What the bytes at the current position, page headers aside, are.
-#[derive(Clone, Copy, Debug)]
-enum Content {
-    /// Not known before the first page header.
-    Start,
-    /// The rest of a record that began before the stream.
-    Skipped { remaining: u32 },
-    /// The start of a record.
-    Boundary,
-    /// The header of a record.
-    Header { start: Lsn, have: usize },
-    /// What follows the header, with the CRC of what has been there of it.
-    Body {
-        start: Lsn,
-        remaining: u32,
-        crc: u32,
-    },
-    /// The bytes up to the next multiple of eight; of the record at `start`, if it is known.
-    Padding { start: Option<Lsn> },
-    /// What follows the `XLOG_SWITCH` at `start` in its segment.
-    Switched { start: Lsn, leftover: Leftover },
 }
 
 impl Validator {
@@ -292,202 +270,4 @@ impl Validator {
         };
         *self.failure.insert(corruption)
     }
-
-    /// Takes bytes of one page that are not of its header.
-    fn push_content<V: RecordVisitor>(
-        &mut self,
-        mut bytes: &[u8],
-        visitor: &mut V,
-    ) -> Result<(), Corruption> {
-        loop {
-            bytes = match self.content {
-                _ if bytes.is_empty() => return Ok(()),
-                // The first page header decides what follows it.
-                Content::Start => return Ok(()),
-                Content::Skipped { remaining } => self.skip(bytes, remaining, visitor)?,
-                Content::Boundary => self.push_record_header(bytes, self.position, 0, visitor)?,
-                Content::Header { start, have } => {
-                    self.push_record_header(bytes, start, have, visitor)?
-                }
-                Content::Body {
-                    start,
-                    remaining,
-                    crc,
-                } => self.push_body(bytes, start, remaining, crc, visitor)?,
-                Content::Padding { start } => self.push_padding(bytes, start, visitor)?,
-                Content::Switched { start, leftover } => {
-                    self.push_after_switch(bytes, start, leftover, visitor)?
-                }
-            };
-        }
-    }
-
-    fn skip<'a, V: RecordVisitor>(
-        &mut self,
-        bytes: &'a [u8],
-        remaining: u32,
-        visitor: &mut V,
-    ) -> Result<&'a [u8], Corruption> {
-        let (now, later, remaining) = take_remaining(bytes, remaining);
-        self.advance(now);
-        self.content = Content::Skipped { remaining };
-        if remaining == 0 {
-            return self.push_padding(later, None, visitor);
-        }
-        Ok(later)
-    }
-
-    fn push_record_header<'a, V: RecordVisitor>(
-        &mut self,
-        bytes: &'a [u8],
-        start: Lsn,
-        have: usize,
-        visitor: &mut V,
-    ) -> Result<&'a [u8], Corruption> {
-        let (now, later) = bytes.split_at(bytes.len().min(RECORD_HEADER_LENGTH - have));
-        if let Some((place, _)) = self
-            .record_header
-            .get_mut(have..)
-            .and_then(|place| place.split_at_mut_checked(now.len()))
-        {
-            place.copy_from_slice(now);
-        }
-        let got = have + now.len();
-        let header = RecordHeader::parse(&self.record_header);
-        // The length is checked before the rest, since the next page header is compared with it.
-        let body_length = header.total_length.checked_sub(record::LEAST_LENGTH);
-        if body_length.is_none() && have < 4 && got >= 4 {
-            let reason = match header.total_length {
-                0 => CorruptionReason::NoRecord,
-                found => CorruptionReason::RecordLength { found },
-            };
-            return Err(self.fail(Lsn(start.0 + 3), start, reason));
-        }
-        if got < RECORD_HEADER_LENGTH {
-            self.advance(now);
-            self.content = Content::Header { start, have: got };
-            return Ok(later);
-        }
-        if let Err(reason) = self.check_record_header(start, &header) {
-            let last = now.len().saturating_sub(1) as u64;
-            return Err(self.fail(Lsn(self.position.0 + last), start, reason));
-        }
-        self.advance(now);
-        visitor.begin(start, &header);
-        let remaining = body_length.unwrap_or_default();
-        self.content = Content::Body {
-            start,
-            remaining,
-            crc: 0,
-        };
-        if remaining == 0 {
-            return self.finish_body(later, start, 0, visitor);
-        }
-        Ok(later)
-    }
-
-    fn push_body<'a, V: RecordVisitor>(
-        &mut self,
-        bytes: &'a [u8],
-        start: Lsn,
-        remaining: u32,
-        crc: u32,
-        visitor: &mut V,
-    ) -> Result<&'a [u8], Corruption> {
-        let (now, later, remaining) = take_remaining(bytes, remaining);
-        let crc = crc32c::crc32c_append(crc, now);
-        if let Some(overwritten) = &mut self.overwritten {
-            overwritten.collect(now);
-        }
-        visitor.body(now);
-        self.advance(now);
-        if remaining == 0 {
-            return self.finish_body(later, start, crc, visitor);
-        }
-        self.content = Content::Body {
-            start,
-            remaining,
-            crc,
-        };
-        Ok(later)
-    }
-
-    /// All bytes of the record at `start` are there.
-    fn finish_body<'a, V: RecordVisitor>(
-        &mut self,
-        later: &'a [u8],
-        start: Lsn,
-        body_crc: u32,
-        visitor: &mut V,
-    ) -> Result<&'a [u8], Corruption> {
-        let expected = RecordHeader::parse(&self.record_header).crc;
-        let found = record::finish_crc(body_crc, &self.record_header);
-        if found != expected {
-            let last = Lsn(self.position.0.saturating_sub(1));
-            let reason = CorruptionReason::Checksum { expected, found };
-            return Err(self.fail(last, start, reason));
-        }
-        if let Some(reason) = self.overwritten.take().and_then(|o| o.mismatch()) {
-            let last = Lsn(self.position.0.saturating_sub(1));
-            return Err(self.fail(last, start, reason));
-        }
-        self.push_padding(later, Some(start), visitor)
-    }
-
-    fn push_padding<'a, V: RecordVisitor>(
-        &mut self,
-        bytes: &'a [u8],
-        start: Option<Lsn>,
-        visitor: &mut V,
-    ) -> Result<&'a [u8], Corruption> {
-        let length = self.position.0.wrapping_neg() % page::ALIGNMENT;
-        let (now, later) = take(bytes, length);
-        if let Some((index, &found)) = now.iter().enumerate().find(|(_, byte)| **byte != 0) {
-            let at = Lsn(self.position.0 + index as u64);
-            let reason = CorruptionReason::RecordPadding { found };
-            return Err(self.fail(at, start.unwrap_or(self.start), reason));
-        }
-        self.advance(now);
-        if (now.len() as u64) < length {
-            self.content = Content::Padding { start };
-            return Ok(later);
-        }
-        self.content = Content::Boundary;
-        if let Some(start) = start {
-            let at_segment_end = self.format.segment_size.offset_of(self.position) == 0;
-            if RecordHeader::parse(&self.record_header).is_switch() && !at_segment_end {
-                let leftover = Leftover::after_record(self.position);
-                self.content = Content::Switched { start, leftover };
-            } else {
-                self.finish_record(start, visitor);
-            }
-        } else {
-            // Its rest is all that the stream has of the record that began before, and a server
-            // may wait for just that to be acknowledged.
-            self.record_end = self.position;
-        }
-        Ok(later)
-    }
-
-    /// The record at `start` ends at the current position.
-    fn finish_record<V: RecordVisitor>(&mut self, start: Lsn, visitor: &mut V) {
-        self.content = Content::Boundary;
-        self.last_record = Some(start);
-        self.record_end = self.position;
-        visitor.end(self.position);
-    }
-}
-
-/// Up to `length` of the bytes, and the others.
-fn take(bytes: &[u8], length: u64) -> (&[u8], &[u8]) {
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    bytes.split_at_checked(length).unwrap_or((bytes, &[]))
-}
-
-/// Up to `remaining` of the bytes, the others, and how many of the former are still missing.
-fn take_remaining(bytes: &[u8], remaining: u32) -> (&[u8], &[u8], u32) {
-    let (now, later) = take(bytes, u64::from(remaining));
-    // `now` is not longer than `remaining`.
-    let missing = u64::from(remaining).saturating_sub(now.len() as u64);
-    (now, later, u32::try_from(missing).unwrap_or(remaining))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::page::{BKP_REMOVABLE, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD};
+use crate::record;
 
 /// Four records at the start of a segment, the last of which crosses into the second page, and
 /// two more there.
