@@ -53,6 +53,8 @@ pub struct Connection {
     /// more than the broken pipe.
     write_error: Option<io::Error>,
     eof: bool,
+    /// How much was read, as the session got it.
+    bytes_read: u64,
     /// Why the connection cannot go on, until the events before it have been taken.
     failed: Option<ConnectionError>,
 }
@@ -73,6 +75,12 @@ impl Connection {
     /// The session. What it has to send after a call goes out at the next [`Connection::event`].
     pub const fn session(&mut self) -> &mut ClientSession {
         &mut self.session
+    }
+
+    /// How many bytes the server has sent since authentication began. What it sent since some
+    /// moment bounds the memory that the events since then keep alive, but for one buffer.
+    pub(crate) const fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
     /// What the server reported about itself, as `in_hot_standby`.
@@ -249,6 +257,7 @@ impl Connection {
             Ok(count) => count,
             Err(source) => return Poll::Ready(Err(self.broken("reading from", source))),
         };
+        self.bytes_read = self.bytes_read.saturating_add(count as u64);
         let now = Instant::now();
         let handled = if count == 0 {
             self.eof = true;

@@ -22,8 +22,9 @@ use segstore::{Appended, Durable, WriteError, Writer};
 use tokio::sync::{Notify, watch};
 use walproto::Lsn;
 
-/// How many received bytes may wait for the disk. It bounds what a server can make us hold, and
-/// is large enough that the network is read on through an ordinary sync.
+/// How many received bytes may wait for the disk, with the messages around the WAL: what waits is
+/// a part of the buffers that all of them were read into. It bounds what a server can make us
+/// hold, and is large enough that the network is read on through an ordinary sync.
 pub(crate) const QUEUE_BYTES: usize = 8 << 20;
 
 /// The longest pause between an acknowledgement and the note of it in the archive's watermark,
@@ -91,37 +92,13 @@ impl Queue {
         // A panic while the lock is held leaves nothing half done: every change is one step.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Flusher {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the system has no room for another thread.
-    pub(crate) fn start(writer: Writer) -> io::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        let (sender, flushed) = watch::channel(Flushed::default());
-        let for_worker = Arc::clone(&queue);
-        let work = move || {
-            let result = Worker::new(writer, &for_worker, &sender).run();
-            sender.send_modify(|flushed| flushed.ended = true);
-            for_worker.emptied.notify_waiters();
-            result
-        };
-        let thread = thread::Builder::new().name("flusher".into()).spawn(work)?;
-        Ok(Self {
-            queue,
-            flushed,
-            thread: Some(thread),
-        })
-    }
-
-    /// Hands over WAL that was received at `start`.
-    pub(crate) fn push(&self, start: Lsn, data: Bytes) {
-        let length = data.len();
-        let end = Lsn(start.0.saturating_add(length as u64));
-        let mut waiting = self.queue.lock();
-        waiting.bytes += length;
+    fn push(&self, start: Lsn, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        let end = Lsn(start.0.saturating_add(data.len() as u64));
+        let mut waiting = self.lock();
         match waiting.runs.last_mut() {
             Some(run) if run.end == start => {
                 run.end = end;
@@ -135,6 +112,52 @@ impl Flusher {
         }
     }
 
+    fn charge(&self, bytes: u64) {
+        let mut waiting = self.lock();
+        // Who takes it all has taken it already, or there was nothing: nothing is held.
+        if !waiting.runs.is_empty() {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            waiting.bytes = waiting.bytes.saturating_add(bytes);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.lock().bytes < QUEUE_BYTES
+    }
+}
+
+impl Flusher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub(crate) fn start(writer: Writer) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let (sender, flushed) = watch::channel(Flushed::default());
+        let for_worker = Arc::clone(&queue);
+        let work = move || {
+            let _ended = Ended(&for_worker, &sender);
+            Worker::new(writer, &for_worker, &sender).run()
+        };
+        let thread = thread::Builder::new().name("flusher".into()).spawn(work)?;
+        Ok(Self {
+            queue,
+            flushed,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands over WAL that was received at `start`.
+    pub(crate) fn push(&self, start: Lsn, data: Bytes) {
+        self.queue.push(start, data);
+    }
+
+    /// Notes that `bytes` were read from the server, for what was handed over or around it: as
+    /// long as any of it waits, the memory of all of it may be kept alive.
+    pub(crate) fn charge(&self, bytes: u64) {
+        self.queue.charge(bytes);
+    }
+
     /// Wakes the thread after a number of [`Flusher::push`].
     pub(crate) fn wake(&self) {
         self.queue.filled.notify_one();
@@ -142,7 +165,7 @@ impl Flusher {
 
     /// Whether the queue takes more.
     pub(crate) fn has_room(&self) -> bool {
-        self.queue.lock().bytes < QUEUE_BYTES
+        self.queue.has_room()
     }
 
     /// Waits until the queue takes more.
@@ -196,6 +219,17 @@ impl Flusher {
 impl Drop for Flusher {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Says that the thread has ended, also by a panic: the network task would wait for ever.
+struct Ended<'a>(&'a Queue, &'a watch::Sender<Flushed>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let Self(queue, flushed) = self;
+        flushed.send_modify(|flushed| flushed.ended = true);
+        queue.emptied.notify_waiters();
     }
 }
 
@@ -343,5 +377,54 @@ impl<'a> Worker<'a> {
             Some(durable) => self.writer.acknowledged(durable, Instant::now()),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_counts_with_all_that_was_read_around_it() {
+        let queue = Queue::default();
+        // Nothing waits, so nothing is held.
+        queue.charge(QUEUE_BYTES as u64);
+        assert!(queue.has_room());
+        queue.push(Lsn(8), Bytes::from_static(b"x"));
+        queue.charge(31);
+        assert!(queue.has_room());
+        // One byte of WAL among keepalives keeps their buffer alive.
+        queue.charge(QUEUE_BYTES as u64 - 31);
+        assert!(!queue.has_room());
+    }
+
+    #[test]
+    fn a_thread_that_panics_says_that_it_has_ended() {
+        let queue = Queue::default();
+        let (sender, flushed) = watch::channel(Flushed::default());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ended = Ended(&queue, &sender);
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert!(flushed.borrow().ended);
+    }
+
+    #[test]
+    fn empty_messages_take_no_place() {
+        let queue = Queue::default();
+        queue.push(Lsn(8), Bytes::new());
+        assert!(queue.lock().runs.is_empty());
+    }
+
+    #[test]
+    fn what_follows_makes_one_run() {
+        let queue = Queue::default();
+        queue.push(Lsn(8), Bytes::from_static(b"abc"));
+        queue.push(Lsn(11), Bytes::from_static(b"de"));
+        queue.push(Lsn(20), Bytes::from_static(b"f"));
+        let runs = &queue.lock().runs;
+        let ends: Vec<_> = runs.iter().map(|run| (run.start.0, run.end.0)).collect();
+        assert_eq!(ends, [(8, 13), (20, 21)]);
     }
 }

@@ -224,6 +224,8 @@ struct Receiving<'a> {
     applied: Option<watch::Receiver<Lsn>>,
     received_end: Lsn,
     server_end: Lsn,
+    /// How many of the bytes that the connection read the flusher's queue was charged with.
+    charged: u64,
     /// What the server was last told to be durable.
     acknowledged: Option<Durable>,
     /// The end of the last segment that was said to be finished.
@@ -242,6 +244,7 @@ impl<'a> Receiving<'a> {
         flusher: &'a Flusher,
     ) -> Self {
         Self {
+            charged: connection.bytes_read(),
             connection,
             order,
             archive,
@@ -307,6 +310,9 @@ impl<'a> Receiving<'a> {
             }
             next = self.connection.try_event();
         }
+        let read = self.connection.bytes_read();
+        self.flusher.charge(read.saturating_sub(self.charged));
+        self.charged = read;
         self.flusher.wake();
         end
     }

@@ -292,6 +292,7 @@ impl Candidate<'_> {
             unflushed: false,
             write_error: None,
             eof: false,
+            bytes_read: 0,
             failed: None,
         };
         loop {
