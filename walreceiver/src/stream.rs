@@ -275,12 +275,7 @@ impl<'a> Receiving<'a> {
                         return Ok(StreamEnd::ServerEnded);
                     }
                 }
-                alive = changed(&mut self.applied) => {
-                    if !alive {
-                        return Ok(StreamEnd::ApplierEnded);
-                    }
-                    self.report();
-                }
+                () = until(self.hold_until) => return Err(self.disk_stayed_full()),
                 event = next_event(self.connection, self.flusher) => {
                     let Some(event) = event? else { continue };
                     if let Some(end) = self.take(event)? {
@@ -294,7 +289,13 @@ impl<'a> Receiving<'a> {
                         return Ok(end);
                     }
                 }
-                () = until(self.hold_until) => return Err(self.disk_stayed_full()),
+                // Last, for an applier that catches up has news all the time.
+                alive = changed(&mut self.applied) => {
+                    if !alive {
+                        return Ok(StreamEnd::ApplierEnded);
+                    }
+                    self.report();
+                }
             }
         }
     }
