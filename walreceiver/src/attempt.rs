@@ -81,7 +81,15 @@ impl Attempt<'_> {
                     });
                 }
                 StreamEnd::TimelineEnded(end) => {
-                    (server, timeline, start) = self.switch(&mut connection, timeline, end).await?;
+                    let switched = tokio::select! {
+                        biased;
+                        () = &mut stop => {
+                            self.reporter.report(&ReceiverEvent::StopRequested);
+                            return Ok(());
+                        }
+                        switched = self.switch(&mut connection, timeline, end) => switched,
+                    };
+                    (server, timeline, start) = switched?;
                     continue;
                 }
             }

@@ -89,14 +89,22 @@ pub(crate) async fn stream(
     order: &Order<'_>,
     archive: &Archive,
     recovery: Recovery,
-    stop: Stop<'_>,
+    mut stop: Stop<'_>,
 ) -> Streamed {
     let nothing = |end| Streamed {
         end,
         byte_end: order.start,
         page_magic: None,
     };
-    let flusher = match start(connection, order).await {
+    let started = tokio::select! {
+        biased;
+        () = &mut stop => {
+            order.reporter.report(&ReceiverEvent::StopRequested);
+            return nothing(Ok(StreamEnd::Stopped));
+        }
+        started = start(connection, order) => started,
+    };
+    let flusher = match started {
         Ok(Some(end)) => return nothing(Ok(end)),
         Ok(None) => flusher(order, archive, recovery),
         Err(error) => Err(error),
