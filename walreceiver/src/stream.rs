@@ -418,6 +418,8 @@ impl<'a> Receiving<'a> {
         };
         match config.acknowledge {
             Acknowledge::Never => {}
+            // Nothing is durable that is not synced, whatever was asked for.
+            Acknowledge::Always if !config.sync => {}
             Acknowledge::SegmentEnd if !asked && !segment_ended() => {}
             Acknowledge::Always | Acknowledge::SegmentEnd => self.acknowledged = flushed.durable,
         }
