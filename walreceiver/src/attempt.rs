@@ -9,7 +9,7 @@ use walproto::{Lsn, SlotName, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::{OnFork, OnLostSlot, ReceiverConfig};
-use crate::connection::Connection;
+use crate::connection::{ConnectError, Connection};
 use crate::conninfo::ConnectionConfig;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
@@ -162,9 +162,10 @@ impl Attempt<'_> {
         })
     }
 
-    /// Of the servers that answer and may be followed, the one on the newest timeline.
+    /// Of the servers that answer and may be followed, the one on the newest timeline; of those
+    /// one that has what comes next, for commits on it may wait for us.
     async fn choose(&mut self) -> Result<(Connection, Server), ReceiveError> {
-        let mut best: Option<(Connection, Server)> = None;
+        let mut best: Option<((TimelineId, bool), Connection, Server)> = None;
         let mut refused = None;
         let times = SessionTimes {
             receive_timeout: self.config.receive_timeout,
@@ -173,20 +174,36 @@ impl Attempt<'_> {
         let answered = connect_all(self.connection, times).await?;
         for mut connection in answered.connections {
             self.connected = true;
-            let newest = best.as_ref().map(|(_, server)| server.timeline());
             match self.consider(&mut connection).await {
-                Ok(server) if newest.is_none_or(|newest| server.timeline() > newest) => {
-                    best = Some((connection, server));
+                Ok(server) => {
+                    let rank = (server.timeline(), !self.must_wait_for(&server));
+                    if best.as_ref().is_none_or(|(best, ..)| rank > *best) {
+                        best = Some((rank, connection, server));
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
+        let others = ConnectError {
+            attempts: answered.failed,
+        };
         match (best, refused) {
-            (Some(best), _) => Ok(best),
+            (Some((_, connection, server)), _) => Ok((connection, server)),
+            (
+                None,
+                Some(ReceiveError::Refused(
+                    refusal @ (Refusal::OlderTimeline { .. } | Refusal::ForeignTimeline { .. }),
+                )),
+            ) if others.is_transient() => Err(ReceiveError::OthersMissing { refusal }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(ReceiveError::NoServer),
         }
+    }
+
+    /// Whether nothing can be streamed from a server yet, which may be followed.
+    fn must_wait_for(&self, server: &Server) -> bool {
+        let course = self.held().map(|held| self.resume(&held, server));
+        matches!(course, Some(Ok(Course::Wait { .. })))
     }
 
     /// Whether a server may be followed.
@@ -343,12 +360,12 @@ impl Attempt<'_> {
             }
             Course::Wait { flush } => {
                 let held = self.held();
-                let record_end = held.map_or(flush, |held| held.record_end);
                 let timeline = server.timeline();
                 return Err(ReceiveError::StandbyBehind {
                     timeline,
                     flush,
-                    record_end,
+                    archive: held.as_ref().map_or(timeline, |held| held.timeline),
+                    record_end: held.map_or(flush, |held| held.record_end),
                 });
             }
         };

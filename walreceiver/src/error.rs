@@ -54,14 +54,16 @@ pub enum ReceiveError {
 
     /// The server is a standby that has not yet received what the archive has.
     #[error(
-        "standby's WAL on timeline {timeline} ends at {flush}, before the archive's {record_end}; \
-         waiting for it to catch up"
+        "standby's WAL ends at {flush} on timeline {timeline}, before the archive's at \
+         {record_end} on timeline {archive}; waiting for it to catch up"
     )]
     StandbyBehind {
-        /// The timeline of both.
+        /// The standby's timeline.
         timeline: TimelineId,
         /// The end of the standby's WAL.
         flush: Lsn,
+        /// The archive's timeline.
+        archive: TimelineId,
         /// The end of the archive's last record.
         record_end: Lsn,
     },
@@ -195,6 +197,15 @@ pub enum ReceiveError {
         switch_point: Lsn,
     },
 
+    /// Of several hosts one is on an older or foreign timeline, and another could not be asked:
+    /// in the middle of a failover that is the one to follow.
+    #[error("waiting for another host than the one that answered")]
+    OthersMissing {
+        /// Why the one that answered is not followed.
+        #[source]
+        refusal: Refusal,
+    },
+
     /// No server was there to be asked.
     #[error("no server to connect to")]
     NoServer,
@@ -282,6 +293,7 @@ impl ReceiveError {
             | Self::DiskStayedFull { .. }
             | Self::OtherSwitch { .. }
             | Self::NoServer
+            | Self::OthersMissing { .. }
             | Self::SwitchPastEnd { .. } => false,
             Self::Damaged { .. }
             | Self::Answer(_)

@@ -6,7 +6,7 @@
 //!  -----------------    -------------------------  ------------------------------------------
 //!  same                 at or below its flush      stream on
 //!                       above its flush            primary: it lost WAL, refuse; standby: wait
-//!  older                                           refuse: a zombie primary
+//!  older                                           primary: a zombie, refuse; standby: wait
 //!  newer, a descendant  below the fork             stream our timeline to its end, then on
 //!                       at the fork                stream the timeline that follows
 //!                       above the fork             refuse, or follow when told to
@@ -57,7 +57,8 @@ pub(crate) enum Course {
         /// What the fork lacks.
         fork: Fork,
     },
-    /// A standby that has not yet received what we have: ask again later.
+    /// A standby that has not yet received what we have, or not yet followed a promotion: ask
+    /// again later.
     Wait {
         /// The end of the WAL it has flushed.
         flush: Lsn,
@@ -157,6 +158,9 @@ pub(crate) fn resume(
     let server = upstream.history.timeline();
     let flush = upstream.flush;
     if server < archive {
+        if upstream.is_standby {
+            return Ok(Course::Wait { flush });
+        }
         return Err(Refusal::OlderTimeline {
             server,
             archive,
@@ -310,6 +314,18 @@ mod tests {
     fn a_zombie_primary_is_refused_even_when_it_is_ahead() {
         let refused = plan(&held(2, 0x300_4010), &upstream(1, "", 0x900_0000));
         assert!(matches!(refused, Err(Refusal::OlderTimeline { .. })));
+    }
+
+    #[test]
+    fn a_standby_that_has_not_followed_a_promotion_is_waited_for() {
+        let mut server = upstream(1, "", 0x900_0000);
+        server.is_standby = true;
+        assert_eq!(
+            plan(&held(2, 0x300_4010), &server),
+            Ok(Course::Wait {
+                flush: Lsn(0x900_0000)
+            })
+        );
     }
 
     #[test]
