@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use tests::{ArchiveDirectory, Cluster, Load, Receiver, Version, wait_until};
+use tests::{
+    ArchiveDirectory, Cluster, Load, Receiver, Version, segment_name, wait_for, wait_until,
+};
 use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
@@ -16,6 +18,7 @@ for_each_version!(
     a_primary_can_shut_down,
     segments_of_1_mib,
     segments_of_64_mib,
+    a_slot_that_keeps_only_the_next_segment_is_enough,
 );
 
 /// Starts our receiver on an empty archive and waits until it streams; gives the position from
@@ -158,6 +161,51 @@ fn a_primary_can_shut_down(version: Version) {
     let end = cluster.flush_lsn();
     receiver.wait_flushed(&cluster, "wal_receiver", end);
     assert_archived(&archive, &cluster, start..end);
+}
+
+/// A slot at the border of two segments keeps nothing of the first one, in which the archive's
+/// last record lies.
+fn a_slot_that_keeps_only_the_next_segment_is_enough(version: Version) {
+    let cluster = Cluster::builder(version)
+        .segment_size_mib(1)
+        .conf("wal_keep_size", "0")
+        .conf("min_wal_size", "2MB")
+        .start();
+    cluster.sql("SELECT pg_create_physical_replication_slot('archive', true)");
+    let archive = ArchiveDirectory::new();
+    let start_receiver = || {
+        let receiver = Receiver::of(&cluster, archive.path()).args(["-v", "--slot", "archive"]);
+        receiver.start()
+    };
+    let size = cluster.segment_size();
+    let slot_at = |lsn: Lsn| {
+        let found = cluster.text("SELECT restart_lsn::text FROM pg_replication_slots");
+        found.unwrap().parse::<Lsn>().unwrap() == lsn
+    };
+    let border = wait_for("a receiver that stops at a segment's end", || {
+        let mut receiver = start_receiver();
+        let written = cluster.write_wal(1);
+        receiver.wait_flushed(&cluster, "wal_receiver", written);
+        let border = Lsn(size.start_of(cluster.flush_lsn()).0 + size.bytes());
+        cluster.sql("SELECT pg_switch_wal()");
+        receiver.wait_flushed(&cluster, "wal_receiver", border);
+        assert!(receiver.stop().success(), "{}", receiver.log());
+        // The server may have written something of its own meanwhile.
+        slot_at(border).then_some(border)
+    });
+    let removed = segment_name(TimelineId::FIRST, Lsn(border.0 - 1), size);
+    let removed = cluster.data_directory().join("pg_wal").join(removed);
+    wait_until("the segment before to be removed", || {
+        cluster.write_wal(2);
+        cluster.sql("CHECKPOINT");
+        !removed.exists()
+    });
+    let mut receiver = start_receiver();
+    let end = cluster.write_wal(1);
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    let expected = format!("starting log streaming at {border}");
+    assert!(receiver.log().contains(&expected), "{}", receiver.log());
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, border, end);
 }
 
 fn segments_of_1_mib(version: Version) {

@@ -68,9 +68,18 @@ impl Attempt<'_> {
                 lsn: start,
             });
             let from = (timeline, start);
-            let (end, received_end) = self
+            let later = self.later_start(&server, from);
+            let streamed = self
                 .stream(&mut connection, &server, from, stop.as_mut())
-                .await?;
+                .await;
+            let (end, received_end) = match (streamed, later) {
+                (Err(ReceiveError::WalRemoved { .. }), Some(later)) => {
+                    self.look_again(&mut connection).await?;
+                    start = later;
+                    continue;
+                }
+                (streamed, _) => streamed?,
+            };
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}
                 StreamEnd::ApplierEnded => return Err(ReceiveError::ApplierEnded),
@@ -96,6 +105,24 @@ impl Attempt<'_> {
             connection.close().await;
             return Ok(());
         }
+    }
+
+    /// Where to begin instead if the server has removed the WAL at the start. Our last record
+    /// may begin in the segment before the one in which it ends, and only that one does a slot
+    /// keep for us. What is not sent once more is then checked from the archive.
+    fn later_start(&self, server: &Server, from: (TimelineId, Lsn)) -> Option<Lsn> {
+        let (timeline, start) = from;
+        let held = self.held().filter(|held| held.timeline == timeline)?;
+        let later = server.facts.segment_size.start_of(held.record_end);
+        (start < later).then_some(later)
+    }
+
+    /// Makes ready for another stream after one that the server refused.
+    async fn look_again(&mut self, connection: &mut Connection) -> Result<(), ReceiveError> {
+        while connection.event().await? != Event::Ready {}
+        let recovery = self.blocking(|archive| archive.recover()).await?;
+        self.recovery = Some(recovery?);
+        Ok(())
     }
 
     async fn stream(
