@@ -8,7 +8,7 @@ demo:
 
 # Every test, those against real servers of every supported version included.
 test: postgres
-	cargo build --workspace --bins
+	cargo build --workspace --bins --examples
 	cargo nextest run --workspace
 
 # What needs no PostgreSQL: format, lints, documentation, unit and property tests.

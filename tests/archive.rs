@@ -151,6 +151,22 @@ impl ArchiveDirectory {
         start: Lsn,
         end: Lsn,
     ) -> Option<usize> {
+        let lines = self.waldump_lines(version, timeline, size, start, end)?;
+        Some(lines.len())
+    }
+
+    /// What the `pg_waldump` of that version says of each record from `start` to `end`, as
+    /// [`ArchiveDirectory::waldump`].
+    #[track_caller]
+    #[must_use]
+    pub fn waldump_lines(
+        &self,
+        version: Version,
+        timeline: TimelineId,
+        size: SegmentSize,
+        start: Lsn,
+        end: Lsn,
+    ) -> Option<Vec<String>> {
         let program = version.client_program("pg_waldump")?;
         // The program knows segments by their names only: the growing one gets its name here.
         let view = tempfile::tempdir().unwrap();
@@ -177,7 +193,8 @@ impl ArchiveDirectory {
         Some(
             text.lines()
                 .filter(|line| line.starts_with("rmgr:"))
-                .count(),
+                .map(str::to_owned)
+                .collect(),
         )
     }
 }

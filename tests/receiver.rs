@@ -141,6 +141,20 @@ impl Receiver {
         Self::other(&Self::program())
     }
 
+    /// An example program of our library, built beside the tests too.
+    #[must_use]
+    pub fn example(name: &str) -> ReceiverBuilder {
+        let test = std::env::current_exe().unwrap();
+        let directory = test.ancestors().nth(2).unwrap();
+        let program = directory.join("examples").join(name);
+        assert!(
+            program.exists(),
+            "{} is not there: cargo build -p walreceiver --examples",
+            program.display()
+        );
+        Self::other(&program)
+    }
+
     /// Our receiver by its other name, for which a link is made in `directory`.
     #[must_use]
     pub fn as_pg_receivewal(directory: &Path) -> ReceiverBuilder {

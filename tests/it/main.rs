@@ -5,11 +5,13 @@
     reason = "a test that cannot do its work fails by a panic"
 )]
 
+mod apply;
 mod archive_files;
 mod auth;
 mod damage;
 mod damaged_stream;
 mod dropin;
+mod examples;
 mod full_disk;
 mod handover;
 mod hosts;
