@@ -1,5 +1,67 @@
 //! WAL on disk: its pages and records, checked as they arrive, and the archive directory that
 //! keeps them.
+//!
+//! Nothing becomes a [`FlushedLsn`] that is not contiguous, valid record by record, and covered by
+//! a successful sync of its file and directory entry, and what has become one is never replaced by
+//! other bytes. Damage is an error that names timeline, position, file, what was expected and what
+//! was found; the archive stays as it was.
+//!
+//! - To keep WAL: [`Archive::open`], [`Archive::bind`] to a cluster, [`Archive::recover`], and a
+//!   [`Writer`] from [`Archive::writer`].
+//! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
+//!   growing, complete and compressed segments, and follow a timeline's ancestors.
+//! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
+//! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use bytes::Bytes;
+//! use segstore::generator::Generator;
+//! use segstore::sim::SimDisk;
+//! use segstore::{Archive, ArchiveOptions, Compression, Preparation, ServerFacts, WalFormat};
+//! use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // What a server has written; a receiver gets it from the network.
+//! let start = Lsn(7 << 24);
+//! let format = WalFormat {
+//!     system_id: SystemId(7_000_000_000_000_000_001),
+//!     segment_size: SegmentSize::DEFAULT,
+//!     page_magic: None,
+//!     server_version_num: Some(150_018),
+//! };
+//! let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
+//! let mut wal = Generator::new(format, history.clone(), start, 1)?;
+//! let last = wal.record(1_000);
+//!
+//! // An `OsDisk` in place of the simulated one keeps it for real.
+//! let disk = SimDisk::new("/wal");
+//! let options = ArchiveOptions {
+//!     directory: "/wal".into(),
+//!     sync: true,
+//!     compression: Compression::NONE,
+//! };
+//! let mut archive = Archive::open(Arc::new(disk), options)?;
+//! archive.bind(&ServerFacts {
+//!     system_id: format.system_id,
+//!     segment_size: format.segment_size,
+//!     block_size: 8192,
+//!     server_version_num: 150_018,
+//!     data_directory_mode: 0o700,
+//! })?;
+//! let recovery = archive.recover()?;
+//! let mut writer = archive.writer(recovery, &history, start, Preparation::Inline)?;
+//! writer.append(start, &[Bytes::copy_from_slice(wal.bytes())])?;
+//! let durable = writer.sync()?;
+//! assert_eq!(durable.record_end.lsn(), last.end);
+//!
+//! let mut records = archive.records(Arc::new(history), start, 1 << 20)?;
+//! let record = records.next_before(last.end)?.ok_or("no record")?;
+//! assert_eq!((record.start, record.header.body_length()), (last.start, 1_000));
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod archive;

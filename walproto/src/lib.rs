@@ -1,6 +1,44 @@
 //! PostgreSQL's physical streaming replication as a protocol: functions from bytes to values and
 //! back, without sockets, files, clocks or an async runtime.
 //!
+//! No length that a peer names is believed before it is checked, and no bytes of a peer's make
+//! anything here panic. Memory is bounded by constants of this crate, not by the peer.
+//!
+//! - To receive WAL: [`client::ClientSession`], all of a receiver's side from the startup packet
+//!   on, driven with bytes and times. The crate `walreceiver` is its driver for real sockets.
+//! - To speak the protocol in another way: [`command`] has what is asked, [`result`] how it is
+//!   answered, [`copy_data`] what is streamed, [`backend`], [`frame`] and [`startup`] the messages
+//!   around it.
+//!
+//! ```
+//! use bytes::BytesMut;
+//! use walproto::command::Command;
+//! use walproto::copy_data::StandbyStatusUpdate;
+//! use walproto::{Lsn, PgTimestamp};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let command = Command::parse("START_REPLICATION SLOT \"a\" PHYSICAL 0/3000000 TIMELINE 2")?;
+//! assert!(matches!(
+//!     command,
+//!     Command::StartReplication { start: Lsn(0x300_0000), timeline: Some(tli), .. }
+//!         if tli.number() == 2
+//! ));
+//!
+//! // What a receiver says of itself, as a `CopyData` message.
+//! let mut message = BytesMut::new();
+//! StandbyStatusUpdate {
+//!     write: "0/3000148".parse()?,
+//!     flush: "0/3000148".parse()?,
+//!     apply: Lsn::INVALID,
+//!     sent_at: PgTimestamp(0),
+//!     reply_requested: false,
+//! }
+//! .encode(&mut message);
+//! assert_eq!(message.len(), 1 + 4 + 34);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The vocabulary that the other crates share is here too: positions ([`Lsn`]), timelines
 //! ([`TimelineId`], [`TimelineHistory`]), segments ([`SegmentSize`], [`SegmentNumber`]) and
 //! names ([`SystemId`], [`SlotName`]).

@@ -19,13 +19,10 @@
 //! )?;
 //! let mut config = ReceiverConfig::new("/srv/wal");
 //! config.slot = Some("archive".parse()?);
-//! let receiver = Receiver::new(config, connection);
-//! let progress = receiver.progress();
 //! // Runs until it is told to stop: what was received by then is durable.
-//! receiver.run(async { drop(tokio::signal::ctrl_c().await) }).await?;
-//! if let Some(progress) = *progress.borrow() {
-//!     println!("durable up to {} on timeline {}", progress.flush_end, progress.timeline);
-//! }
+//! Receiver::new(config, connection)
+//!     .run(async { drop(tokio::signal::ctrl_c().await) })
+//!     .await?;
 //! # Ok(())
 //! # }
 //! ```
