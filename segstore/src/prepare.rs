@@ -6,6 +6,10 @@
 //! a thread does it while the segment before fills. Should that thread not be done in time, the
 //! segment begins in a file whose space is reserved but not written.
 //!
+//! It pays where there are many small syncs. A writer that catches up syncs a segment a few times
+//! only, and would write everything twice; it asks for the next file once it has synced often
+//! enough.
+//!
 //! The files lie in a directory of our own and get their name in the archive by a rename. As
 //! `NAME.partial` beside the others the next segment would be where `pg_receivewal` starts, which
 //! would skip the end of the one before
@@ -14,8 +18,9 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::OpenMode;
@@ -119,15 +124,15 @@ impl Preparer {
         }
     }
 
-    /// A file for a segment to begin: one that is ready, or else one with nothing but its
-    /// length.
+    /// A file for a segment to begin: one that is ready, or is so before `patience` ends, or else
+    /// one with nothing but its length.
     ///
     /// # Errors
     /// When there is none and none can be made.
-    pub(crate) fn take(&mut self) -> Result<NamedFile, DiskError> {
+    pub(crate) fn take(&mut self, patience: Duration) -> Result<NamedFile, DiskError> {
         let ready = match &mut self.way {
             Way::Inline(ready) => ready.take(),
-            Way::Background(background) => background.take(),
+            Way::Background(background) => background.take(patience),
         };
         match ready {
             Some(file) => Ok(file),
@@ -163,13 +168,16 @@ impl Background {
         })
     }
 
-    fn take(&mut self) -> Option<NamedFile> {
-        match self.ready.try_recv() {
+    fn take(&mut self, patience: Duration) -> Option<NamedFile> {
+        if !self.requested {
+            return None;
+        }
+        match self.ready.recv_timeout(patience) {
             Ok(made) => {
                 self.requested = false;
                 made
             }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
 }
@@ -230,4 +238,84 @@ pub(crate) fn remove_prepared(directory: &ArchiveDirectory) -> Result<(), DiskEr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::sim::{Fault, SimDisk};
+
+    const LENGTH: u64 = 600_000;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn preparer(preparation: Preparation) -> (SimDisk, ArchiveDirectory, Preparer) {
+        let disk = SimDisk::new("/a");
+        let directory = ArchiveDirectory::new(Arc::new(disk.clone()), Path::new("/a"));
+        directory.create_own().unwrap();
+        let preparer = Preparer::new(directory.clone(), LENGTH, preparation).unwrap();
+        (disk, directory, preparer)
+    }
+
+    fn made_by_writing(disk: &SimDisk, file: &NamedFile) -> bool {
+        let written = format!("write {}", file.path().display());
+        disk.log().iter().any(|line| line.contains(&written))
+    }
+
+    #[test]
+    fn what_was_asked_for_is_written_with_zeros_and_synced() {
+        for preparation in [Preparation::Background, Preparation::Inline] {
+            let (disk, _, mut preparer) = preparer(preparation);
+            preparer.request();
+            preparer.request();
+            let file = preparer.take(PATIENCE).unwrap();
+            assert!(made_by_writing(&disk, &file));
+            let content = disk.content(file.path()).unwrap();
+            assert!(content == vec![0; content.len()] && content.len() as u64 == LENGTH);
+            let synced = format!("sync {}", file.path().display());
+            assert!(disk.log().iter().any(|line| line.ends_with(&synced)));
+            // Only one was made for the two requests.
+            let next = preparer.take(Duration::ZERO).unwrap();
+            assert_ne!(next.path(), file.path());
+            assert!(!made_by_writing(&disk, &next));
+            assert_eq!(next.length().unwrap(), LENGTH);
+        }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_made_ready_is_removed_and_missed_by_nobody() {
+        for preparation in [Preparation::Background, Preparation::Inline] {
+            let (disk, directory, mut preparer) = preparer(preparation);
+            disk.fail_at(disk.operations() + 2, Fault::NoSpace);
+            preparer.request();
+            let file = preparer.take(PATIENCE).unwrap();
+            assert!(!made_by_writing(&disk, &file));
+            let entries = directory.list(&directory.own(Place::Prepared)).unwrap();
+            assert_eq!(entries.len(), 1);
+            preparer.request();
+            let file = preparer.take(PATIENCE).unwrap();
+            assert!(made_by_writing(&disk, &file));
+        }
+    }
+
+    #[test]
+    fn an_earlier_processs_files_are_removed() {
+        let (_, directory, mut preparer) = preparer(Preparation::Inline);
+        preparer.request();
+        drop(preparer);
+        assert!(
+            !directory
+                .list(&directory.own(Place::Prepared))
+                .unwrap()
+                .is_empty()
+        );
+        remove_prepared(&directory).unwrap();
+        assert!(
+            directory
+                .list(&directory.own(Place::Prepared))
+                .unwrap()
+                .is_empty()
+        );
+    }
 }

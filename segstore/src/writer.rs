@@ -71,6 +71,10 @@ pub use error::WriteError;
 /// How long the watermark stays behind what is acknowledged, at most, while that moves.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the first segment of a stream may wait to be made ready. Nobody waits for WAL to be
+/// acknowledged yet, and a segment of the usual size takes a tenth of that.
+const FIRST_SEGMENT_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Writes the WAL of one connection into the archive.
 #[derive(Debug)]
 pub struct Writer {
@@ -86,6 +90,8 @@ pub struct Writer {
     /// Complete segments that are not handed to the compressor yet.
     sealed: Vec<SegmentName>,
     preparer: Preparer,
+    /// How long the first segment may wait for being made ready; later ones do not.
+    patience: Duration,
     overlap: Option<WalReader>,
     state: State,
     durable: Durable,
@@ -124,6 +130,8 @@ struct OpenSegment {
     dirty: bool,
     /// Whether the stream went past its end.
     full: bool,
+    /// How often it was synced.
+    syncs: u32,
 }
 
 impl OpenSegment {
@@ -133,6 +141,7 @@ impl OpenSegment {
             file,
             dirty: false,
             full: false,
+            syncs: 0,
         }
     }
 }
@@ -164,7 +173,7 @@ impl Writer {
         let mut this = Self {
             durable: Durable {
                 timeline: parts.history.timeline(),
-                record_end: FlushedLsn::synced(start),
+                record_end: FlushedLsn::synced(parts.validator.progress().record_end),
                 byte_end: start,
             },
             files: parts.files,
@@ -176,6 +185,7 @@ impl Writer {
             names_changed: false,
             sealed: Vec::new(),
             preparer: parts.preparer,
+            patience: FIRST_SEGMENT_PATIENCE,
             overlap: None,
             state: State::Open,
             recovered_end: parts.stored.record_end,

@@ -165,13 +165,14 @@ impl Archive {
             })?
         };
         let stored = Stored {
-            record_end: tip.record_end.lsn().min(left_at),
+            record_end: recovery.certain_end.min(left_at),
             byte_end: tip.byte_end.min(left_at),
         };
-        if start > stored.record_end {
+        let record_end = tip.record_end.lsn().min(left_at);
+        if start > record_end {
             return Err(ArchiveError::Hole {
                 timeline,
-                expected: stored.record_end,
+                expected: record_end,
                 found: start,
             });
         }

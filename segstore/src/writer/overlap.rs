@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use walproto::Lsn;
 
@@ -94,7 +95,10 @@ impl Writer {
 
     /// A synced file that has no name yet, with the bytes of the segment before `end`.
     pub(super) fn copy_prefix(&mut self, end: Lsn) -> Result<NamedFile, WriteError> {
-        let copy = self.preparer.take().map_err(WriteError::of_write)?;
+        let copy = self
+            .preparer
+            .take(Duration::ZERO)
+            .map_err(WriteError::of_write)?;
         if let Err(error) = self.copy_into(&copy, end) {
             // It is in nobody's way until the next recovery removes it.
             drop(self.files.directory().remove(copy.path()));

@@ -1,11 +1,17 @@
 //! From one segment to the next.
 
+use std::time::Duration;
+
 use walproto::Lsn;
 
 use super::{OpenSegment, WriteError, Writer};
 use crate::disk::OpenMode;
 use crate::named_file::NamedFile;
 use crate::segment::SegmentFile;
+
+/// How often a segment is synced before the next one is made ready. When fewer syncs are made of
+/// a segment, each of them writes so much that a file that is ready would save nothing.
+const SYNCS_TO_PREPARE: u32 = 32;
 
 impl Writer {
     /// Sees to it that the segment of `lsn` is the open one.
@@ -27,7 +33,9 @@ impl Writer {
             return Ok(());
         }
         let prepared = if self.files.size().offset_of(lsn) == 0 {
-            self.preparer.take().map_err(WriteError::of_write)?
+            self.preparer
+                .take(self.patience)
+                .map_err(WriteError::of_write)?
         } else {
             // A timeline begins inside this segment. Under its name the segment must never be
             // seen without its parent's WAL: a restore in that moment would end before the
@@ -45,7 +53,7 @@ impl Writer {
     pub(super) fn begin(&mut self, partial: SegmentFile, file: NamedFile) {
         let file = file.renamed(self.files.directory().path(partial));
         self.segment = Some(OpenSegment::new(partial.name, file));
-        self.preparer.request();
+        self.patience = Duration::ZERO;
     }
 
     /// Gives `file` the name of a segment file. Durable with the next sync of names.
@@ -97,6 +105,10 @@ impl Writer {
                 return Err(self.sync_failed(name, error));
             }
             segment.dirty = false;
+            segment.syncs = segment.syncs.saturating_add(1);
+            if segment.syncs == SYNCS_TO_PREPARE {
+                self.preparer.request();
+            }
         }
         Ok(())
     }

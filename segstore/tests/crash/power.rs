@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use segstore::generator::{AfterSwitch, Generator};
-use segstore::sim::Survival;
+use segstore::sim::{Fault, Survival};
 use walproto::Lsn;
 
 use crate::world::{SEGMENT_SIZE, START, World, generator, short_wal};
@@ -76,25 +76,41 @@ fn any_wal(rng: &mut Rng) -> Generator {
     wal
 }
 
-#[test]
-fn any_wal_survives_power_cuts_at_any_time() {
-    for seed in 0..60 {
-        let mut rng = Rng::with_seed(seed);
-        let mut world = World::new(any_wal(&mut rng));
-        let mut lives = 0;
-        loop {
-            lives += 1;
-            if lives < 6 {
-                world.disk.cut_power_at(rng.u64(0..150));
-            }
-            if let Err(stop) = world.live(&mut rng) {
-                assert!(world.disk.is_power_cut(), "seed {seed}: {stop}");
-            } else if !world.disk.is_power_cut() {
-                break;
-            }
+/// Lives with trouble of all kinds in any order, and a last one without.
+fn survive(seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    let mut world = World::new(any_wal(&mut rng));
+    for _ in 0..rng.usize(1..8) {
+        let operation = world.disk.operations() + rng.u64(0..120);
+        match rng.u8(..4) {
+            0 => world.disk.fail_at(operation, Fault::Io),
+            1 => world.disk.fail_at(operation, Fault::NoSpace),
+            _ => world.disk.cut_power_at(operation),
+        }
+        // An error other than those would be a panic in the last life.
+        let end = world.live(&mut rng);
+        if world.disk.is_power_cut() || end.is_ok() && rng.bool() {
             world.disk.reboot(Survival::Chance(rng.u64(..)));
         }
-        world.assert_complete();
+    }
+    world.disk.reboot(Survival::Chance(rng.u64(..)));
+    if let Err(stop) = world.live(&mut rng) {
+        panic!("seed {seed}: {stop}");
+    }
+    world.assert_complete();
+}
+
+/// With `CRASH_SEED` in the environment that seed alone; with `CRASH_SEEDS` as many of them.
+#[test]
+fn any_wal_survives_any_trouble_in_any_order() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    if let Some(seed) = number("CRASH_SEED") {
+        return survive(seed);
+    }
+    for seed in 0..number("CRASH_SEEDS").unwrap_or(100) {
+        if std::panic::catch_unwind(|| survive(seed)).is_err() {
+            panic!("failed with CRASH_SEED={seed}");
+        }
     }
 }
 
@@ -124,4 +140,34 @@ fn a_record_longer_than_segments_is_looked_for_as_far_back_as_it_takes() {
     drop(archive);
     world.live(&mut rng).unwrap();
     world.assert_complete();
+}
+
+#[test]
+fn after_many_syncs_of_a_segment_the_next_one_is_ready() {
+    let mut wal = generator(4);
+    wal.fill(100_000);
+    wal.switch(AfterSwitch::Zeros);
+    wal.fill(20_000);
+    let mut world = World::new(wal);
+    let (_archive, mut writer) = world.writer().unwrap();
+    let mut rng = Rng::with_seed(4);
+    let ends: Vec<Lsn> = world.wal.records()[..40].iter().map(|r| r.end).collect();
+    for end in ends {
+        let at = writer.position();
+        let batch = world.batch(at, end, &mut rng);
+        writer.append(at, &batch).unwrap();
+        writer.sync().unwrap();
+    }
+    let end = world.wal.end();
+    world.stream(&mut writer, &mut rng, end).unwrap();
+    world.acknowledge(writer.close().unwrap());
+    world.assert_complete();
+    let log = world.disk.log();
+    assert!(!log.iter().any(|line| line.contains("allocate")));
+    let second = crate::world::path(1, Lsn(START.0 + SEGMENT_SIZE)) + ".partial";
+    let place = |words: &str| log.iter().position(|line| line.contains(words));
+    let synced = log
+        .iter()
+        .position(|line| line.ends_with("prepared/1") && line.contains("sync"));
+    assert!(synced.is_some() && synced < place(&format!("to {second}")));
 }

@@ -160,12 +160,17 @@ fn a_stream_that_starts_in_the_middle_of_an_empty_archives_segment_is_refused() 
         ),
         "{error}"
     );
-    let recovery = archive.recover().unwrap();
-    let unaligned = archive.writer(
-        recovery,
-        world.wal.history(),
-        Lsn(START.0 + 8),
-        Preparation::Inline,
-    );
-    assert!(matches!(unaligned, Err(ArchiveError::NotPageAligned(_))));
+}
+
+#[test]
+fn a_stream_that_starts_inside_a_page_is_refused() {
+    let mut world = World::new(short_wal(37));
+    let end = fork(&world.wal, 50);
+    world.live_until(&mut Rng::with_seed(37), end).unwrap();
+    let (archive, recovery) = world.recover().unwrap();
+    let start = Lsn(recovery.tip().unwrap().resume_at.0 + 8);
+    let error = archive
+        .writer(recovery, world.wal.history(), start, Preparation::Inline)
+        .unwrap_err();
+    assert!(matches!(error, ArchiveError::NotPageAligned(_)), "{error}");
 }
