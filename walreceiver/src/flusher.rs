@@ -382,6 +382,10 @@ impl<'a> Worker<'a> {
 
 #[cfg(test)]
 mod tests {
+    use segstore::sim::SimDisk;
+    use segstore::{Archive, ArchiveError, ArchiveOptions, Compression, Preparation, ServerFacts};
+    use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
+
     use super::*;
 
     #[test]
@@ -408,6 +412,43 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert!(flushed.borrow().ended);
+    }
+
+    #[test]
+    fn a_flusher_that_is_dropped_lets_go_of_the_archive() {
+        let disk = Arc::new(SimDisk::new("/archive"));
+        let open = || {
+            let options = ArchiveOptions {
+                directory: "/archive".into(),
+                sync: true,
+                compression: Compression::NONE,
+            };
+            Archive::open(disk.clone(), options)
+        };
+        let mut archive = open().unwrap();
+        archive
+            .bind(&ServerFacts {
+                system_id: SystemId(1),
+                segment_size: SegmentSize::DEFAULT,
+                block_size: 8192,
+                server_version_num: 150_018,
+                data_directory_mode: 0o700,
+            })
+            .unwrap();
+        let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
+        let recovery = archive.recover().unwrap();
+        let writer = archive.writer(recovery, &history, Lsn(0), Preparation::Inline);
+        let flusher = Flusher::start(writer.unwrap()).unwrap();
+        drop(archive);
+        assert!(matches!(open(), Err(ArchiveError::Locked { .. })));
+        let mut flushed = flusher.flushed();
+        drop(flusher);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let ended = runtime.block_on(flushed.wait_for(|flushed| flushed.ended));
+        drop(ended.unwrap());
+        drop(open().unwrap());
     }
 
     #[test]

@@ -78,7 +78,8 @@ impl Receiver {
     /// What time cannot mend; with [`Reconnect::Never`], anything that ends the stream.
     ///
     /// # Cancel safety
-    /// To drop it loses what was received and not yet synced, none of which was acknowledged.
+    /// To drop it may lose what was received and not yet synced, none of which was acknowledged.
+    /// Its threads end by themselves after what they are at, and then the archive is unlocked.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
         let stop = pin!(stop);
         let options = self.archive_options();
