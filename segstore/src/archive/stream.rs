@@ -66,6 +66,9 @@ impl Archive {
     ) -> Result<Writer, ArchiveError> {
         let history = self.stored_history(history)?;
         let files = self.segment_files()?;
+        if start.align_down(BLOCK_SIZE) != start {
+            return Err(NotPageAligned { lsn: start }.into());
+        }
         let stored = self.stored_on_path(&recovery, &history, start)?;
         let validator = self.validator_from(&recovery, &history, start)?;
         let size = files.size().bytes();
@@ -90,9 +93,6 @@ impl Archive {
         start: Lsn,
     ) -> Result<Validator, ArchiveError> {
         let resume_at = recovery.tip().map_or(start, |tip| tip.resume_at).min(start);
-        if start.align_down(BLOCK_SIZE) != start {
-            return Err(NotPageAligned { lsn: start }.into());
-        }
         let mut validator = Validator::new(self.wal_format()?, Arc::clone(history), resume_at)?;
         let mut reader = self.reader(Arc::clone(history), resume_at)?;
         let mut block = vec![0; BLOCK];
