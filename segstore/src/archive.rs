@@ -85,6 +85,11 @@ impl Archive {
         } else {
             listing
         };
+        if options.sync {
+            directory.make_durable()?;
+        } else {
+            directory.mark_not_durable()?;
+        }
         directory.empty_temporary()?;
         let discovery = match identity {
             Some(_) => None,

@@ -23,6 +23,8 @@ pub(crate) enum Place {
     Watermark,
     /// The durable position, for other processes.
     Position,
+    /// Says that nothing of the archive need be durable: it was last written without syncs.
+    NotDurable,
     /// Files that are not finished; emptied whenever an archive is opened.
     Temporary,
     /// Segments that are ready to be written.
@@ -47,6 +49,7 @@ impl Place {
             Self::StreamLock => "stream.lock",
             Self::Watermark => "watermark",
             Self::Position => "position",
+            Self::NotDurable => "not-durable",
             Self::Temporary => "tmp",
             Self::Prepared => "prepared",
             Self::Poison => "poison",
@@ -267,6 +270,40 @@ impl ArchiveDirectory {
             );
         self.rename(path, &to)?;
         Ok(to)
+    }
+
+    /// Leaves a marker that files are written without being synced.
+    pub(crate) fn mark_not_durable(&self) -> Result<(), DiskError> {
+        match self.open(self.own(Place::NotDurable), OpenMode::CreateNew) {
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Makes everything durable that was written without being synced, if anything was.
+    pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
+        let marker = self.own(Place::NotDurable);
+        if NamedFile::open_if_exists(self.disk(), marker.clone(), OpenMode::Read)?.is_none() {
+            return Ok(());
+        }
+        let own = self.root.join(OWN_DIRECTORY);
+        for directory in [&*self.root, &own] {
+            for entry in self.list(directory)?.iter().filter(|entry| entry.is_file) {
+                let opened = self.open(directory.join(&entry.name), OpenMode::Read)?;
+                if let Err(error) = opened.sync_data() {
+                    if let Some(segment) = SegmentFile::from_name(&entry.name) {
+                        // A second try would succeed without the bytes; this error is the one
+                        // that says what is wrong.
+                        drop(self.poison(segment));
+                    }
+                    return Err(error);
+                }
+            }
+            self.sync(directory)?;
+        }
+        // Only now, so that a crash before has it all done again.
+        self.remove(&marker)?;
+        self.sync(&own)
     }
 
     /// Leaves a durable marker that nothing in a file may be trusted, since a sync of it failed.

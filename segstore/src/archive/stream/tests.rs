@@ -8,7 +8,7 @@ use crate::compression::Compression;
 use crate::corruption::CorruptionReason;
 use crate::generator::{AfterSwitch, Generator};
 use crate::identity::ServerFacts;
-use crate::sim::SimDisk;
+use crate::sim::{SimDisk, Survival};
 use crate::writer::WriteError;
 use walproto::{SegmentSize, SystemId};
 
@@ -42,12 +42,16 @@ fn bytes(wal: &Generator, from: Lsn, end: Lsn) -> Bytes {
 }
 
 fn archive() -> Archive {
+    open(&SimDisk::new("/archive"), true)
+}
+
+fn open(disk: &SimDisk, sync: bool) -> Archive {
     let options = ArchiveOptions {
         directory: "/archive".into(),
-        sync: true,
+        sync,
         compression: Compression::NONE,
     };
-    let mut archive = Archive::open(Arc::new(SimDisk::new("/archive")), options).unwrap();
+    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
     let facts = ServerFacts {
         system_id: SystemId(7_000_000_000_000_000_001),
         segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
@@ -69,10 +73,14 @@ fn writer(archive: &Archive, wal: &Generator, start: Lsn) -> Writer {
 /// An archive with the WAL up to `end`.
 fn filled(wal: &Generator, end: Lsn) -> Archive {
     let archive = archive();
-    let mut writer = writer(&archive, wal, START);
-    writer.append(START, &[bytes(wal, START, end)]).unwrap();
-    writer.close().unwrap();
+    fill(&archive, wal, START, end);
     archive
+}
+
+fn fill(archive: &Archive, wal: &Generator, start: Lsn, end: Lsn) {
+    let mut writer = writer(archive, wal, start);
+    writer.append(start, &[bytes(wal, start, end)]).unwrap();
+    writer.close().unwrap();
 }
 
 #[test]
@@ -142,4 +150,29 @@ fn a_start_past_the_last_record_is_refused() {
     let late = Lsn(BORDER.0 + BLOCK_SIZE);
     let refused = archive.writer(recovery, wal.history(), late, Preparation::Inline);
     assert!(matches!(refused, Err(ArchiveError::Hole { .. })));
+}
+
+#[test]
+fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
+    let mut wal = generator(6);
+    wal.fill(4 * SEGMENT_SIZE);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, false), &wal, START, wal.end());
+    let archive = open(&disk, true);
+    let recovery = archive.recover().unwrap();
+    let vouched = recovery.tip().unwrap().record_end.lsn();
+    drop((recovery, archive));
+    disk.cut_power();
+    disk.reboot(Survival::Nothing);
+    let archive = open(&disk, true);
+    let mut reader = archive.reader(wal.history().clone(), START).unwrap();
+    let mut found = vec![0; usize::try_from(vouched.0 - START.0).unwrap()];
+    let mut filled = 0;
+    while filled < found.len() {
+        match reader.read_full(&mut found[filled..], vouched).unwrap() {
+            0 => panic!("nothing at {}", reader.position()),
+            count => filled += count,
+        }
+    }
+    assert!(found == bytes(&wal, START, vouched));
 }
