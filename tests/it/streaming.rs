@@ -228,3 +228,19 @@ fn segments_of(version: Version, segment_mib: u64, written_mib: u64) {
     let size = cluster.segment_size();
     assert!(size.segment_of(end) > size.segment_of(start));
 }
+
+#[test]
+fn a_first_start_is_where_it_is_told() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let begin = cluster.flush_lsn();
+    let end = cluster.write_wal(3);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path())
+        .args(["--start", &begin.to_string()])
+        .start();
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    let start = cluster.segment_size().start_of(begin);
+    assert_archived(&archive, &cluster, start..end);
+    let first = tests::segment_name(TimelineId::FIRST, begin, cluster.segment_size());
+    assert_eq!(archive.files().first(), Some(&first));
+}
