@@ -241,6 +241,6 @@ fn a_first_start_is_where_it_is_told() {
     receiver.wait_flushed(&cluster, "wal_receiver", end);
     let start = cluster.segment_size().start_of(begin);
     assert_archived(&archive, &cluster, start..end);
-    let first = tests::segment_name(TimelineId::FIRST, begin, cluster.segment_size());
+    let first = segment_name(TimelineId::FIRST, begin, cluster.segment_size());
     assert_eq!(archive.files().first(), Some(&first));
 }
