@@ -34,6 +34,8 @@ fn an_unknown_page_magic_of_a_newer_server_is_kept_with_one_warning() {
     let run = || {
         let conninfo = proxy.conninfo();
         let receiver = Receiver::bare().arg("-D").arg(archive.path());
+        // Or else the server may be in the next segment by the time of the first connection.
+        let receiver = receiver.args(["--start", &start.to_string()]);
         let mut receiver = receiver.args(["-d", &conninfo]).start();
         let end = cluster.write_wal(2);
         receiver.wait_flushed(&cluster, "wal_receiver", end);
