@@ -71,6 +71,10 @@ pub use error::WriteError;
 /// How long the watermark stays behind what is acknowledged, at most, while that moves.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// From how many bytes on that are written at once nobody waits for a lone commit among them: the
+/// receiver catches up, or a bulk load runs.
+const BULK: u64 = 256 << 10;
+
 /// How long the first segment of a stream may wait to be made ready. Nobody waits for WAL to be
 /// acknowledged yet, and a segment of the usual size takes a tenth of that.
 const FIRST_SEGMENT_PATIENCE: Duration = Duration::from_millis(250);
@@ -374,7 +378,11 @@ impl Writer {
         };
         let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
         segment.dirty = true;
-        let written = segment.file.write_at(&slices, offset);
+        let written = if end.bytes_since(from) < BULK {
+            segment.file.write_at(&slices, offset)
+        } else {
+            segment.file.write_bulk_at(&slices, offset)
+        };
         written.map_err(WriteError::of_write)?;
         self.stored.byte_end = self.stored.byte_end.max(end);
         self.overlap = None;

@@ -27,6 +27,10 @@ use walproto::Lsn;
 /// hold, and is large enough that the network is read on through an ordinary sync.
 pub(crate) const QUEUE_BYTES: usize = 8 << 20;
 
+/// How much is checked and then written at once: what was just checked is still in the
+/// processor's cache.
+const STEP_BYTES: usize = 512 << 10;
+
 /// The longest pause between an acknowledgement and the note of it in the archive's watermark,
 /// and between two tries to write to a full disk.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -271,10 +275,9 @@ impl<'a> Worker<'a> {
         loop {
             match self.wait(&mut runs) {
                 Next::Append => {
-                    for run in &runs {
+                    for run in runs.drain(..) {
                         self.append(run)?;
                     }
-                    runs.clear();
                     let durable = self.writer.sync()?;
                     self.publish(durable);
                     self.note()?;
@@ -316,24 +319,45 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Writes a run. What precedes the first bad byte of it is written and synced all the same.
-    fn append(&mut self, run: &Run) -> Result<(), WriteError> {
+    /// Writes a run, and lets go of what was written as it goes.
+    fn append(&mut self, run: Run) -> Result<(), WriteError> {
+        let mut start = run.start;
+        let mut rest = run.data.into_iter().peekable();
+        let mut step = Vec::new();
+        while rest.peek().is_some() {
+            let mut length = 0;
+            while let Some(piece) = rest.next_if(|_| length < STEP_BYTES) {
+                length += piece.len();
+                step.push(piece);
+            }
+            self.append_step(start, &step)?;
+            step.clear();
+            start = self.writer.position();
+        }
+        let page_magic = self.writer.page_magic();
+        let Appended {
+            record_end,
+            byte_end,
+            ..
+        } = self.writer.appended();
+        self.flushed.send_modify(|flushed| {
+            flushed.page_magic = page_magic;
+            flushed.written = Some(Written {
+                record_end,
+                byte_end,
+            });
+        });
+        Ok(())
+    }
+
+    /// Writes a part of a run. What precedes the first bad byte of it is written and synced all
+    /// the same.
+    fn append_step(&mut self, start: Lsn, data: &[Bytes]) -> Result<(), WriteError> {
         loop {
-            match self.writer.append(run.start, &run.data) {
-                Ok(Appended {
-                    record_end,
-                    byte_end,
-                    ..
-                }) => {
-                    let page_magic = self.writer.page_magic();
-                    self.flushed.send_modify(|flushed| {
-                        flushed.page_magic = page_magic;
-                        flushed.written = Some(Written {
-                            record_end,
-                            byte_end,
-                        });
-                        flushed.held_since = None;
-                    });
+            match self.writer.append(start, data) {
+                Ok(_) => {
+                    self.flushed
+                        .send_if_modified(|flushed| flushed.held_since.take().is_some());
                     return Ok(());
                 }
                 Err(error @ WriteError::DiskFull { .. }) => self.hold(error)?,
