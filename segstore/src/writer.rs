@@ -301,12 +301,13 @@ impl Writer {
         synced.map(|()| self.durable)
     }
 
-    /// Notes that `durable` was acknowledged, once a second at the most. The note is what lets
-    /// recovery tell WAL that was damaged from WAL that never was there.
+    /// Notes that `durable` was acknowledged, once a second at the most: `false` when it is too
+    /// early for another note. The note is what lets recovery tell WAL that was damaged from WAL
+    /// that never was there.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn acknowledged(&mut self, durable: Durable, now: Instant) -> Result<(), WriteError> {
+    pub fn acknowledged(&mut self, durable: Durable, now: Instant) -> Result<bool, WriteError> {
         let due = self
             .notes
             .raised
@@ -320,7 +321,7 @@ impl Writer {
             raised.map_err(WriteError::of_write)?;
             self.notes.raised = Some(now);
         }
-        Ok(())
+        Ok(due)
     }
 
     /// Ends cleanly: makes everything durable that was appended and notes how far it reaches.
