@@ -116,5 +116,7 @@ pub use recovery::{Recovery, Tip};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
 pub use stored_records::{ReadRecordError, StoredRecords};
-pub use validator::{NotPageAligned, Progress, RecordVisitor, Validator, WalFormat};
+pub use validator::{
+    IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
+};
 pub use writer::{WriteError, Writer};
