@@ -17,7 +17,7 @@ use crate::follow::{self, Course, Held, Refusal};
 use crate::hosts::connect_all;
 use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
 use crate::slot::{NewPhysicalSlot, create_slot};
-use crate::stream::{Order, Stop, StreamEnd, stream};
+use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 /// One try, and what is left after it.
 pub(crate) struct Attempt<'a> {
@@ -26,6 +26,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) reporter: &'a dyn Reporter,
     pub(crate) progress: &'a watch::Sender<Option<Progress>>,
     pub(crate) applier: Option<&'a Applier>,
+    pub(crate) tail: &'a mut TailMemory,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
@@ -158,7 +159,7 @@ impl Attempt<'_> {
             });
             applier.follow(archive, &history, durable)?;
         }
-        let streamed = stream(connection, &order, archive, recovery, stop).await;
+        let streamed = stream(connection, &order, archive, recovery, self.tail, stop).await;
         if let Some(magic) = streamed.page_magic {
             archive.learn_page_magic(magic)?;
         }

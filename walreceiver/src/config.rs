@@ -32,7 +32,8 @@ pub struct ReceiverConfig {
     /// something to report or the server asks.
     pub status_interval: Option<Duration>,
     /// How long a server may be silent before it is taken for gone; it is asked for a sign of
-    /// life half way. `None` is for ever.
+    /// life half way. `None` is for ever. For half of it a record may stay incomplete at the end of
+    /// the server's WAL before it is fetched again, in case that its length was damaged.
     pub receive_timeout: Option<Duration>,
     /// What follows a lost connection.
     pub reconnect: Reconnect,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use segstore::ArchiveError;
 use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
 
+use crate::stream::IncompleteTail;
+
 /// How many foreign files are named in a warning.
 const MAX_NAMES: usize = 5;
 
@@ -98,6 +100,10 @@ pub enum Warning<'a> {
         /// The end of what is durable.
         lsn: Lsn,
     },
+    /// A record is incomplete where the server's WAL has ended for half of the receive timeout,
+    /// and was the same when it was fetched again, if the configuration allowed that: a standby
+    /// whose primary is gone may end like this for ever.
+    IncompleteTail(IncompleteTail),
     /// `max_slot_wal_keep_size` is -1: while acknowledgements are held, the slot fills the
     /// server's disk.
     SlotUnlimited {
@@ -160,6 +166,7 @@ impl fmt::Display for Warning<'_> {
                 "disk full, nothing after {lsn} (timeline {timeline}) is acknowledged until \
                  there is room"
             ),
+            Self::IncompleteTail(tail) => write!(f, "{tail}; waiting for the rest of it"),
             Self::SlotUnlimited { slot } => write!(
                 f,
                 "max_slot_wal_keep_size is -1 on the server: WAL held by slot \"{slot}\" can \

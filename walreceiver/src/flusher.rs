@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
 use bytes::Bytes;
-use segstore::{Appended, Durable, WriteError, Writer};
+use segstore::{Appended, Durable, IncompleteRecord, WriteError, Writer};
 use tokio::sync::{Notify, watch};
 use walproto::Lsn;
 
@@ -53,6 +53,8 @@ pub(crate) struct Written {
     pub(crate) record_end: Lsn,
     /// The end of the last byte.
     pub(crate) byte_end: Lsn,
+    /// The record that is to go on there, if it is not the end of one.
+    pub(crate) incomplete: Option<IncompleteRecord>,
 }
 
 /// The network task's hold on the thread, which ends after what it was handed over when this is
@@ -323,6 +325,7 @@ impl<'a> Worker<'a> {
                 Ok(Appended {
                     record_end,
                     byte_end,
+                    incomplete,
                     ..
                 }) => {
                     let page_magic = self.writer.page_magic();
@@ -331,6 +334,7 @@ impl<'a> Worker<'a> {
                         flushed.written = Some(Written {
                             record_end,
                             byte_end,
+                            incomplete,
                         });
                         flushed.held_since = None;
                     });

@@ -68,4 +68,5 @@ pub use segstore::{
     Compression, InvalidLevel, PieceEnd, ReadRecordError, RecordHeader, RecordPiece, record,
 };
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
+pub use stream::IncompleteTail;
 pub use walproto::{Lsn, SlotName, TimelineId};

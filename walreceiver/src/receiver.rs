@@ -17,7 +17,7 @@ use crate::conninfo::ConnectionConfig;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::retry::Backoff;
-use crate::stream::Stop;
+use crate::stream::{Stop, TailMemory};
 
 /// The same damage at the same position, met this often in a row, is on the server and not on the
 /// way from it.
@@ -130,6 +130,7 @@ impl Receiver {
     ) -> Result<(), ReceiveError> {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
+        let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
         let mut ever_connected = false;
         let mut archive = Some(archive);
         let stopped = AtomicBool::new(false);
@@ -144,6 +145,7 @@ impl Receiver {
                 reporter: &*self.reporter,
                 progress: &self.progress,
                 applier,
+                tail: &mut tail,
                 archive: Some(kept),
                 recovery: None,
                 connected: false,

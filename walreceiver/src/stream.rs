@@ -5,6 +5,8 @@
 //! and the word to stop. While the flusher's queue is full it does not read, but it still sends
 //! its statuses, so that a slow disk does not look like a dead receiver.
 
+mod incomplete;
+
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ use crate::connection::{Connection, ConnectionError};
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::flusher::{Flushed, Flusher};
+pub use incomplete::IncompleteTail;
+pub(crate) use incomplete::TailMemory;
 
 /// How long the server may take to end the stream after we did.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -89,6 +93,7 @@ pub(crate) async fn stream(
     order: &Order<'_>,
     archive: &Archive,
     recovery: Recovery,
+    tail: &mut TailMemory,
     mut stop: Stop<'_>,
 ) -> Streamed {
     let nothing = |end| Streamed {
@@ -114,7 +119,7 @@ pub(crate) async fn stream(
         Err(error) => return nothing(Err(error)),
     };
     let flushed = flusher.flushed();
-    let ended = Receiving::new(connection, order, archive, &flusher)
+    let ended = Receiving::new(connection, order, archive, &flusher, tail)
         .run(stop)
         .await;
     // What stopped the disk matters more than how the connection then ended.
@@ -228,6 +233,7 @@ struct Receiving<'a> {
     order: &'a Order<'a>,
     archive: &'a Archive,
     flusher: &'a Flusher,
+    tail: &'a mut TailMemory,
     flushed: watch::Receiver<Flushed>,
     applied: Option<watch::Receiver<Lsn>>,
     received_end: Lsn,
@@ -250,6 +256,7 @@ impl<'a> Receiving<'a> {
         order: &'a Order<'a>,
         archive: &'a Archive,
         flusher: &'a Flusher,
+        tail: &'a mut TailMemory,
     ) -> Self {
         Self {
             charged: connection.bytes_read(),
@@ -257,6 +264,7 @@ impl<'a> Receiving<'a> {
             order,
             archive,
             flusher,
+            tail,
             flushed: flusher.flushed(),
             applied: order.applier.map(Applier::applied),
             received_end: order.start,
@@ -357,6 +365,7 @@ impl<'a> Receiving<'a> {
                 }
                 self.show_progress();
             }
+            Event::WalStaysIncomplete { .. } => self.record_stays_incomplete()?,
             Event::Notice(message) => notice(self.order, &message),
             Event::Failed(message) => {
                 return Err(refused(self.order, message));
