@@ -175,3 +175,9 @@ fn a_server_that_stops_inside_a_record_for_good_is_asked_once_more_and_then_wait
     archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
     assert_eq!(proxy.connections(), 3, "{}", receiver.log());
 }
+
+#[test]
+fn a_record_made_longer_on_the_way_is_not_acknowledged_to_a_primary_that_asks() {
+    // It asks every half second, and waits for an answer that says all it has sent.
+    commit_behind_a_lengthened_record("1s");
+}

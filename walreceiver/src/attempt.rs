@@ -147,6 +147,7 @@ impl Attempt<'_> {
             history: &history,
             start,
             segment_size: server.facts.segment_size,
+            upstream_is_standby: server.upstream.is_standby,
             sender_timeout: server.sender_timeout,
             magic_is_new: archive.identity().and_then(Identity::page_magic).is_none(),
         };

@@ -64,6 +64,8 @@ pub(crate) struct Order<'a> {
     pub(crate) history: &'a TimelineHistory,
     pub(crate) start: Lsn,
     pub(crate) segment_size: SegmentSize,
+    /// Whether the server is a standby, for which no commit waits.
+    pub(crate) upstream_is_standby: bool,
     /// How long the server waits for a sign of life; `None` is for ever.
     pub(crate) sender_timeout: Option<Duration>,
     /// Whether the archive does not know yet what magic number its pages carry.
@@ -438,9 +440,15 @@ impl<'a> Receiving<'a> {
             (ReportedApply::Progress, None) => flush,
             (ReportedApply::Progress, Some(applied)) => Some(*applied.borrow()),
         };
-        let byte_end = self
-            .acknowledged
-            .map_or(written.byte_end, |durable| durable.byte_end);
+        // A standby in shutdown waits until the beginning of a record is reported, too. On a
+        // primary a commit may wait for a position that only seems to lie inside a record: its
+        // length may have been damaged on the way.
+        let byte_end = match self.acknowledged {
+            Some(durable) if self.order.upstream_is_standby => durable.byte_end,
+            None if self.order.upstream_is_standby => written.byte_end,
+            Some(durable) => durable.record_end.lsn(),
+            None => written.record_end,
+        };
         let positions = Positions {
             write: written.record_end,
             flush,

@@ -20,8 +20,9 @@ pub struct Positions {
     /// `flush`.
     pub apply: Option<Lsn>,
     /// Up to where *bytes* are durable, at or after `flush`. It is told only to a sender that
-    /// asks for a reply when it has sent no more than this: one that shuts down in the middle of
-    /// a record waits for it.
+    /// asks for a reply when it has sent no more than this: a standby that shuts down in the
+    /// middle of a record waits for it. For a primary it is `flush`: a commit that waits there may
+    /// lie in what only looks like the middle of a record, whose length was damaged on the way.
     pub byte_end: Lsn,
 }
 
@@ -153,8 +154,8 @@ impl Stream {
                 apply: Lsn::INVALID,
             };
         };
-        // A sender in shutdown waits until all it has sent is reported, the beginning of an
-        // incomplete record too. No commit can wait for a position inside a record.
+        // A standby in shutdown waits until all it has sent is reported, the beginning of an
+        // incomplete record too. No commit waits on a standby.
         let all_durable = positions.byte_end >= self.received;
         let at_byte_end = self.asked_at == Some(self.received) && all_durable;
         let bounded = |position: Lsn, floor: Lsn, limit: Lsn| position.min(limit).max(floor);
