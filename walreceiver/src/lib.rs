@@ -52,6 +52,8 @@ mod negotiate;
 pub mod passfile;
 mod receiver;
 mod retry;
+#[cfg(test)]
+mod scripted;
 pub mod service;
 mod slot;
 mod socket;
