@@ -347,6 +347,26 @@ impl Archive {
         Ok(())
     }
 
+    /// Puts back, durably, the file of a history that was kept here once and is gone; whether it
+    /// was gone. A history that never was here is not taken.
+    ///
+    /// # Errors
+    /// When other content is known for the timeline, or the disk refuses.
+    pub fn restore_history(&mut self, history: &TimelineHistory) -> Result<bool, ArchiveError> {
+        self.check_history(history)?;
+        let timeline = history.timeline();
+        let recorded = self
+            .identity
+            .as_ref()
+            .is_some_and(|known| known.history_sum(timeline).is_some());
+        let gone = recorded && !self.histories.contains_key(&timeline);
+        if gone {
+            history::write(&self.directory, history)?;
+            self.histories.insert(timeline, history.clone());
+        }
+        Ok(gone)
+    }
+
     /// Opens a segment file to be read.
     ///
     /// # Errors

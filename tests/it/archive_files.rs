@@ -67,14 +67,23 @@ fn a_flipped_bit_in_a_completed_segment_near_the_end_is_found() {
 }
 
 #[test]
-fn a_history_that_is_gone_is_asked_for() {
+fn a_history_that_is_gone_is_fetched_from_a_server_that_has_it_and_else_asked_for() {
     let primary = Cluster::start_new(Version::V15);
     let standby = primary.standby("second");
     standby.promote();
     let archive = archive_of(&standby);
-    fs::remove_file(archive.path().join("00000002.history")).unwrap();
+    let path = archive.path().join("00000002.history");
+    let history = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     let words = ["the history of timeline 2", "put back"];
-    assert_ends_without_change(Receiver::of(&standby, archive.path()), &archive, &words);
+    assert_ends_without_change(Receiver::of(&primary, archive.path()), &archive, &words);
+
+    let mut receiver = Receiver::of(&standby, archive.path()).start();
+    let line = receiver.wait_for_log("warning:");
+    assert!(line.contains("history of timeline 2 was missing"), "{line}");
+    receiver.wait_flushed(&standby, "wal_receiver", standby.write_wal(1));
+    assert_eq!(fs::read(&path).unwrap(), history);
+    assert_eq!(receiver.log().matches("warning:").count(), 1);
 }
 
 #[test]

@@ -239,10 +239,15 @@ impl Attempt<'_> {
     async fn consider(&mut self, connection: &mut Connection) -> Result<Server, ReceiveError> {
         let server = Server::identify(connection).await?;
         let (facts, histories) = (server.facts, server.histories.clone());
-        let recovery = self
+        let examined = self
             .blocking(move |archive| examine(archive, &facts, &histories))
             .await?;
-        self.recovery = recovery?;
+        let Examined { recovery, restored } = examined?;
+        for timeline in restored {
+            let warning = Warning::HistoryRestored { timeline };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+        self.recovery = recovery;
         if let Some(held) = self.held() {
             self.resume(&held, &server)?;
         }
@@ -463,22 +468,37 @@ impl Attempt<'_> {
     }
 }
 
+/// What became of the archive next to a server.
+struct Examined {
+    /// What it holds; `None` if there is no WAL in it.
+    recovery: Option<Recovery>,
+    /// The timelines whose histories were gone, and were taken from the server.
+    restored: Vec<TimelineId>,
+}
+
 /// Compares a server with the archive, and finds out what the archive holds. An archive without
 /// WAL is not told yet whose it is going to be: nothing is decided.
 fn examine(
     archive: &mut Archive,
     facts: &ServerFacts,
     histories: &[TimelineHistory],
-) -> Result<Option<Recovery>, ArchiveError> {
+) -> Result<Examined, ArchiveError> {
     if archive.system_id().is_some() {
         archive.bind(facts)?;
     }
     for history in histories {
         archive.check_history(history)?;
     }
-    if archive.identity().is_some() {
-        archive.recover().map(Some)
-    } else {
-        Ok(None)
+    let mut restored = Vec::new();
+    for history in histories {
+        // Whatever else becomes of the server: it is the one that was here.
+        if archive.restore_history(history)? {
+            restored.push(history.timeline());
+        }
     }
+    let recovery = match archive.identity() {
+        Some(_) => Some(archive.recover()?),
+        None => None,
+    };
+    Ok(Examined { recovery, restored })
 }

@@ -131,6 +131,12 @@ pub enum Warning<'a> {
         /// The slot.
         slot: &'a SlotName,
     },
+    /// The file of a timeline's history was gone from the archive, and was put back: the server had
+    /// the same one.
+    HistoryRestored {
+        /// The timeline.
+        timeline: TimelineId,
+    },
     /// A completed segment could not be compressed; it stays as it is.
     NotCompressed {
         /// Why.
@@ -190,6 +196,11 @@ impl fmt::Display for Warning<'_> {
             Self::SlotCreated { slot } => write!(
                 f,
                 "replication slot \"{slot}\" did not exist on the new primary and was created"
+            ),
+            Self::HistoryRestored { timeline } => write!(
+                f,
+                "the history of timeline {timeline} was missing in the archive, and was fetched \
+                 again from the server"
             ),
             Self::NotCompressed { error } => {
                 write!(f, "a segment stays uncompressed: {error}")?;

@@ -276,6 +276,32 @@ fn a_history_that_was_moved_away_is_taken_again_if_it_is_the_same() {
 }
 
 #[test]
+fn only_a_history_that_is_gone_is_put_back_and_only_the_same_one() {
+    let disk = SimDisk::new("/a");
+    let mut archive = bound(&disk);
+    assert!(!archive.restore_history(&history(2, SECOND)).unwrap());
+    assert_eq!(archive.history(timeline(2)), None);
+    archive.store_history(&history(2, SECOND)).unwrap();
+    assert!(!archive.restore_history(&history(2, SECOND)).unwrap());
+    drop(archive);
+    disk.remove(Path::new("/a/00000002.history")).unwrap();
+
+    let mut archive = open(&disk);
+    let other = history(2, "1\t0/4000060\tno recovery target specified\n");
+    let error = archive.restore_history(&other).unwrap_err();
+    assert!(
+        matches!(error, ArchiveError::OtherHistory { .. }),
+        "{error}"
+    );
+    assert_eq!(disk.content("/a/00000002.history"), None);
+    assert!(archive.restore_history(&history(2, SECOND)).unwrap());
+    assert_eq!(archive.history(timeline(2)), Some(&history(2, SECOND)));
+    drop(archive);
+    disk.reboot(Survival::Nothing);
+    assert_eq!(open(&disk).history(timeline(2)), Some(&history(2, SECOND)));
+}
+
+#[test]
 fn a_damaged_history_is_noticed_on_opening() {
     let disk = SimDisk::new("/a");
     let mut archive = bound(&disk);
