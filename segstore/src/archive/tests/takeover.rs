@@ -1,8 +1,9 @@
 //! Directories that others, or an interrupted run, left.
 
-use std::io::Write;
+use std::io::{IoSlice, Write};
 
 use super::*;
+use crate::disk::OpenMode;
 
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
@@ -401,6 +402,69 @@ fn an_interrupted_compression_is_finished() {
             error => panic!("{error}"),
         }
         assert!(content(&disk, segment(1, 3)).is_some() && content(&disk, compressed).is_some());
+    }
+}
+
+/// A whole plain segment, and beside it the same one compressed by somebody who synced nothing.
+fn compressed_without_a_sync() -> (SimDisk, SegmentFile) {
+    let disk = SimDisk::new("/a");
+    drop(bound(&disk));
+    plant(&disk, segment(1, 3), &wal(1, 3, &facts()));
+    let compressed = segment(1, 3).encoded(Encoding::Gzip);
+    let path = format!("/a/{compressed}");
+    let file = disk.open(Path::new(&path), OpenMode::CreateNew).unwrap();
+    let bytes = gzip(&wal(1, 3, &facts()));
+    file.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    (disk, compressed)
+}
+
+#[track_caller]
+fn assert_whole(disk: &SimDisk, compressed: SegmentFile, context: &str) {
+    let whole = wal(1, 3, &facts());
+    let plain = content(disk, segment(1, 3));
+    let kept = plain.is_some_and(|plain| plain == whole)
+        || content(disk, compressed).is_some_and(|bytes| bytes == gzip(&whole));
+    assert!(kept, "{context}: {:#?}", disk.log());
+}
+
+#[test]
+fn a_plain_segment_goes_only_when_the_compressed_one_is_durable() {
+    let (disk, compressed) = compressed_without_a_sync();
+    let before = disk.operations();
+    drop(open_compressing(&disk).unwrap());
+    assert_eq!(content(&disk, segment(1, 3)), None);
+    for cut in before..=disk.operations() {
+        for survival in (0..8)
+            .map(Survival::Chance)
+            .chain([Survival::Nothing, Survival::Everything])
+        {
+            let (disk, _) = compressed_without_a_sync();
+            disk.cut_power_at(cut);
+            drop(open_compressing(&disk));
+            disk.reboot(survival);
+            assert_whole(&disk, compressed, &format!("{cut} {survival:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_plain_segment_stays_when_the_compressed_one_cannot_be_synced() {
+    let (disk, compressed) = compressed_without_a_sync();
+    drop(open_compressing(&disk).unwrap());
+    // Of the file, and then of its name.
+    let log = disk.log();
+    let sync = format!("sync /a/{compressed}");
+    let first = log.iter().position(|line| line.ends_with(&sync)).unwrap();
+    assert!(log[first + 1].ends_with("sync directory /a"), "{log:#?}");
+    for operation in [first, first + 1] {
+        let operation = operation as u64;
+        let (disk, _) = compressed_without_a_sync();
+        disk.fail_at(operation, Fault::Io);
+        open_compressing(&disk).unwrap_err();
+        // The page cache still has what the disk does not.
+        drop(open_compressing(&disk));
+        disk.reboot(Survival::Nothing);
+        assert_whole(&disk, compressed, &operation.to_string());
     }
 }
 
