@@ -17,6 +17,7 @@ use crate::history;
 use crate::identity::{Identity, ServerFacts};
 use crate::listing::Listing;
 use crate::lock::StreamLock;
+use crate::missing::{MissingSegments, missing_segments};
 use crate::page::BLOCK_SIZE;
 use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
@@ -288,6 +289,25 @@ impl Archive {
     /// When the disk refuses.
     pub fn newest_timeline(&self) -> Result<Option<TimelineId>, ArchiveError> {
         Ok(self.listing()?.newest_timeline())
+    }
+
+    /// The segments that are missing between the oldest one on the way to the newest timeline and
+    /// that timeline's last one. Nothing of this crate leaves such a hole behind; whoever restores
+    /// from before it comes to its start and no further.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn missing_segments(&self) -> Result<Vec<MissingSegments>, ArchiveError> {
+        let listing = self.listing()?;
+        let (Some(newest), Some(size)) = (listing.newest_timeline(), self.segment_size()) else {
+            return Ok(Vec::new());
+        };
+        let history = match self.histories.get(&newest) {
+            Some(history) => history.clone(),
+            // That it is gone is told by who needs it. The timeline's own segments are known.
+            None => TimelineHistory::without_ancestors(newest),
+        };
+        Ok(missing_segments(&listing, &history, size))
     }
 
     /// Opens a segment file to be read.

@@ -67,7 +67,8 @@ pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
 pub use receiver::Receiver;
 pub use segstore::{
-    Compression, InvalidLevel, PieceEnd, ReadRecordError, RecordHeader, RecordPiece, record,
+    Compression, InvalidLevel, MissingSegments, PieceEnd, ReadRecordError, RecordHeader,
+    RecordPiece, record,
 };
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
 pub use stream::IncompleteTail;

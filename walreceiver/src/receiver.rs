@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use segstore::{Archive, ArchiveOptions, OsDisk, WriteError};
+use segstore::{Archive, ArchiveError, ArchiveOptions, MissingSegments, OsDisk, WriteError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use walproto::{Lsn, TimelineId};
@@ -83,12 +83,17 @@ impl Receiver {
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
         let stop = pin!(stop);
         let options = self.archive_options();
-        let open = move || Archive::open(Arc::new(OsDisk::new()), options);
-        let archive = match tokio::task::spawn_blocking(open).await {
+        let open = move || {
+            let archive = Archive::open(Arc::new(OsDisk::new()), options)?;
+            let missing = archive.missing_segments()?;
+            Ok::<_, ArchiveError>((archive, missing))
+        };
+        let (archive, missing) = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         self.warn_of_foreign_files(&archive);
+        self.warn_of_missing_segments(&missing);
         let applier = match self.apply.take() {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
             None => None,
@@ -110,6 +115,13 @@ impl Receiver {
         if !names.is_empty() {
             let directory = archive.path();
             let warning = Warning::ForeignFiles { directory, names };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+    }
+
+    fn warn_of_missing_segments(&self, missing: &[MissingSegments]) {
+        if !missing.is_empty() {
+            let warning = Warning::MissingSegments { missing };
             self.reporter.report(&ReceiverEvent::Warning(warning));
         }
     }

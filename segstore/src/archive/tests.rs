@@ -391,6 +391,44 @@ fn the_newest_timeline_is_the_greatest_with_a_segment() {
 }
 
 #[test]
+fn segments_that_are_missing_between_others_are_named() {
+    let disk = SimDisk::new("/a");
+    let mut archive = bound(&disk);
+    assert_eq!(archive.missing_segments().unwrap(), []);
+    let plant = |file: SegmentFile| disk.plant(format!("/a/{file}"), b"").unwrap();
+    // Timeline 1 ends inside segment 3; its beginning was removed in good order.
+    for file in [segment(1, 1), partial(1, 3), segment(2, 4), segment(2, 8)] {
+        plant(file);
+    }
+    plant(partial(2, 10));
+    let missing = |archive: &Archive| -> Vec<_> {
+        let missing = archive.missing_segments().unwrap();
+        let told = missing.iter();
+        told.map(|m| (m.first, m.last, m.start.0 / MIB, m.end.0 / MIB))
+            .collect()
+    };
+    let (own, after) = (
+        (segment(2, 5).name, segment(2, 7).name, 5, 8),
+        (segment(2, 9).name, segment(2, 9).name, 9, 10),
+    );
+    // What leads to timeline 2 is not known yet.
+    assert_eq!(missing(&archive), [own, after]);
+    let left_in_3 = history(2, "1\t0/300060\tno recovery target specified\n");
+    archive.store_history(&left_in_3).unwrap();
+    let before = (segment(1, 2).name, segment(2, 3).name, 2, 4);
+    assert_eq!(missing(&archive), [before, own, after]);
+    // Another encoding is the same segment.
+    plant(segment(1, 2).encoded(Encoding::Gzip));
+    plant(segment(2, 3).encoded(Encoding::Zstd));
+    plant(segment(2, 9));
+    assert_eq!(missing(&archive), [own]);
+    for number in 5..8 {
+        plant(segment(2, number));
+    }
+    assert_eq!(missing(&archive), []);
+}
+
+#[test]
 fn modes_follow_the_server_from_the_first_binding_on() {
     use std::os::unix::fs::PermissionsExt;
 
