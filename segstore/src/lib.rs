@@ -78,6 +78,7 @@ mod history;
 mod identity;
 mod listing;
 mod lock;
+mod missing;
 mod named_file;
 mod os_disk;
 pub mod page;
@@ -105,6 +106,7 @@ pub use error::{ArchiveError, Damage, DiskError, Evidence, Operation};
 pub use flushed::{Appended, Durable, FlushedLsn};
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
 pub use listing::Listing;
+pub use missing::MissingSegments;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
 pub use position::{ArchivePosition, PublishedPosition, Watermark};
@@ -116,5 +118,7 @@ pub use recovery::{Recovery, Tip};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
 pub use stored_records::{ReadRecordError, StoredRecords};
-pub use validator::{NotPageAligned, Progress, RecordVisitor, Validator, WalFormat};
+pub use validator::{
+    IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
+};
 pub use writer::{WriteError, Writer};

@@ -235,6 +235,7 @@ impl Writer {
         Appended {
             record_end: self.validator.progress().record_end,
             byte_end: self.position,
+            incomplete: self.validator.incomplete_record(),
         }
     }
 

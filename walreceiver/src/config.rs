@@ -34,7 +34,8 @@ pub struct ReceiverConfig {
     /// Who makes a little WAL durable.
     pub short_syncs: ShortSyncs,
     /// How long a server may be silent before it is taken for gone; it is asked for a sign of
-    /// life half way. `None` is for ever.
+    /// life half way. `None` is for ever. For half of it a record may stay incomplete at the end of
+    /// the server's WAL before it is fetched again, in case that its length was damaged.
     pub receive_timeout: Option<Duration>,
     /// What follows a lost connection.
     pub reconnect: Reconnect,

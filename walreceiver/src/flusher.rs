@@ -28,11 +28,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use segstore::{Durable, WriteError, Writer};
+use segstore::{Durable, IncompleteRecord, WriteError, Writer};
 use tokio::sync::watch;
 use walproto::Lsn;
 
 use crate::config::ShortSyncs;
+#[cfg(test)]
+pub(crate) use queue::QUEUE_BYTES;
 use queue::{Queue, Wake};
 use worker::Worker;
 
@@ -65,6 +67,8 @@ pub(crate) struct Written {
     pub(crate) record_end: Lsn,
     /// The end of the last byte.
     pub(crate) byte_end: Lsn,
+    /// The record that is to go on there, if it is not the end of one.
+    pub(crate) incomplete: Option<IncompleteRecord>,
 }
 
 /// The network task's hold on the thread, which ends after what it was handed over when this is

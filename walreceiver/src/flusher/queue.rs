@@ -12,7 +12,7 @@ use walproto::Lsn;
 /// How many received bytes may wait for the disk, with the messages around the WAL: what waits is
 /// a part of the buffers that all of them were read into. It bounds what a server can make us
 /// hold, and is large enough that the network is read on through an ordinary sync.
-pub(super) const QUEUE_BYTES: usize = 8 << 20;
+pub(crate) const QUEUE_BYTES: usize = 8 << 20;
 
 /// What the network task hands over to whoever writes it.
 #[derive(Debug, Default)]

@@ -230,11 +230,13 @@ fn tell_written(writer: &Writer, flushed: &mut Flushed) {
     let Appended {
         record_end,
         byte_end,
+        incomplete,
         ..
     } = writer.appended();
     flushed.page_magic = writer.page_magic();
     flushed.written = Some(Written {
         record_end,
         byte_end,
+        incomplete,
     });
 }
