@@ -152,11 +152,13 @@ pub enum ConnectFailure {
         /// Why.
         error: io::Error,
     },
-    /// `connect_timeout` is over.
-    #[error("timeout expired: no connection within connect_timeout={}", after.as_secs())]
+    /// The time that a connection may take is over.
+    #[error("timeout expired: no connection within {} s ({limit})", after.as_secs_f64())]
     Timeout {
         /// The time.
         after: Duration,
+        /// Which time it is.
+        limit: &'static str,
     },
     /// Who runs the server behind a socket cannot be found out.
     #[error("could not get peer credentials for requirepeer")]
