@@ -85,10 +85,13 @@ impl Archive {
         } else {
             listing
         };
+        // Whoever filled it before us need not have synced it.
+        let is_taken_over = identity.is_none() && !listing.is_empty();
+        if !options.sync || is_taken_over {
+            directory.mark_not_durable()?;
+        }
         if options.sync {
             directory.make_durable()?;
-        } else {
-            directory.mark_not_durable()?;
         }
         directory.empty_temporary()?;
         let discovery = match identity {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::disk::{DirectoryEntry, Disk, OpenMode};
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
 use crate::named_file::NamedFile;
-use crate::segment::{OWN_DIRECTORY, SegmentFile};
+use crate::segment::{EntryName, OWN_DIRECTORY, SegmentFile};
 
 /// What lies in the subdirectory that is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -280,7 +280,7 @@ impl ArchiveDirectory {
         }
     }
 
-    /// Makes everything durable that was written without being synced, if anything was.
+    /// Makes all of the archive durable that was written without being synced, if anything was.
     pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
         let marker = self.own(Place::NotDurable);
         if NamedFile::open_if_exists(self.disk(), marker.clone(), OpenMode::Read)?.is_none() {
@@ -289,6 +289,10 @@ impl ArchiveDirectory {
         let own = self.root.join(OWN_DIRECTORY);
         for directory in [&*self.root, &own] {
             for entry in self.list(directory)?.iter().filter(|entry| entry.is_file) {
+                let is_foreign = EntryName::classify(&entry.name) == EntryName::Foreign;
+                if *directory == *self.root && is_foreign {
+                    continue;
+                }
                 let opened = self.open(directory.join(&entry.name), OpenMode::Read)?;
                 if let Err(error) = opened.sync_data() {
                     if let Some(segment) = SegmentFile::from_name(&entry.name) {

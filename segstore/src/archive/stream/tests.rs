@@ -1,3 +1,4 @@
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -6,6 +7,7 @@ use super::*;
 use crate::archive::ArchiveOptions;
 use crate::compression::Compression;
 use crate::corruption::CorruptionReason;
+use crate::disk::{Disk, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
 use crate::identity::ServerFacts;
 use crate::sim::{SimDisk, Survival};
@@ -158,13 +160,42 @@ fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
     wal.fill(4 * SEGMENT_SIZE);
     let disk = SimDisk::new("/archive");
     fill(&open(&disk, false), &wal, START, wal.end());
-    let archive = open(&disk, true);
+    assert_vouched_for_survives(&disk, &wal);
+}
+
+#[test]
+fn what_another_program_wrote_without_syncs_is_synced_by_who_takes_it_over() {
+    let mut wal = generator(7);
+    wal.fill(4 * SEGMENT_SIZE);
+    let disk = SimDisk::new("/archive");
+    // As `pg_receivewal --no-sync` or `cp` leaves it.
+    for number in 0.. {
+        let start = Lsn(START.0 + number * SEGMENT_SIZE);
+        let end = Lsn(start.0 + SEGMENT_SIZE);
+        if end > wal.end() {
+            break;
+        }
+        let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
+        let name = SegmentName::of(TimelineId::FIRST, start, size);
+        let path = format!("/archive/{}", SegmentFile::complete(name));
+        let file = disk.open(path.as_ref(), OpenMode::CreateNew).unwrap();
+        file.write_at(&[IoSlice::new(&bytes(&wal, start, end))], 0)
+            .unwrap();
+    }
+    assert_vouched_for_survives(&disk, &wal);
+}
+
+/// What a synced archive says to be its tip is there after the power was cut, from the start on.
+#[track_caller]
+fn assert_vouched_for_survives(disk: &SimDisk, wal: &Generator) {
+    let archive = open(disk, true);
     let recovery = archive.recover().unwrap();
     let vouched = recovery.tip().unwrap().record_end.lsn();
+    assert!(vouched > Lsn(START.0 + 3 * SEGMENT_SIZE));
     drop((recovery, archive));
     disk.cut_power();
     disk.reboot(Survival::Nothing);
-    let archive = open(&disk, true);
+    let archive = open(disk, true);
     let mut reader = archive.reader(wal.history().clone(), START).unwrap();
     let mut found = vec![0; usize::try_from(vouched.0 - START.0).unwrap()];
     let mut filled = 0;
@@ -174,5 +205,5 @@ fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
             count => filled += count,
         }
     }
-    assert!(found == bytes(&wal, START, vouched));
+    assert!(found == bytes(wal, START, vouched));
 }
