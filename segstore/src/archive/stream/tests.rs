@@ -207,3 +207,29 @@ fn assert_vouched_for_survives(disk: &SimDisk, wal: &Generator) {
     }
     assert!(found == bytes(wal, START, vouched));
 }
+
+#[test]
+fn a_start_on_a_full_disk_goes_on_in_the_segment_that_there_is() {
+    let mut wal = generator(8);
+    wal.fill(60_000);
+    let middle = wal.end();
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, middle);
+    disk.set_full(true);
+    let archive = open(&disk, true);
+    let resume_at = archive.recover().unwrap().tip().unwrap().resume_at;
+    fill(&archive, &wal, resume_at, wal.end());
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), wal.end());
+    // The lock is held though it could not be said by whom.
+    let again = Archive::open(
+        Arc::new(disk.clone()),
+        ArchiveOptions {
+            directory: "/archive".into(),
+            sync: true,
+            compression: Compression::NONE,
+        },
+    );
+    assert!(matches!(again, Err(ArchiveError::Locked { pid: None, .. })));
+}
