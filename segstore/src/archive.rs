@@ -433,7 +433,8 @@ impl Archive {
 }
 
 /// The position up to which the archive in `directory` is durable, as its writer last told. For
-/// other processes; it takes no lock. `None` when no writer ever told one.
+/// other processes; it takes no lock. `None` when no writer ever told one, and while the archive
+/// is one that is written without syncs.
 ///
 /// # Errors
 /// When the disk refuses, or a crash of the machine damaged what was told: the writer mends that
@@ -442,7 +443,11 @@ pub fn published_position(
     disk: Arc<dyn Disk>,
     directory: &Path,
 ) -> Result<Option<ArchivePosition>, ArchiveError> {
-    position::published(&ArchiveDirectory::new(disk, directory))
+    let directory = ArchiveDirectory::new(disk, directory);
+    if directory.is_not_durable()? {
+        return Ok(None);
+    }
+    position::published(&directory)
 }
 
 /// The plain segments after the last compressed one: those that a stop of the compressor left.

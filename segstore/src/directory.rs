@@ -280,10 +280,15 @@ impl ArchiveDirectory {
         }
     }
 
+    /// Whether files were written without being synced, and were not synced since.
+    pub(crate) fn is_not_durable(&self) -> Result<bool, DiskError> {
+        let marker = self.own(Place::NotDurable);
+        Ok(NamedFile::open_if_exists(self.disk(), marker, OpenMode::Read)?.is_some())
+    }
+
     /// Makes all of the archive durable that was written without being synced, if anything was.
     pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
-        let marker = self.own(Place::NotDurable);
-        if NamedFile::open_if_exists(self.disk(), marker.clone(), OpenMode::Read)?.is_none() {
+        if !self.is_not_durable()? {
             return Ok(());
         }
         let own = self.root.join(OWN_DIRECTORY);
@@ -306,7 +311,7 @@ impl ArchiveDirectory {
             self.sync(directory)?;
         }
         // Only now, so that a crash before has it all done again.
-        self.remove(&marker)?;
+        self.remove(&self.own(Place::NotDurable))?;
         self.sync(&own)
     }
 

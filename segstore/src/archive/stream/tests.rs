@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::ArchiveOptions;
+use crate::archive::{ArchiveOptions, published_position};
 use crate::compression::Compression;
 use crate::corruption::CorruptionReason;
 use crate::disk::{Disk, OpenMode};
@@ -152,6 +152,28 @@ fn a_start_past_the_last_record_is_refused() {
     let late = Lsn(BORDER.0 + BLOCK_SIZE);
     let refused = archive.writer(recovery, wal.history(), late, Preparation::Inline);
     assert!(matches!(refused, Err(ArchiveError::Hole { .. })));
+}
+
+#[test]
+fn no_position_is_published_of_what_is_not_synced() {
+    let mut wal = generator(9);
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    let published = || published_position(Arc::new(disk.clone()), "/archive".as_ref()).unwrap();
+    assert_eq!(published(), None);
+    fill(&open(&disk, false), &wal, START, wal.end());
+    assert_eq!(published(), None);
+    let archive = open(&disk, true);
+    let resume_at = archive.recover().unwrap().tip().unwrap().resume_at;
+    drop(writer(&archive, &wal, resume_at));
+    let position = published().unwrap();
+    assert_eq!(
+        (position.timeline, position.record_end),
+        (TimelineId::FIRST, wal.end())
+    );
+    drop(archive);
+    drop(open(&disk, false));
+    assert_eq!(published(), None);
 }
 
 #[test]
