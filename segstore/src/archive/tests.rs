@@ -351,6 +351,24 @@ fn a_poison_marker_survives_until_it_is_cleared() {
 }
 
 #[test]
+fn a_poison_marker_needs_no_room() {
+    let disk = SimDisk::new("/a");
+    let archive = bound(&disk);
+    disk.set_full(true);
+    archive.poison(partial(1, 5)).unwrap();
+    archive.poison(partial(1, 5)).unwrap();
+    // There is one to spare; the next start makes another.
+    archive.poison(partial(1, 6)).unwrap_err();
+    drop(archive);
+    disk.reboot(Survival::Nothing);
+    let archive = open(&disk);
+    assert_eq!(archive.poisoned().unwrap(), [partial(1, 5)]);
+    disk.set_full(true);
+    archive.poison(partial(1, 6)).unwrap();
+    assert_eq!(archive.poisoned().unwrap(), [partial(1, 5), partial(1, 6)]);
+}
+
+#[test]
 fn the_newest_timeline_is_the_greatest_with_a_segment() {
     let disk = SimDisk::new("/a");
     let mut archive = bound(&disk);
