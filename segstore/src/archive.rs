@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
@@ -420,6 +421,15 @@ impl Archive {
             // What the queue has no room for is compressed after the next opening.
             compressor.enqueue(name);
         }
+    }
+
+    /// Closes the archive. Completed segments that wait to be compressed are compressed, for as
+    /// long as `patience` lasts; the others are after the next opening. Returns the first failure
+    /// of that, by which nothing is lost.
+    pub fn close(mut self, patience: Duration) -> Option<ArchiveError> {
+        // A writer that still lives has it go on, and then stops it.
+        let compressor = self.compressor.take().and_then(Arc::into_inner);
+        compressor.and_then(|compressor| compressor.finish(patience))
     }
 
     /// The first failure of compression since this was last asked. Nothing is lost by it: the

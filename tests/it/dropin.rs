@@ -393,6 +393,33 @@ fn the_messages_and_files_of_a_run_to_a_position_are_the_models() {
 }
 
 #[test]
+fn completed_segments_are_compressed_when_a_run_ends_as_the_models_are() {
+    let complete = |directory: &Path| -> Vec<String> {
+        let names = listing(directory).into_keys();
+        names.filter(|name| !name.ends_with(".partial")).collect()
+    };
+    for method in ["gzip", "lz4"] {
+        // Its slots are moved on by each run.
+        let (cluster, middle) = cluster_with_wal(0o700);
+        let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+        let conninfo = cluster.conninfo();
+        let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
+        let end = middle.to_string();
+        let words = ["-n", "-E", &end, "-Z", method];
+        let (status, log) = model.args(words).args(["-S", "model"]).run();
+        assert_eq!(status.code(), Some(0), "{log}");
+        let expected = complete(model_archive.path());
+        assert!(expected.len() > 1 && expected.iter().all(|name| name.contains('.')));
+        let (status, log) = dropin(&cluster, archive.path())
+            .args(words)
+            .args(["-S", "ours"])
+            .run();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(complete(archive.path()), expected);
+    }
+}
+
+#[test]
 fn the_messages_of_an_interrupted_run_are_the_models() {
     let (cluster, _) = cluster_with_wal(0o700);
     let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());

@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use segstore::{Archive, ArchiveOptions, OsDisk, WriteError};
 use tokio::sync::watch;
@@ -22,6 +23,11 @@ use crate::stream::Stop;
 /// The same damage at the same position, met this often in a row, is on the server and not on the
 /// way from it.
 const DAMAGE_TRIES: u32 = 3;
+
+/// How long completed segments may take to be compressed after the word to stop, or an error: what
+/// is left then is compressed after the next start. It keeps short what a service manager waits
+/// for, which would kill us in the end, and is enough where compression keeps up.
+const COMPRESSION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Receives WAL into an archive.
 ///
@@ -70,7 +76,8 @@ impl Receiver {
     }
 
     /// Receives until `stop` says to end, or the configured end is reached. What was received by
-    /// then is durable.
+    /// then is durable, and completed segments are compressed if they are to be; after the word to
+    /// stop only those for which ten seconds are enough.
     ///
     /// The archive is opened first, which may take a while: the end of its WAL is looked for.
     ///
@@ -128,15 +135,48 @@ impl Receiver {
         applier: Option<&Applier>,
         mut stop: Stop<'_>,
     ) -> Result<(), ReceiveError> {
-        let mut backoff = backoff(self.config.reconnect);
-        let mut damage = Damage::default();
-        let mut ever_connected = false;
         let mut archive = Some(archive);
         let stopped = AtomicBool::new(false);
-        let mut stop = pin!(async {
+        let stop = pin!(async {
             stop.as_mut().await;
             stopped.store(true, Ordering::Relaxed);
         });
+        let ended = self.try_again(&mut archive, applier, &stopped, stop).await;
+        if let Some(archive) = archive {
+            let at_leisure = ended.is_ok() && !stopped.load(Ordering::Relaxed);
+            let patience = if at_leisure {
+                Duration::MAX
+            } else {
+                COMPRESSION_PATIENCE
+            };
+            self.close(archive, patience).await;
+        }
+        ended
+    }
+
+    async fn close(&self, archive: Archive, patience: Duration) {
+        let failure = match tokio::task::spawn_blocking(move || archive.close(patience)).await {
+            Ok(failure) => failure,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        if let Some(error) = failure {
+            let warning = Warning::NotCompressed { error: &error };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+    }
+
+    /// Tries until something ends it for good. The archive is back when it returns, unless a
+    /// thread has lost it.
+    async fn try_again(
+        &self,
+        archive: &mut Option<Archive>,
+        applier: Option<&Applier>,
+        stopped: &AtomicBool,
+        mut stop: Stop<'_>,
+    ) -> Result<(), ReceiveError> {
+        let mut backoff = backoff(self.config.reconnect);
+        let mut damage = Damage::default();
+        let mut ever_connected = false;
         while let Some(kept) = archive.take() {
             let mut attempt = Attempt {
                 config: &self.config,
@@ -150,6 +190,7 @@ impl Receiver {
                 streamed: false,
             };
             let outcome = attempt.run(stop.as_mut()).await;
+            *archive = attempt.archive.take();
             ever_connected |= attempt.connected;
             if attempt.streamed {
                 backoff = self::backoff(self.config.reconnect);
@@ -160,7 +201,6 @@ impl Receiver {
                 Err(error) if stopped.load(Ordering::Relaxed) => return Err(error),
                 Err(error) => damage.count(error),
             };
-            archive = attempt.archive;
             let must_connect = self.config.first_connection_must_succeed && !ever_connected;
             let Some(backoff) = &mut backoff else {
                 return Err(error);
