@@ -469,10 +469,19 @@ fn a_first_connection_that_fails_ends_pg_receivewal_and_not_wal_receiver() {
         .args(words)
         .run();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(
-        log.starts_with("pg_receivewal: error: connection to server "),
-        "{log}"
-    );
+    // The model's message goes on in a second line.
+    let failed = "pg_receivewal: error: connection to server on socket \
+                  \"/nonexistent/.s.PGSQL.5432\" failed: No such file or directory";
+    assert!(log.starts_with(failed) && log.lines().count() == 1, "{log}");
+    let conninfo = "host=/nonexistent";
+    for no_loop in [&[][..], &["--no-loop"]] {
+        let model = Receiver::pg_receivewal(Version::V15, conninfo, archive.path());
+        let (status, expected) = model.args(no_loop).run();
+        assert_eq!(status.code(), Some(1), "{expected}");
+        assert!(expected.starts_with(failed), "{expected}");
+        let ours = Receiver::as_pg_receivewal(directory.path()).args(words);
+        assert_eq!(ours.args(no_loop).run(), (status, log.clone()));
+    }
     let mut receiver = Receiver::bare().args(words).start();
     receiver.wait_for_log("wal-receiver: disconnected; waiting ");
     assert!(receiver.stop().success(), "{}", receiver.log());

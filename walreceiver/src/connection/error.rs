@@ -19,7 +19,7 @@ use crate::tls::TlsError;
 #[non_exhaustive]
 pub enum ConnectionError {
     /// The socket, or TLS, is broken.
-    #[error("{operation} server at {server}")]
+    #[error("{operation} server {}", Place(server))]
     Io {
         /// What was done.
         operation: &'static str,
@@ -118,7 +118,8 @@ impl fmt::Display for ConnectError {
             let Attempt { server, failure } = attempt;
             write!(
                 f,
-                "{separator}connection to server at {server} failed: {failure}"
+                "{separator}connection to server {} failed: {failure}",
+                Place(server)
             )?;
             let mut source = failure.source();
             while let Some(error) = source {
@@ -127,6 +128,22 @@ impl fmt::Display for ConnectError {
             }
         }
         Ok(())
+    }
+}
+
+/// A server's name with the word that libpq puts before it.
+struct Place<'a>(&'a str);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(server) = self;
+        // The name of a host comes in quotes.
+        let word = if server.starts_with("socket ") {
+            "on"
+        } else {
+            "at"
+        };
+        write!(f, "{word} {server}")
     }
 }
 

@@ -146,7 +146,7 @@ async fn a_refusal_says_who_refused_why_and_what_to_do() {
         let server = Server::answering(error("FATAL", sqlstate));
         let error = refusal(&format!("host={}", server.host())).await;
         let expected = format!(
-            "connection to server at socket \"{}/.s.PGSQL.5432\" failed: FATAL: no [SQLSTATE \
+            "connection to server on socket \"{}/.s.PGSQL.5432\" failed: FATAL: no [SQLSTATE \
              {sqlstate}]{advice}",
             server.host()
         );

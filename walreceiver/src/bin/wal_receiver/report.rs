@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use walreceiver::{ReceiverEvent, Reporter, Warning};
 
-use crate::logging::chain;
+use crate::logging::{chain, without_numbers};
 
 /// Logs the events of a receiver.
 ///
@@ -40,7 +40,9 @@ impl Reporter for LogReporter {
             ReceiverEvent::DiskWritable => {
                 info!(event = "disk_writable", "there is room on the disk again");
             }
-            ReceiverEvent::Warning(Warning::SlotUnlimited { .. }) if !self.advice => {}
+            ReceiverEvent::Warning(
+                Warning::SlotUnlimited { .. } | Warning::ForeignFiles { .. },
+            ) if !self.advice => {}
             ReceiverEvent::Warning(warning) => warn(warning),
             event => {
                 if self.verbose {
@@ -119,7 +121,7 @@ fn warn(warning: &Warning<'_>) {
             hint = "Set max_slot_wal_keep_size on the server.",
             "{warning}"
         ),
-        other => warn!("{other}"),
+        other => warn!("{}", without_numbers(&other.to_string())),
     }
 }
 

@@ -13,7 +13,9 @@ use walproto::client::SessionTimes;
 
 use walreceiver::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
 use walreceiver::hosts::connect_any;
-use walreceiver::{NewPhysicalSlot, Receiver, ReceiverConfig, Reconnect, create_slot, drop_slot};
+use walreceiver::{
+    NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, create_slot, drop_slot,
+};
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
 use crate::error::MainError;
@@ -228,7 +230,8 @@ async fn receive(
     };
     match ended {
         Ok(()) => Ok(()),
-        Err(error) if loops => Err(error.into()),
+        // What never was connected is not disconnected.
+        Err(error) if loops || matches!(error, ReceiveError::Connect(_)) => Err(error.into()),
         Err(error) => {
             // The reason, and then what `pg_receivewal` says last.
             error!(event = "connection_lost", "{}", chain(&error));
