@@ -9,6 +9,8 @@ use std::time::Duration;
 use segstore::ArchiveError;
 use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
 
+use crate::error::ReceiveError;
+
 /// How many foreign files are named in a warning.
 const MAX_NAMES: usize = 5;
 
@@ -68,8 +70,8 @@ pub enum ReceiverEvent<'a> {
     },
     /// The connection is lost or could not be made, and will be tried again.
     Disconnected {
-        /// Why; `None` when the server ended the stream in good order.
-        error: Option<&'a (dyn Error + 'static)>,
+        /// Why.
+        error: &'a ReceiveError,
         /// The time until the next try.
         retry_in: Duration,
     },

@@ -211,7 +211,7 @@ impl Receiver {
             let retry_in = backoff.next_wait(fastrand::f64());
             self.progress.send_replace(None);
             self.reporter.report(&ReceiverEvent::Disconnected {
-                error: Some(&error),
+                error: &error,
                 retry_in,
             });
             tokio::select! {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
-use walreceiver::{ReceiveError, SlotError};
+use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,14 @@ pub(crate) enum MainError {
 }
 
 impl MainError {
+    /// Where in the WAL it happened, if it is about a place there.
+    pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
+        match self {
+            Self::Receive(error) => error.position(),
+            _ => None,
+        }
+    }
+
     /// What the server advises, in its language.
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {

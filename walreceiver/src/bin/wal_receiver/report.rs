@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tracing::{error, info, warn};
-use walreceiver::{ReceiverEvent, Reporter, Warning};
+use walreceiver::{ReceiveError, ReceiverEvent, Reporter, TimelineId, Warning};
 
 use crate::logging::{chain, without_numbers};
 
@@ -27,9 +27,7 @@ impl Reporter for LogReporter {
                 "not renaming \"{file_name}\", segment is not complete"
             ),
             ReceiverEvent::Disconnected { error, retry_in } => {
-                if let Some(error) = error {
-                    error!(event = "connection_lost", "{}", chain(*error));
-                }
+                tell_loss(error);
                 let seconds = whole_seconds(*retry_in);
                 info!(
                     event = "disconnected",
@@ -51,6 +49,18 @@ impl Reporter for LogReporter {
             }
         }
     }
+}
+
+/// Tells why a try has ended, and where if that is at a position.
+pub(crate) fn tell_loss(error: &ReceiveError) {
+    let (timeline, lsn) = error.position().unzip();
+    error!(
+        event = "connection_lost",
+        timeline = timeline.map(TimelineId::number),
+        lsn = lsn.map(display),
+        "{}",
+        chain(error)
+    );
 }
 
 /// What is told only with `--verbose`.
@@ -132,9 +142,7 @@ fn whole_seconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
-    use walproto::{Lsn, SlotName, TimelineId};
+    use walproto::{Lsn, SlotName};
 
     use super::*;
     use crate::args::LogFormat;
@@ -199,7 +207,10 @@ mod tests {
 
     #[test]
     fn trouble_is_told_always() {
-        let error = io::Error::other("connection reset");
+        let error = ReceiveError::ServerEnded {
+            timeline: TIMELINE,
+            lsn: LSN,
+        };
         for (event, expected) in [
             (
                 ReceiverEvent::SegmentLeftPartial {
@@ -210,18 +221,19 @@ mod tests {
             ),
             (
                 ReceiverEvent::Disconnected {
-                    error: Some(&error),
+                    error: &error,
                     retry_in: Duration::from_secs(5),
                 },
-                "prog: error: connection reset\n\
+                "prog: error: server ended the stream at 1/3000000 (timeline 1)\n\
                  prog: disconnected; waiting 5 seconds to try again\n",
             ),
             (
                 ReceiverEvent::Disconnected {
-                    error: None,
+                    error: &ReceiveError::NoServer,
                     retry_in: Duration::from_millis(1200),
                 },
-                "prog: disconnected; waiting 2 seconds to try again\n",
+                "prog: error: no server to connect to\n\
+                 prog: disconnected; waiting 2 seconds to try again\n",
             ),
             (
                 ReceiverEvent::Warning(Warning::SlotUnlimited {
@@ -238,17 +250,41 @@ mod tests {
 
     #[test]
     fn json_carries_positions_as_fields() {
-        let event = ReceiverEvent::SegmentFinished {
+        let error = ReceiveError::ServerEnded {
             timeline: TIMELINE,
-            end: LSN,
+            lsn: LSN,
         };
-        let text = report(LogFormat::Json, true, &event);
-        for part in [
-            "\"event\":\"segment_finished\"",
-            "\"timeline\":1",
-            "\"lsn\":\"1/3000000\"",
+        for (event, name) in [
+            (
+                ReceiverEvent::SegmentFinished {
+                    timeline: TIMELINE,
+                    end: LSN,
+                },
+                "segment_finished",
+            ),
+            (
+                ReceiverEvent::Disconnected {
+                    error: &error,
+                    retry_in: Duration::from_secs(1),
+                },
+                "connection_lost",
+            ),
         ] {
-            assert!(text.contains(part), "{part} in {text}");
+            let text = report(LogFormat::Json, true, &event);
+            let line = text.lines().next().unwrap();
+            let event = format!("\"event\":\"{name}\"");
+            for part in [&event, "\"timeline\":1", "\"lsn\":\"1/3000000\""] {
+                assert!(line.contains(part), "{part} in {text}");
+            }
         }
+        let without = ReceiverEvent::Disconnected {
+            error: &ReceiveError::NoServer,
+            retry_in: Duration::from_secs(1),
+        };
+        let text = report(LogFormat::Json, true, &without);
+        assert!(
+            !text.contains("timeline") && !text.contains("lsn"),
+            "{text}"
+        );
     }
 }
