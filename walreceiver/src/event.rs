@@ -17,13 +17,14 @@ const MAX_NAMES: usize = 5;
 /// Takes the events of a receiver, in the order in which they happen.
 ///
 /// It is called on the receiver's own task: it must not block for long, since nothing is
-/// received meanwhile. Events are rare; none is sent for a message or a batch of WAL.
-pub trait Reporter {
+/// received meanwhile. Events are rare; none is sent for a message or a batch of WAL. That task
+/// may move from one thread to another.
+pub trait Reporter: Send + Sync {
     /// Takes one event.
     fn report(&self, event: &ReceiverEvent<'_>);
 }
 
-impl<F: Fn(&ReceiverEvent<'_>)> Reporter for F {
+impl<F: Fn(&ReceiverEvent<'_>) + Send + Sync> Reporter for F {
     fn report(&self, event: &ReceiverEvent<'_>) {
         self(event);
     }

@@ -33,10 +33,16 @@ const COMPRESSION_PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// See `examples/` for a program that does no more than this.
 pub struct Receiver {
+    work: Work,
+    apply: Option<(Box<dyn Apply>, ApplyConfig)>,
+}
+
+/// What is needed as long as it receives. Apart from what applies, which goes to a thread of its
+/// own and need not be fit for two at once, as the future that borrows this has to be.
+struct Work {
     config: ReceiverConfig,
     connection: ConnectionConfig,
-    reporter: Box<dyn Reporter + Send + Sync>,
-    apply: Option<(Box<dyn Apply>, ApplyConfig)>,
+    reporter: Box<dyn Reporter>,
     progress: watch::Sender<Option<Progress>>,
 }
 
@@ -47,18 +53,20 @@ impl Receiver {
         let (progress, _) = watch::channel(None);
         let reporter = Box::new(|_: &ReceiverEvent<'_>| {});
         Self {
-            config,
-            connection,
-            reporter,
+            work: Work {
+                config,
+                connection,
+                reporter,
+                progress,
+            },
             apply: None,
-            progress,
         }
     }
 
     /// Tells events to `reporter`.
     #[must_use]
-    pub fn with_reporter(mut self, reporter: impl Reporter + Send + Sync + 'static) -> Self {
-        self.reporter = Box::new(reporter);
+    pub fn with_reporter(mut self, reporter: impl Reporter + 'static) -> Self {
+        self.work.reporter = Box::new(reporter);
         self
     }
 
@@ -72,7 +80,7 @@ impl Receiver {
     /// How far the receiver has come, `None` while it does not stream.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Option<Progress>> {
-        self.progress.subscribe()
+        self.work.progress.subscribe()
     }
 
     /// Receives until `stop` says to end, or the configured end is reached. What was received by
@@ -87,20 +95,22 @@ impl Receiver {
     /// # Cancel safety
     /// To drop it may lose what was received and not yet synced, none of which was acknowledged.
     /// Its threads end by themselves after what they are at, and then the archive is unlocked.
-    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
+        let Self { work, apply } = self;
         let stop = pin!(stop);
-        let options = self.archive_options();
+        let options = work.archive_options();
         let open = move || Archive::open(Arc::new(OsDisk::new()), options);
         let archive = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        self.warn_of_foreign_files(&archive);
-        let applier = match self.apply.take() {
+        work.warn_of_foreign_files(&archive);
+        let applier = match apply {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
             None => None,
         };
-        let ended = self.keep_receiving(archive, applier.as_ref(), stop).await;
+        let receiving = work.keep_receiving(archive, applier.as_ref(), stop);
+        let ended = receiving.await;
         match applier {
             // An applier that failed is why receiving ended.
             Some(applier) => applier
@@ -111,7 +121,9 @@ impl Receiver {
             None => ended,
         }
     }
+}
 
+impl Work {
     fn warn_of_foreign_files(&self, archive: &Archive) {
         let names = archive.foreign();
         if !names.is_empty() {
@@ -277,5 +289,38 @@ impl Damage {
         } else {
             source.into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::conninfo::Overrides;
+
+    #[tokio::test]
+    async fn it_can_be_spawned_on_a_runtime_with_several_threads() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = ConnectionConfig::from_sources(
+            Some("host=/nonexistent user=u"),
+            &Overrides::default(),
+            &|_| None,
+        );
+        let config = ApplyConfig {
+            from: None,
+            whole_length: 0,
+        };
+        // One that must not be used by two threads at once.
+        let count = Cell::new(0);
+        let apply = move |_| {
+            count.set(count.get() + 1);
+            Ok(())
+        };
+        let receiver = Receiver::new(ReceiverConfig::new(directory.path()), connection.unwrap())
+            .with_reporter(|_: &ReceiverEvent<'_>| {})
+            .with_apply(apply, config);
+        let received = tokio::spawn(receiver.run(async {}));
+        received.await.unwrap().unwrap();
     }
 }
