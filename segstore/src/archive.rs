@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
@@ -87,10 +88,13 @@ impl Archive {
         } else {
             listing
         };
+        // Whoever filled it before us need not have synced it.
+        let is_taken_over = identity.is_none() && !listing.is_empty();
+        if !options.sync || is_taken_over {
+            directory.mark_not_durable()?;
+        }
         if options.sync {
             directory.make_durable()?;
-        } else {
-            directory.mark_not_durable()?;
         }
         directory.empty_temporary()?;
         let discovery = match identity {
@@ -382,6 +386,15 @@ impl Archive {
         }
     }
 
+    /// Closes the archive. Completed segments that wait to be compressed are compressed, for as
+    /// long as `patience` lasts; the others are after the next opening. Returns the first failure
+    /// of that, by which nothing is lost.
+    pub fn close(mut self, patience: Duration) -> Option<ArchiveError> {
+        // A writer that still lives has it go on, and then stops it.
+        let compressor = self.compressor.take().and_then(Arc::into_inner);
+        compressor.and_then(|compressor| compressor.finish(patience))
+    }
+
     /// The first failure of compression since this was last asked. Nothing is lost by it: the
     /// segment is there, plain.
     #[must_use]
@@ -393,7 +406,8 @@ impl Archive {
 }
 
 /// The position up to which the archive in `directory` is durable, as its writer last told. For
-/// other processes; it takes no lock. `None` when no writer ever told one.
+/// other processes; it takes no lock. `None` when no writer ever told one, and while the archive
+/// is one that is written without syncs.
 ///
 /// # Errors
 /// When the disk refuses, or a crash of the machine damaged what was told: the writer mends that
@@ -402,7 +416,11 @@ pub fn published_position(
     disk: Arc<dyn Disk>,
     directory: &Path,
 ) -> Result<Option<ArchivePosition>, ArchiveError> {
-    position::published(&ArchiveDirectory::new(disk, directory))
+    let directory = ArchiveDirectory::new(disk, directory);
+    if directory.is_not_durable()? {
+        return Ok(None);
+    }
+    position::published(&directory)
 }
 
 /// The plain segments after the last compressed one: those that a stop of the compressor left.

@@ -1,11 +1,13 @@
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::ArchiveOptions;
+use crate::archive::{ArchiveOptions, published_position};
 use crate::compression::Compression;
 use crate::corruption::CorruptionReason;
+use crate::disk::{Disk, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
 use crate::identity::ServerFacts;
 use crate::sim::{SimDisk, Survival};
@@ -153,18 +155,69 @@ fn a_start_past_the_last_record_is_refused() {
 }
 
 #[test]
+fn no_position_is_published_of_what_is_not_synced() {
+    let mut wal = generator(9);
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    let published = || published_position(Arc::new(disk.clone()), "/archive".as_ref()).unwrap();
+    assert_eq!(published(), None);
+    fill(&open(&disk, false), &wal, START, wal.end());
+    assert_eq!(published(), None);
+    let archive = open(&disk, true);
+    let resume_at = archive.recover().unwrap().tip().unwrap().resume_at;
+    drop(writer(&archive, &wal, resume_at));
+    let position = published().unwrap();
+    assert_eq!(
+        (position.timeline, position.record_end),
+        (TimelineId::FIRST, wal.end())
+    );
+    drop(archive);
+    drop(open(&disk, false));
+    assert_eq!(published(), None);
+}
+
+#[test]
 fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
     let mut wal = generator(6);
     wal.fill(4 * SEGMENT_SIZE);
     let disk = SimDisk::new("/archive");
     fill(&open(&disk, false), &wal, START, wal.end());
-    let archive = open(&disk, true);
+    assert_vouched_for_survives(&disk, &wal);
+}
+
+#[test]
+fn what_another_program_wrote_without_syncs_is_synced_by_who_takes_it_over() {
+    let mut wal = generator(7);
+    wal.fill(4 * SEGMENT_SIZE);
+    let disk = SimDisk::new("/archive");
+    // As `pg_receivewal --no-sync` or `cp` leaves it.
+    for number in 0.. {
+        let start = Lsn(START.0 + number * SEGMENT_SIZE);
+        let end = Lsn(start.0 + SEGMENT_SIZE);
+        if end > wal.end() {
+            break;
+        }
+        let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
+        let name = SegmentName::of(TimelineId::FIRST, start, size);
+        let path = format!("/archive/{}", SegmentFile::complete(name));
+        let file = disk.open(path.as_ref(), OpenMode::CreateNew).unwrap();
+        file.write_at(&[IoSlice::new(&bytes(&wal, start, end))], 0)
+            .unwrap();
+    }
+    assert_vouched_for_survives(&disk, &wal);
+}
+
+/// What a synced archive says to be its tip is there after the power was cut, from the start on.
+#[track_caller]
+fn assert_vouched_for_survives(disk: &SimDisk, wal: &Generator) {
+    let archive = open(disk, true);
     let recovery = archive.recover().unwrap();
     let vouched = recovery.tip().unwrap().record_end.lsn();
+    assert!(vouched > Lsn(START.0 + 3 * SEGMENT_SIZE));
     drop((recovery, archive));
     disk.cut_power();
     disk.reboot(Survival::Nothing);
-    let archive = open(&disk, true);
+    let archive = open(disk, true);
     let mut reader = archive.reader(wal.history().clone(), START).unwrap();
     let mut found = vec![0; usize::try_from(vouched.0 - START.0).unwrap()];
     let mut filled = 0;
@@ -174,5 +227,31 @@ fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
             count => filled += count,
         }
     }
-    assert!(found == bytes(&wal, START, vouched));
+    assert!(found == bytes(wal, START, vouched));
+}
+
+#[test]
+fn a_start_on_a_full_disk_goes_on_in_the_segment_that_there_is() {
+    let mut wal = generator(8);
+    wal.fill(60_000);
+    let middle = wal.end();
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, middle);
+    disk.set_full(true);
+    let archive = open(&disk, true);
+    let resume_at = archive.recover().unwrap().tip().unwrap().resume_at;
+    fill(&archive, &wal, resume_at, wal.end());
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), wal.end());
+    // The lock is held though it could not be said by whom.
+    let again = Archive::open(
+        Arc::new(disk.clone()),
+        ArchiveOptions {
+            directory: "/archive".into(),
+            sync: true,
+            compression: Compression::NONE,
+        },
+    );
+    assert!(matches!(again, Err(ArchiveError::Locked { pid: None, .. })));
 }
