@@ -386,7 +386,7 @@ impl Writer {
         self.sync_segment()?;
         self.seal_if_full()?;
         if self.names_changed {
-            self.sync_names(self.files.name_of(self.timeline(), self.position))?;
+            self.sync_names(self.name_before(self.position))?;
         }
         self.durable = Durable {
             timeline: self.timeline(),
