@@ -21,6 +21,9 @@ impl Writer {
             return Ok(());
         }
         self.finish_open_segment()?;
+        if self.name_is_new {
+            self.sync_names(self.name_before(lsn))?;
+        }
         let partial = SegmentFile::partial(name);
         let found = self.files.open(partial, OpenMode::ReadWrite);
         if let Some(file) = found.map_err(WriteError::of_write)? {
@@ -43,6 +46,7 @@ impl Writer {
             self.copy_prefix(lsn)?
         };
         self.names_changed = true;
+        self.name_is_new = true;
         self.rename(&prepared, partial)?;
         self.files.directory().note_replaced();
         self.begin(partial, prepared);
@@ -125,6 +129,7 @@ impl Writer {
             return Err(self.sync_failed(name, error));
         }
         self.names_changed = false;
+        self.name_is_new = false;
         Ok(())
     }
 
