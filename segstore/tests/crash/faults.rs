@@ -84,6 +84,36 @@ fn a_failed_sync_where_a_segment_ends_loses_no_segment() {
 }
 
 #[test]
+fn a_sync_that_fails_while_an_archive_is_opened_is_not_forgotten() {
+    let seed = 16;
+    // What a process left that was killed before it synced anything.
+    let killed = || {
+        let world = World::new(short_wal(seed));
+        let (_archive, mut writer) = world.writer().unwrap();
+        let end = world.wal.records()[50].end;
+        let batch = world.batch(START, end, &mut Rng::with_seed(seed));
+        writer.append(START, &batch).unwrap();
+        world
+    };
+    let world = killed();
+    let before = world.disk.operations();
+    drop(world.writer().unwrap());
+    for operation in before..world.disk.operations() {
+        let mut world = killed();
+        world.disk.fail_at(operation, Fault::Io);
+        drop(world.writer());
+        // The next process, under the page cache that shows what the disk never got.
+        let (archive, writer) = world.writer().unwrap();
+        world.acknowledge(writer.close().unwrap());
+        drop(archive);
+        world.disk.reboot(Survival::Nothing);
+        let lived = world.live(&mut Rng::with_seed(seed));
+        lived.unwrap_or_else(|stop| panic!("operation {operation}: {stop}"));
+        world.assert_complete();
+    }
+}
+
+#[test]
 fn a_writer_whose_sync_failed_does_nothing_more() {
     let mut world = World::new(short_wal(12));
     let mut rng = Rng::with_seed(12);
