@@ -28,6 +28,10 @@ const SLOT_LENGTH: usize = 44;
 /// Where slots are: a torn write of one must not reach the other, whatever the sector size is.
 const SLOT_OFFSETS: [u64; 2] = [0, 4096];
 const FILE_LENGTH: usize = 8192;
+/// The number of the first slot that a file gets.
+const FIRST_SEQUENCE: u64 = 1;
+/// The first number that no slot has: a file whose slots come to it is made anew.
+const SEQUENCE_END: u64 = u64::MAX;
 /// How often a reader looks again: the writer may be in the middle of a write.
 const READ_ATTEMPTS: usize = 5;
 
@@ -168,10 +172,12 @@ impl PositionFile {
     /// Writes the slot whose turn it is, without a sync; `None` when the file was made instead,
     /// durably. The other slot is not touched until [`PositionFile::written`] was called.
     fn write(&mut self, position: ArchivePosition) -> Result<Option<&NamedFile>, DiskError> {
-        let sequence = self.sequence + 1;
+        let sequence = self.next_sequence();
         let slot = encode(sequence, position);
         let path = self.directory.own(self.place);
-        if self.current.is_none() {
+        if sequence == FIRST_SEQUENCE {
+            // What is open is the file that is replaced.
+            self.file = None;
             create(&self.directory, &path, &slot)?;
             return Ok(None);
         }
@@ -191,8 +197,16 @@ impl PositionFile {
     }
 
     const fn written(&mut self, position: ArchivePosition) {
-        self.sequence += 1;
+        self.sequence = self.next_sequence();
         self.current = Some(position);
+    }
+
+    /// The number of the next slot; the first one begins a new file.
+    const fn next_sequence(&self) -> u64 {
+        match self.sequence + 1 {
+            SEQUENCE_END => FIRST_SEQUENCE,
+            next => next,
+        }
     }
 }
 
@@ -203,7 +217,7 @@ fn create(
     slot: &[u8; SLOT_LENGTH],
 ) -> Result<(), DiskError> {
     let mut content = vec![0; FILE_LENGTH];
-    // Sequence number 1 is odd.
+    // The first sequence number is odd.
     let odd = content.iter_mut().skip(4096);
     for (to, from) in odd.zip(slot) {
         *to = *from;
@@ -240,8 +254,7 @@ fn decode(slot: &[u8; SLOT_LENGTH]) -> Option<(u64, ArchivePosition)> {
         byte_end: Lsn(u64::from_le_bytes(*byte_end)),
     };
     let sequence = u64::from_le_bytes(*sequence);
-    // No writer counts that far, and the next one has to have a number.
-    let counted = (1..u64::MAX).contains(&sequence);
+    let counted = (FIRST_SEQUENCE..SEQUENCE_END).contains(&sequence);
     (*magic == MAGIC && counted).then_some((sequence, position))
 }
 

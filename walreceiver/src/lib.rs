@@ -61,7 +61,9 @@ mod stream;
 pub mod tls;
 
 pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
-pub use config::{Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply};
+pub use config::{
+    Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply, ShortSyncs,
+};
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};

@@ -154,7 +154,7 @@ fn flusher(
 ) -> Result<Flusher, ReceiveError> {
     let preparation = Preparation::Background;
     let writer = archive.writer(recovery, order.history, order.start, preparation)?;
-    Flusher::start(writer).map_err(|source| ReceiveError::Thread {
+    Flusher::start(writer, order.config.short_syncs).map_err(|source| ReceiveError::Thread {
         name: "flusher",
         source,
     })
@@ -332,7 +332,7 @@ impl<'a> Receiving<'a> {
         let read = self.connection.bytes_read();
         self.flusher.charge(read.saturating_sub(self.charged));
         self.charged = read;
-        self.flusher.wake();
+        self.flusher.go_on();
         end
     }
 

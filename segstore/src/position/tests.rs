@@ -57,6 +57,18 @@ fn a_slot_that_no_writer_numbered_is_not_taken() {
 }
 
 #[test]
+fn after_the_last_number_the_file_is_made_anew() {
+    let directory = directory(&SimDisk::new("/a"));
+    let mut watermark = Watermark::open(&directory).unwrap();
+    watermark.raise(at(1, 100)).unwrap();
+    watermark.0.sequence = SEQUENCE_END - 3;
+    for lsn in 200..210 {
+        watermark.raise(at(1, lsn)).unwrap();
+        assert_eq!(stored(&directory), Some(at(1, lsn)));
+    }
+}
+
+#[test]
 fn a_write_torn_at_any_byte_leaves_the_watermark_before() {
     for writes in 1..4 {
         let disk = SimDisk::new("/a");
