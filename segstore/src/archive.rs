@@ -79,7 +79,14 @@ impl Archive {
         if let Some(identity) = &identity {
             directory.disk().set_access(identity.access());
         }
-        directory.create_own()?;
+        if let Err(error) = directory.create_own() {
+            // The last segment's name may be one that nobody has synced yet, and never will be
+            // durable now. This error is the one that says what is wrong.
+            if let Some((last, _)) = listing.segments().next_back() {
+                drop(directory.poison(last));
+            }
+            return Err(error.into());
+        }
         let lock = StreamLock::take(&directory)?;
         // Between the first look and the lock another process may have changed everything.
         let listing = if identity.is_some() || !listing.is_empty() {

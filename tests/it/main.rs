@@ -19,6 +19,7 @@ mod incomplete_record;
 mod lineage;
 mod model;
 mod newer_server;
+mod proxied;
 mod refused;
 mod slots;
 mod streaming;
