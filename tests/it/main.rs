@@ -21,6 +21,7 @@ mod newer_server;
 mod refused;
 mod slots;
 mod streaming;
+mod terminal;
 mod timelines;
 mod tls;
 
