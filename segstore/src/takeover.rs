@@ -226,6 +226,7 @@ pub(crate) fn finish_compressions(
         let path = directory.path(file);
         match first_difference(directory, plain, file, size) {
             Ok(None) if file.encoding == compression.encoding() => {
+                make_durable(directory, file)?;
                 directory.remove(&directory.path(plain))?;
             }
             Ok(None) => {}
@@ -243,6 +244,17 @@ pub(crate) fn finish_compressions(
         }
     }
     Ok(())
+}
+
+/// Makes a file durable that is to be the only one of its segment: its bytes, which another program
+/// may have written, and its name, which a crash may have kept from being synced.
+fn make_durable(directory: &ArchiveDirectory, file: SegmentFile) -> Result<(), DiskError> {
+    let opened = directory.open(directory.path(file), OpenMode::Read)?;
+    let synced = opened.sync_data().and_then(|()| directory.sync_root());
+    synced.inspect_err(|_failed| {
+        // The next start would believe the cache. The error is the one that tells why.
+        drop(directory.quarantine(&directory.path(file)));
+    })
 }
 
 /// The first offset at which the bytes of two files of a segment differ; the end of the shorter

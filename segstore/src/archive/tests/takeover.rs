@@ -1,8 +1,9 @@
 //! Directories that others, or an interrupted run, left.
 
-use std::io::Write;
+use std::io::{IoSlice, Write};
 
 use super::*;
+use crate::disk::OpenMode;
 
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
@@ -403,6 +404,49 @@ fn an_interrupted_compression_is_finished() {
             error => panic!("{error}"),
         }
         assert!(content(&disk, segment(1, 3)).is_some() && content(&disk, compressed).is_some());
+    }
+}
+
+#[test]
+fn a_plain_segment_gives_way_only_to_what_a_crash_leaves() {
+    let whole = wal(1, 3, &facts());
+    let compressed = segment(1, 3).encoded(Encoding::Gzip);
+    // Nobody has synced its bytes, as after `gzip -k`, nor its name.
+    let prepared = || {
+        let disk = SimDisk::new("/a");
+        drop(bound(&disk));
+        plant(&disk, segment(1, 3), &whole);
+        let path = format!("/a/{compressed}");
+        let file = disk.open(path.as_ref(), OpenMode::CreateNew).unwrap();
+        file.write_at(&[IoSlice::new(&gzip(&whole))], 0).unwrap();
+        let before = disk.operations();
+        (disk, before)
+    };
+    let is_there = |disk: &SimDisk| {
+        let plain = content(disk, segment(1, 3)).is_some_and(|found| found == whole);
+        let gz = content(disk, compressed).is_some_and(|found| found == gzip(&whole));
+        plain || gz
+    };
+    let (disk, before) = prepared();
+    drop(open_compressing(&disk).unwrap());
+    assert_eq!(content(&disk, segment(1, 3)), None);
+    let end = disk.operations();
+    for operation in before..=end {
+        for seed in 0..8 {
+            let (disk, _) = prepared();
+            disk.cut_power_at(operation);
+            drop(open_compressing(&disk));
+            disk.cut_power();
+            disk.reboot(Survival::Chance(seed));
+            assert!(is_there(&disk), "cut at {operation}, {seed}");
+        }
+        let (disk, _) = prepared();
+        disk.fail_at(operation, Fault::Io);
+        drop(open_compressing(&disk));
+        drop(open_compressing(&disk));
+        disk.cut_power();
+        disk.reboot(Survival::Nothing);
+        assert!(is_there(&disk), "failure at {operation}");
     }
 }
 
