@@ -100,10 +100,13 @@ impl Receiver {
         let stop = pin!(stop);
         let options = work.archive_options();
         let open = move || Archive::open(Arc::new(OsDisk::new()), options);
-        let archive = match tokio::task::spawn_blocking(open).await {
+        let mut archive = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        if work.config.segments_are_moved {
+            archive.let_segments_be_moved();
+        }
         work.warn_of_foreign_files(&archive);
         let applier = match apply {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
