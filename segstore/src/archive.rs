@@ -50,6 +50,7 @@ pub struct ArchiveOptions {
 pub struct Archive {
     directory: ArchiveDirectory,
     sync: bool,
+    segments_are_moved: bool,
     compression: Compression,
     identity: Option<Identity>,
     discovery: Option<Discovery>,
@@ -112,6 +113,7 @@ impl Archive {
         let mut archive = Self {
             directory,
             sync: options.sync,
+            segments_are_moved: false,
             compression: options.compression,
             identity,
             discovery,
@@ -127,6 +129,17 @@ impl Archive {
             archive.put_in_order(&listing)?;
         }
         Ok(archive)
+    }
+
+    /// Says that another program moves completed segments away: that there are none is no loss
+    /// then, and the archive begins anew where it is told to. Otherwise WAL that was durable and
+    /// is not here any more is an error.
+    pub const fn let_segments_be_moved(&mut self) {
+        self.segments_are_moved = true;
+    }
+
+    pub(crate) const fn segments_are_moved(&self) -> bool {
+        self.segments_are_moved
     }
 
     /// Tells the archive which server is going to fill it. The first one gives it its identity.
