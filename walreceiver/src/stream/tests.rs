@@ -340,3 +340,35 @@ async fn a_primary_that_asks_inside_a_record_is_told_its_start() {
     let told = ask_inside_a_record(&stage, |_, _| false).await;
     assert_eq!(told, []);
 }
+
+#[tokio::test]
+async fn what_is_durable_is_told_although_the_server_never_pauses() {
+    let stage = Stage::new();
+    let mut wal = generator();
+    // More than the queue and the socket's buffers take: the server cannot be done before some of
+    // it was written.
+    wal.fill(3 * QUEUE_BYTES as u64);
+    let last = wal.records().last().unwrap().end;
+    let (streamed, flushed_before_the_end) = stage
+        .play(async |sender| {
+            sender.copy_both().await;
+            let message = xlog_data(START, wal.bytes());
+            let (mut reader, mut writer) = sender.split();
+            let flushed = Cell::new(START);
+            let sending = async {
+                writer.write_all(&message).await.unwrap();
+                flushed.get()
+            };
+            let statuses = async {
+                while flushed.get() != last {
+                    flushed.set(flushed.get().max(next_status(&mut reader).await.flush));
+                }
+            };
+            let (before_the_end, ()) = tokio::join!(sending, statuses);
+            end_the_copy(sender).await;
+            before_the_end
+        })
+        .await;
+    assert_eq!(streamed.end.unwrap(), StreamEnd::ServerEnded);
+    assert!(flushed_before_the_end > START);
+}
