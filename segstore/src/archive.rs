@@ -16,6 +16,7 @@ use crate::error::ArchiveError;
 use crate::history;
 use crate::identity::{Identity, ServerFacts};
 use crate::listing::Listing;
+use crate::live::Live;
 use crate::lock::StreamLock;
 use crate::page::BLOCK_SIZE;
 use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
@@ -54,6 +55,8 @@ pub struct Archive {
     foreign: Vec<OsString>,
     compressor: Option<Arc<Compressor>>,
     lock: Arc<StreamLock>,
+    /// Tells views in this process how far the archive is durable.
+    live: Arc<Live>,
 }
 
 impl Archive {
@@ -106,6 +109,7 @@ impl Archive {
             foreign: listing.foreign().to_vec(),
             compressor: None,
             lock: Arc::new(lock),
+            live: Arc::default(),
         };
         if let Some(size) = archive.segment_size() {
             listing.check(&archive.directory, size)?;
@@ -258,12 +262,16 @@ impl Archive {
         Ok(())
     }
 
-    fn bound(&self) -> Result<&Identity, ArchiveError> {
+    pub(crate) fn bound(&self) -> Result<&Identity, ArchiveError> {
         self.identity
             .as_ref()
             .ok_or_else(|| ArchiveError::NoIdentity {
                 directory: self.directory.root().to_owned(),
             })
+    }
+
+    pub(crate) const fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// What lay in the directory on opening that is neither PostgreSQL's nor ours. It is left

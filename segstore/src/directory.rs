@@ -43,7 +43,7 @@ impl Place {
         Self::Quarantine,
     ];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity.json",
             Self::StreamLock => "stream.lock",
@@ -280,12 +280,18 @@ impl ArchiveDirectory {
         }
     }
 
+    /// Whether files were written without being synced, or are.
+    pub(crate) fn is_marked_not_durable(&self) -> Result<bool, DiskError> {
+        let marker = self.own(Place::NotDurable);
+        Ok(NamedFile::open_if_exists(self.disk(), marker, OpenMode::Read)?.is_some())
+    }
+
     /// Makes everything durable that was written without being synced, if anything was.
     pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
-        let marker = self.own(Place::NotDurable);
-        if NamedFile::open_if_exists(self.disk(), marker.clone(), OpenMode::Read)?.is_none() {
+        if !self.is_marked_not_durable()? {
             return Ok(());
         }
+        let marker = self.own(Place::NotDurable);
         let own = self.root.join(OWN_DIRECTORY);
         for directory in [&*self.root, &own] {
             for entry in self.list(directory)?.iter().filter(|entry| entry.is_file) {

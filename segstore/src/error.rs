@@ -78,6 +78,8 @@ pub enum Operation {
     Lock,
     /// Set the permissions of a file.
     SetPermissions,
+    /// Hear of changes in a directory.
+    Watch,
     /// Start a thread that works on a directory.
     StartThread,
 }
@@ -97,6 +99,7 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::Lock => "lock",
             Self::SetPermissions => "set the permissions of",
+            Self::Watch => "watch for changes in",
             Self::StartThread => "start a thread for",
         })
     }
@@ -269,6 +272,39 @@ pub enum ArchiveError {
     NoIdentity {
         /// The archive.
         directory: PathBuf,
+    },
+
+    /// The archive was last written without syncs, so that nothing of it need be durable.
+    #[error(
+        "archive \"{}\" was last written without fsync, so nothing of it may be handed on; run the \
+         receiver on it without --no-sync", directory.display()
+    )]
+    NotDurable {
+        /// The archive.
+        directory: PathBuf,
+    },
+
+    /// A sync of files that another program wrote failed before.
+    #[error(
+        "an earlier fsync of archive \"{}\" failed, so that nothing more of it is handed on by \
+         this process", directory.display()
+    )]
+    SyncFailedBefore {
+        /// The archive.
+        directory: PathBuf,
+    },
+
+    /// Which version of PostgreSQL wrote the segments cannot be told.
+    #[error(
+        "\"{}\" has the page magic number {magic:#06X}, of no version of PostgreSQL that is known; \
+         connect the receiver to the server once, so that the archive knows its version",
+        path.display()
+    )]
+    UnknownVersion {
+        /// A segment file.
+        path: PathBuf,
+        /// The number.
+        magic: u16,
     },
 
     /// WAL in the archive is not what it was.

@@ -10,6 +10,7 @@ use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::Access;
 use crate::error::{ArchiveError, Damage};
 use crate::page::BLOCK_SIZE;
+use crate::validator::WalFormat;
 
 /// The newest format of archives that this version knows, and the one it writes.
 pub const FORMAT_VERSION: u64 = 1;
@@ -116,6 +117,17 @@ impl Identity {
     #[must_use]
     pub const fn data_directory_mode(&self) -> u32 {
         self.data_directory_mode
+    }
+
+    /// What its WAL looks like.
+    #[must_use]
+    pub const fn wal_format(&self) -> WalFormat {
+        WalFormat {
+            system_id: self.system_id,
+            segment_size: self.segment_size,
+            page_magic: self.page_magic,
+            server_version_num: Some(self.server_version_num),
+        }
     }
 
     pub(crate) const fn access(&self) -> Access {

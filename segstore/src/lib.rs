@@ -10,6 +10,8 @@
 //!   [`Writer`] from [`Archive::writer`].
 //! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
 //!   growing, complete and compressed segments, and follow a timeline's ancestors.
+//! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
+//!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks.
 //! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
 //! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
 //!
@@ -72,11 +74,14 @@ mod directory;
 mod discovery;
 mod disk;
 mod error;
+mod feed;
 mod flushed;
+mod follow;
 pub mod generator;
 mod history;
 mod identity;
 mod listing;
+mod live;
 mod lock;
 mod named_file;
 mod os_disk;
@@ -95,6 +100,7 @@ mod stored_records;
 mod takeover;
 mod unsynced;
 mod validator;
+mod view;
 mod writer;
 
 pub use archive::{Archive, ArchiveOptions, published_position};
@@ -102,9 +108,12 @@ pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, Evidence, Operation};
+pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
+pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
 pub use listing::Listing;
+pub use live::Subscription;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
 pub use position::{ArchivePosition, PublishedPosition, Watermark};
@@ -117,4 +126,5 @@ pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, 
 pub use segment_reader::SegmentReader;
 pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{NotPageAligned, Progress, RecordVisitor, Validator, WalFormat};
+pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

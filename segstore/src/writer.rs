@@ -51,6 +51,7 @@ use crate::compressor::Compressor;
 use crate::corruption::Corruption;
 use crate::error::ArchiveError;
 use crate::flushed::{Appended, Durable, FlushedLsn};
+use crate::live::Live;
 use crate::lock::StreamLock;
 use crate::named_file::NamedFile;
 use crate::position::{ArchivePosition, PublishedPosition, Watermark};
@@ -99,6 +100,7 @@ pub struct Writer {
     recovered_end: Lsn,
     notes: Notes,
     compressor: Option<Arc<Compressor>>,
+    live: Arc<Live>,
     /// Held as long as anything is written.
     _lock: Arc<StreamLock>,
 }
@@ -164,6 +166,7 @@ pub(crate) struct Parts {
     pub(crate) notes: Notes,
     pub(crate) compressor: Option<Arc<Compressor>>,
     pub(crate) lock: Arc<StreamLock>,
+    pub(crate) live: Arc<Live>,
 }
 
 impl Writer {
@@ -191,10 +194,12 @@ impl Writer {
             recovered_end: parts.stored.record_end,
             notes: parts.notes,
             compressor: parts.compressor,
+            live: parts.live,
             _lock: parts.lock,
         };
         // Before the first byte, so that from then on recovery can tell what a crash took from
         // what was damaged.
+        this.live.advance(this.safe());
         this.notes.watermark.raise(this.safe())?;
         this.notes.published.publish(this.safe())?;
         this.preparer.request();
@@ -394,6 +399,7 @@ impl Writer {
         };
         self.compress_sealed();
         let safe = self.safe();
+        self.live.advance(safe);
         self.notes
             .published
             .publish(safe)
