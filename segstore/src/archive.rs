@@ -17,7 +17,7 @@ use crate::history;
 use crate::identity::{Identity, ServerFacts};
 use crate::listing::Listing;
 use crate::live::Live;
-use crate::lock::StreamLock;
+use crate::lock::ProcessLock;
 use crate::page::BLOCK_SIZE;
 use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
@@ -54,7 +54,7 @@ pub struct Archive {
     histories: BTreeMap<TimelineId, TimelineHistory>,
     foreign: Vec<OsString>,
     compressor: Option<Arc<Compressor>>,
-    lock: Arc<StreamLock>,
+    lock: Arc<ProcessLock>,
     /// Tells views in this process how far the archive is durable.
     live: Arc<Live>,
 }
@@ -80,7 +80,7 @@ impl Archive {
             directory.disk().set_access(identity.access());
         }
         directory.create_own()?;
-        let lock = StreamLock::take(&directory)?;
+        let lock = ProcessLock::to_stream(&directory)?;
         // Between the first look and the lock another process may have changed everything.
         let listing = if identity.is_some() || !listing.is_empty() {
             identity = Identity::load(&directory)?;

@@ -125,6 +125,18 @@ pub enum ArchiveError {
         pid: Option<u32>,
     },
 
+    /// Another process serves this archive, and keeps its replication slots.
+    #[error(
+        "the replication slots of archive \"{}\" are in use by {}, which serves it; stop that one \
+         first", directory.display(), Holder(*pid)
+    )]
+    SlotsLocked {
+        /// The archive.
+        directory: PathBuf,
+        /// The process that holds the lock, if it could be read.
+        pid: Option<u32>,
+    },
+
     /// The archive belongs to another cluster.
     #[error(
         "archive \"{}\" holds WAL of the cluster with system identifier {expected}, but the \
@@ -436,12 +448,21 @@ pub enum Damage {
     /// It is not JSON of the expected form.
     #[error("{0}")]
     Json(serde_json::Error),
+    /// It has other fields.
+    #[error("expected the fields format_version, crc32c and {name}")]
+    Fields {
+        /// What the file holds.
+        name: &'static str,
+    },
     /// A value in it is out of range.
     #[error("{field} is out of range")]
     Value {
         /// The name of the value.
         field: &'static str,
     },
+    /// Its name is no replication slot's.
+    #[error("no replication slot has that name")]
+    SlotName,
     /// It has no valid content at all.
     #[error("no valid content")]
     Empty,

@@ -67,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod checked_json;
 mod compression;
 mod compressor;
 mod corruption;
@@ -80,6 +81,7 @@ mod follow;
 pub mod generator;
 mod history;
 mod identity;
+mod listeners;
 mod listing;
 mod live;
 mod lock;
@@ -96,6 +98,7 @@ mod segment;
 mod segment_files;
 mod segment_reader;
 pub mod sim;
+mod slots;
 mod stored_records;
 mod takeover;
 mod unsynced;
@@ -112,8 +115,8 @@ pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
 pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
+pub use listeners::Subscription;
 pub use listing::Listing;
-pub use live::Subscription;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
 pub use position::{ArchivePosition, PublishedPosition, Watermark};
@@ -124,6 +127,9 @@ pub use records::{PieceEnd, RecordPiece, RecordReader};
 pub use recovery::{Recovery, Tip};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
+pub use slots::{
+    HeldSlot, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession, SlotStore, WalStatus,
+};
 pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{NotPageAligned, Progress, RecordVisitor, Validator, WalFormat};
 pub use view::{ArchiveView, Followed};

@@ -1,8 +1,8 @@
 //! How far an archive is durable, as this process knows it, and who wants to hear of it.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::listeners::Listeners;
 use crate::position::ArchivePosition;
 
 /// The durable position of an archive, told to readers in this process.
@@ -11,31 +11,7 @@ use crate::position::ArchivePosition;
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     position: Mutex<Option<ArchivePosition>>,
-    listeners: Mutex<Listeners>,
-}
-
-type Callback = Arc<dyn Fn() + Send + Sync>;
-
-#[derive(Default)]
-struct Listeners {
-    next: u64,
-    callbacks: Vec<(u64, Callback)>,
-}
-
-impl fmt::Debug for Listeners {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listeners")
-            .field("count", &self.callbacks.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Has a callback called as long as it lives.
-#[must_use = "the callback is called only as long as this lives"]
-#[derive(Debug)]
-pub struct Subscription {
-    live: Weak<Live>,
-    number: u64,
+    listeners: Arc<Listeners>,
 }
 
 impl Live {
@@ -52,7 +28,7 @@ impl Live {
         *current = Some(merged);
         drop(current);
         if changed {
-            self.notify();
+            self.listeners.notify();
         }
     }
 
@@ -62,39 +38,18 @@ impl Live {
         let before = std::mem::replace(&mut *self.lock(), position);
         let changed = changed || before != position;
         if changed {
-            self.notify();
+            self.listeners.notify();
         }
         changed
     }
 
-    pub(crate) fn subscribe(self: &Arc<Self>, callback: Callback) -> Subscription {
-        let mut listeners = self.listeners();
-        let number = listeners.next;
-        listeners.next += 1;
-        listeners.callbacks.push((number, callback));
-        Subscription {
-            live: Arc::downgrade(self),
-            number,
-        }
-    }
-
-    pub(crate) fn notify(&self) {
-        // Called without the lock, so that a callback may subscribe or end a subscription.
-        let callbacks = self.listeners().callbacks.clone();
-        for (_, callback) in callbacks {
-            callback();
-        }
+    pub(crate) const fn listeners(&self) -> &Arc<Listeners> {
+        &self.listeners
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<ArchivePosition>> {
         // Every change is one assignment.
         self.position.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,21 +67,8 @@ fn later(current: ArchivePosition, new: ArchivePosition) -> ArchivePosition {
     }
 }
 
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let Some(live) = self.live.upgrade() {
-            let mut listeners = live.listeners();
-            listeners
-                .callbacks
-                .retain(|(number, _)| *number != self.number);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use walproto::{Lsn, TimelineId};
 
     use super::*;
@@ -157,32 +99,20 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_finds_the_new_position_and_is_called_as_long_as_it_is_subscribed() {
+    fn a_callback_finds_the_new_position_and_is_called_for_nothing_else() {
         let live = Arc::new(Live::default());
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let subscription = {
+        let _subscription = {
             let (weak, seen) = (Arc::downgrade(&live), Arc::clone(&seen));
-            live.subscribe(Arc::new(move || {
-                let live = weak.upgrade().unwrap();
-                seen.lock().unwrap().push(live.position());
-                // One that subscribes must not wait for itself.
-                drop(live.subscribe(Arc::new(|| {})));
-            }))
-        };
-        let others = Arc::new(AtomicU32::new(0));
-        let _other = {
-            let others = Arc::clone(&others);
-            live.subscribe(Arc::new(move || {
-                others.fetch_add(1, Ordering::Relaxed);
+            live.listeners().subscribe(Arc::new(move || {
+                let position = weak.upgrade().unwrap().position();
+                seen.lock().unwrap().push(position);
             }))
         };
         live.advance(at(1, 100, 120));
         live.advance(at(1, 100, 120));
         live.advance(at(1, 101, 120));
-        drop(subscription);
-        live.advance(at(1, 102, 120));
         let expected = [Some(at(1, 100, 120)), Some(at(1, 101, 120))];
         assert_eq!(*seen.lock().unwrap(), expected);
-        assert_eq!(others.load(Ordering::Relaxed), 3);
     }
 }

@@ -15,8 +15,9 @@ use crate::error::ArchiveError;
 use crate::feed::SharedFile;
 use crate::history;
 use crate::identity::{Identity, ServerFacts};
+use crate::listeners::Subscription;
 use crate::listing::Listing;
-use crate::live::{Live, Subscription};
+use crate::live::Live;
 use crate::page::{self, BLOCK_SIZE};
 use crate::position::{self, ArchivePosition};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
@@ -174,7 +175,7 @@ impl ArchiveView {
     /// the thread that made the WAL durable, which waits for it, and must not block. A call that
     /// is under way when the subscription is dropped goes on.
     pub fn on_advance(&self, callback: impl Fn() + Send + Sync + 'static) -> Subscription {
-        self.shared.live.subscribe(Arc::new(callback))
+        self.shared.live.listeners().subscribe(Arc::new(callback))
     }
 
     /// Reads anew how far another process has come; whether that is something else than before.
@@ -214,7 +215,7 @@ impl ArchiveView {
 
     pub(crate) fn note_failure(&self, error: ArchiveError) {
         lock(&self.shared.failure).get_or_insert(error);
-        self.shared.live.notify();
+        self.shared.live.listeners().notify();
     }
 
     /// The history of a timeline, byte for byte; `None` if it is not here. The first timeline has

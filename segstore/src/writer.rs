@@ -52,7 +52,7 @@ use crate::corruption::Corruption;
 use crate::error::ArchiveError;
 use crate::flushed::{Appended, Durable, FlushedLsn};
 use crate::live::Live;
-use crate::lock::StreamLock;
+use crate::lock::ProcessLock;
 use crate::named_file::NamedFile;
 use crate::position::{ArchivePosition, PublishedPosition, Watermark};
 use crate::prepare::Preparer;
@@ -102,7 +102,7 @@ pub struct Writer {
     compressor: Option<Arc<Compressor>>,
     live: Arc<Live>,
     /// Held as long as anything is written.
-    _lock: Arc<StreamLock>,
+    _lock: Arc<ProcessLock>,
 }
 
 /// What the archive holds on the way along the writer's timeline.
@@ -165,7 +165,7 @@ pub(crate) struct Parts {
     pub(crate) preparer: Preparer,
     pub(crate) notes: Notes,
     pub(crate) compressor: Option<Arc<Compressor>>,
-    pub(crate) lock: Arc<StreamLock>,
+    pub(crate) lock: Arc<ProcessLock>,
     pub(crate) live: Arc<Live>,
 }
 

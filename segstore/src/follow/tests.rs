@@ -12,7 +12,7 @@ use crate::archive::{Archive, ArchiveOptions};
 use crate::compression::Compression;
 use crate::generator::Generator;
 use crate::identity::ServerFacts;
-use crate::live::Subscription;
+use crate::listeners::Subscription;
 use crate::os_disk::OsDisk;
 use crate::page::BLOCK_SIZE;
 use crate::position::ArchivePosition;
