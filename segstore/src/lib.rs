@@ -94,6 +94,7 @@ mod read;
 pub mod record;
 mod records;
 mod recovery;
+mod retention;
 mod segment;
 mod segment_files;
 mod segment_reader;
@@ -125,6 +126,7 @@ pub use read::WalReader;
 pub use record::RecordHeader;
 pub use records::{PieceEnd, RecordPiece, RecordReader};
 pub use recovery::{Recovery, Tip};
+pub use retention::{Pruned, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
 pub use slots::{

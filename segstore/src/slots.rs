@@ -22,6 +22,7 @@ use crate::position::ArchivePosition;
 use crate::view::ArchiveView;
 
 mod error;
+mod required;
 mod session;
 mod stored;
 #[cfg(test)]
@@ -110,6 +111,8 @@ struct Shared {
     /// Held while slots are written, so that what is written last is what is newest. Taken before
     /// `state`, which is never held during an access to the disk.
     writing: Mutex<()>,
+    /// Held while segments are removed. Taken before `writing`.
+    pruning: Mutex<()>,
     released: Arc<Listeners>,
     _lock: ProcessLock,
 }
@@ -169,6 +172,7 @@ impl SlotStore {
             files,
             state: Mutex::new(state),
             writing: Mutex::new(()),
+            pruning: Mutex::new(()),
             released: Arc::default(),
             _lock: lock,
         };
