@@ -53,6 +53,7 @@ pub mod command;
 pub mod copy_data;
 pub mod error;
 pub mod frame;
+pub mod frontend;
 mod ident;
 mod lsn;
 mod reader;
