@@ -6,7 +6,8 @@
 //!
 //! - To receive WAL: [`client::ClientSession`], all of a receiver's side from the startup packet
 //!   on, driven with bytes and times. The crate `walreceiver` is its driver for real sockets.
-//! - To serve WAL: [`server::ServerSession`], all of a sender's side, driven in the same way.
+//! - To serve WAL: [`server::ServerSession`], all of a sender's side, driven in the same way;
+//!   [`scram`] has what a server stores of a password.
 //! - To speak the protocol in another way: [`command`] has what is asked, [`result`] how it is
 //!   answered, [`copy_data`] what is streamed, [`backend`], [`frontend`], [`frame`] and [`startup`]
 //!   the messages around it.
@@ -59,6 +60,7 @@ mod ident;
 mod lsn;
 mod reader;
 pub mod result;
+pub mod scram;
 pub mod server;
 pub mod startup;
 mod time;

@@ -4,6 +4,7 @@
 //! Source: the PostgreSQL manual, "Streaming Replication Protocol"; src/backend/postmaster,
 //! postmaster.c, and src/backend/replication, walsender.c (PG 15).
 
+mod authentication;
 mod commands;
 mod error;
 mod event;
@@ -22,11 +23,11 @@ use bytes::BytesMut;
 
 pub use error::ServerError;
 pub use event::{Event, ReplicationMode, StartupRequest};
-pub use limits::{MAX_COMMAND_LENGTH, MAX_SMALL_LENGTH, MAX_WAITING_LENGTH};
+pub use limits::{MAX_COMMAND_LENGTH, MAX_SASL_LENGTH, MAX_SMALL_LENGTH, MAX_WAITING_LENGTH};
 pub use requests::WAL_HEADER_LENGTH;
 pub use streaming::Reported;
 
-use crate::backend::BackendMessage;
+use crate::error::{ServerMessage, SqlState};
 use crate::frame::{Frame, Tag};
 use crate::frontend::FrontendMessage;
 use crate::startup::{InitialPacket, ProtocolVersion};
@@ -76,8 +77,9 @@ pub struct SessionTimes {
 ///            | startup packet
 ///            v
 ///         admitting ------authenticate_trust-----> authenticated
-///                                                      | welcome
-///                                                      v
+///            | authenticate_scram                    ^ | welcome
+///            v                                       | |
+///      authenticating --------right proof------------+ v
 ///    skipping <--extended query-- idle <---------------+---------------+
 ///        +-----------Sync----------^ |                                 |
 ///                                    +--Query--> executing --answer----+
@@ -210,15 +212,21 @@ impl ServerSession {
         let tag = frame.tag;
         match FrontendMessage::decode(frame) {
             Ok(message) => self.handle_message(tag, message),
+            // Where the next message begins is not in doubt.
+            Err(source) if matches!(self.state, State::Idle) => {
+                let sqlstate = SqlState::PROTOCOL_VIOLATION;
+                self.put_error(ServerMessage::error(sqlstate, source.to_string()));
+                self.ready();
+                Ok(())
+            }
             Err(source) => Err(ServerError::Decode { state, source }),
         }
     }
 
     /// Ends the session for an error, of which the client is told where that helps.
     fn give_up(&mut self, error: ServerError) -> ServerError {
-        if let Some(message) = error.for_client() {
-            // Nothing of ours is too long for a message.
-            let _ = BackendMessage::ErrorResponse(Box::new(message)).encode(&mut self.output);
+        if let Some(message) = error.for_client(self.state.phase()) {
+            self.put_error(message);
         }
         self.state = State::Broken;
         error

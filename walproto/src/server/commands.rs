@@ -131,19 +131,8 @@ impl ServerSession {
         self.state = State::Idle;
     }
 
-    /// Ends the command as servers of our version do.
-    ///
-    /// Source: src/backend/replication/walsender.c, `exec_replication_command` (PG 13 and 14).
     pub(super) fn complete_running(&mut self, running: Running) {
-        let name = running.name();
-        if self.version >= ServerVersion::V14 {
-            self.put_complete(name);
-        } else {
-            if name == "DROP_REPLICATION_SLOT" {
-                self.put_complete(name);
-            }
-            self.put_complete("SELECT");
-        }
+        self.put_complete(running.name());
         self.ready();
     }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::limits::Phase;
 use crate::backend::EncodeError;
 use crate::copy_data::XLogDataTooLong;
 use crate::error::{ServerMessage, SqlState};
 use crate::frame::{FrameError, Tag};
 use crate::frontend::DecodeError;
+use crate::scram::ScramError;
 use crate::startup::InvalidStartupPacket;
 use crate::{Lsn, TimelineId};
 
@@ -64,6 +66,15 @@ pub enum ServerError {
         state: &'static str,
         /// The greatest number of bytes that is kept.
         limit: usize,
+    },
+    /// The client was not let in.
+    #[error("the user \"{user}\" is not let in")]
+    Scram {
+        /// The role that it wants to be.
+        user: String,
+        /// Why.
+        #[source]
+        source: ScramError,
     },
     /// The client was refused, and told this.
     #[error("{0}")]
@@ -127,7 +138,7 @@ pub enum ServerError {
 impl ServerError {
     /// What the client is told of it, if anything. PostgreSQL leaves some of these connections
     /// without a word; who looks for the reason is helped by one.
-    pub(super) fn for_client(&self) -> Option<ServerMessage> {
+    pub(super) fn for_client(&self, phase: Option<Phase>) -> Option<ServerMessage> {
         let violation = |text| ServerMessage::fatal(SqlState::PROTOCOL_VIOLATION, text);
         match self {
             Self::Startup { source, .. } => match source {
@@ -140,7 +151,17 @@ impl ServerError {
             )),
             Self::Frame { source, .. } => Some(violation(source.to_string())),
             Self::Decode { source, .. } => Some(violation(source.to_string())),
-            Self::Unexpected { .. } | Self::NotWaiting { .. } => Some(violation(self.to_string())),
+            Self::Unexpected { tag, .. } => Some(violation(match phase {
+                Some(Phase::Authentication) => {
+                    format!("expected SASL response, got message type {}", tag.0)
+                }
+                Some(Phase::Stream) => format!("invalid standby message type {tag}"),
+                Some(Phase::Command) | None => {
+                    format!("invalid frontend message type {}", tag.0)
+                }
+            })),
+            Self::NotWaiting { .. } => Some(violation(self.to_string())),
+            Self::Scram { user, source } => Some(source.for_client(user)),
             Self::Refused(message) => Some((**message).clone()),
             // It does not read what it is sent, or is gone.
             Self::Timeout { .. } | Self::UnexpectedEof { .. } => None,

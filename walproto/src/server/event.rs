@@ -23,7 +23,8 @@ pub enum Event {
         secret_key: Bytes,
     },
     /// The client asks for a session. The driver answers by
-    /// [`authenticate_trust`](super::ServerSession::authenticate_trust) or
+    /// [`authenticate_trust`](super::ServerSession::authenticate_trust),
+    /// [`authenticate_scram`](super::ServerSession::authenticate_scram) or
     /// [`reject`](super::ServerSession::reject).
     Startup(Box<StartupRequest>),
     /// The client is who it says it is. The driver answers by

@@ -3,6 +3,10 @@
 use crate::command::Command;
 use crate::frame::Tag;
 
+/// The longest body in bytes of a message with a part of a SASL exchange: PostgreSQL's limit
+/// (`PG_MAX_SASL_MESSAGE_LENGTH` in src/backend/libpq/auth-sasl.c).
+pub const MAX_SASL_LENGTH: usize = 1024 - 4;
+
 /// The longest body in bytes of a message that cannot be long by its nature: PostgreSQL's limit
 /// (`PQ_SMALL_MESSAGE_LIMIT` in src/include/libpq/libpq.h). Also for what a client sends while
 /// WAL is streamed, of which the longest is a status update.
@@ -23,6 +27,8 @@ pub(super) const MAX_OUTPUT_LENGTH: usize = 16 << 10;
 /// What the session waits for, as far as it matters for lengths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
+    /// Part of a SASL exchange.
+    Authentication,
     /// A command.
     Command,
     /// What a client sends while WAL is streamed.
@@ -34,6 +40,7 @@ impl Phase {
     /// there.
     pub(super) const fn max_length(self, tag: Tag) -> Option<usize> {
         match (self, tag.0) {
+            (Self::Authentication, b'p') => Some(MAX_SASL_LENGTH),
             (Self::Command, b'Q' | b'B' | b'F' | b'P') => Some(MAX_COMMAND_LENGTH),
             (Self::Command, b'C' | b'D' | b'E' | b'H' | b'S' | b'X' | b'd' | b'c' | b'f') => {
                 Some(MAX_SMALL_LENGTH)

@@ -120,7 +120,9 @@ impl ServerSession {
             .encode(&mut self.output)?;
         }
         let request = startup_request(startup, self.protocol, self.version)?;
-        self.state = State::Admitting;
+        self.state = State::Admitting {
+            user: request.user.clone(),
+        };
         self.events.push_back(Event::Startup(Box::new(request)));
         Ok(())
     }

@@ -61,7 +61,7 @@ impl ServerSession {
     /// # Errors
     /// When the client does not wait for it.
     pub fn authenticate_trust(&mut self) -> Result<(), ServerError> {
-        if !matches!(self.state, State::Admitting) {
+        if !matches!(self.state, State::Admitting { .. }) {
             return Err(self.misuse("authenticate_trust"));
         }
         self.authenticated();

@@ -1,6 +1,7 @@
 //! The states of a session, and what a message from the client makes of them.
 
 use super::ServerSession;
+use super::authentication::Authentication;
 use super::commands::Running;
 use super::error::ServerError;
 use super::event::Event;
@@ -19,7 +20,9 @@ pub(super) enum State {
     /// The driver is asked whether there is TLS.
     TlsAsked(Encryption),
     /// The driver is asked whether the client may come in, and how it has to show who it is.
-    Admitting,
+    Admitting { user: String },
+    /// The client shows who it is.
+    Authenticating(Box<Authentication>),
     /// The driver is asked to welcome the client.
     Authenticated,
     /// The client's next command is awaited.
@@ -56,7 +59,8 @@ impl State {
         match self {
             Self::Opening(_) => "the start of the session",
             Self::TlsAsked(_) => "the request for TLS",
-            Self::Admitting => "admission",
+            Self::Admitting { .. } => "admission",
+            Self::Authenticating(_) => "authentication",
             Self::Authenticated => "session setup",
             Self::Idle => "idle time",
             Self::Skipping => "recovery from an error",
@@ -72,11 +76,12 @@ impl State {
     /// What messages are taken now, `None` when the driver has to answer something first.
     pub(super) const fn phase(&self) -> Option<Phase> {
         match self {
+            Self::Authenticating(_) => Some(Phase::Authentication),
             Self::Idle | Self::Skipping => Some(Phase::Command),
             Self::Streaming(_) | Self::ServerDone(_) | Self::Stopping { .. } => Some(Phase::Stream),
             Self::Opening(_)
             | Self::TlsAsked(_)
-            | Self::Admitting
+            | Self::Admitting { .. }
             | Self::Authenticated
             | Self::Executing(_)
             | Self::Closed
@@ -103,7 +108,11 @@ impl State {
     pub(super) const fn is_before_welcome(&self) -> bool {
         matches!(
             self,
-            Self::Opening(_) | Self::TlsAsked(_) | Self::Admitting | Self::Authenticated
+            Self::Opening(_)
+                | Self::TlsAsked(_)
+                | Self::Admitting { .. }
+                | Self::Authenticating(_)
+                | Self::Authenticated
         )
     }
 
@@ -146,6 +155,7 @@ impl ServerSession {
             tag,
         };
         match (&self.state, message) {
+            (State::Authenticating(_), M::Password(body)) => self.handle_password(body)?,
             (State::Idle | State::Skipping, M::Terminate) => self.terminated(),
             (State::Streaming(_) | State::ServerDone(_) | State::Stopping { .. }, M::Terminate) => {
                 self.terminated()

@@ -1,11 +1,12 @@
 use super::*;
 use crate::SystemId;
-use crate::client::{self, ClientSession, Credentials, Positions};
+use crate::client::{self, ClientError, ClientSession, Credentials, Positions};
 use crate::command::Command;
 use crate::result::{IdentifySystem, TimelineEnd};
 use crate::startup::StartupParameters;
 use bytes::Bytes;
 
+mod authentication;
 mod pair;
 
 pub(super) const TIMES: SessionTimes = SessionTimes {
@@ -56,6 +57,14 @@ impl Pair {
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
         }
+    }
+
+    /// What the server has to say goes to the client, which goes on no more.
+    pub(super) fn client_error(&mut self) -> ClientError {
+        self.server.poll_transmit(&mut self.to_client);
+        let now = self.now;
+        let error = self.client.handle_input(now, &mut self.to_client);
+        error.unwrap_err()
     }
 
     /// Both sides get what the other one sent, until nobody sends anything.
