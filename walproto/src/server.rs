@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod limits;
 mod opening;
+mod options;
 mod requests;
 mod state;
 mod streaming;

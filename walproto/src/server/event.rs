@@ -68,10 +68,9 @@ pub struct StartupRequest {
     /// What `pg_stat_replication` shows and `synchronous_standby_names` refers to, as the server's
     /// version shortens and cleans it; empty if there is none.
     pub application_name: String,
-    /// Command line options for the server process, as the client gave them.
-    pub options: Option<String>,
-    /// Other parameters of the server that the client sets, in its order, as in
-    /// `wal_sender_timeout`. What is not UTF-8 in them is replaced.
+    /// Other parameters of the server that the client sets, as in `wal_sender_timeout`, whether
+    /// by name or as options of the server process. In their order: the last value counts. Upper
+    /// and lower case of a name are the same. What is not UTF-8 in them is replaced.
     pub settings: Vec<(String, String)>,
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::ServerSession;
 use super::error::ServerError;
 use super::event::{Event, ReplicationMode, StartupRequest};
+use super::options;
 use super::state::State;
 use crate::ServerVersion;
 use crate::backend::BackendMessage;
@@ -138,39 +139,50 @@ fn startup_request(
     protocol: ProtocolVersion,
     version: ServerVersion,
 ) -> Result<StartupRequest, ServerError> {
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let mut user = None;
+    let mut database = None;
     let mut replication = None;
-    let mut request = StartupRequest {
-        protocol,
-        user: String::new(),
-        database: None,
-        replication: ReplicationMode::Physical,
-        application_name: String::new(),
-        options: None,
-        settings: Vec::new(),
-    };
+    let mut options = Bytes::new();
+    let mut settings = Vec::new();
     for (name, value) in startup.parameters {
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         match &name[..] {
             b"user" => user = Some(value),
-            b"database" => request.database = Some(text(&value)),
-            b"options" => request.options = Some(text(&value)),
+            b"database" => database = Some(text(&value)),
+            b"options" => options = value,
             b"replication" => replication = replication_mode(&value)?,
-            b"application_name" => request.application_name = application_name(&value, version),
-            _ => request.settings.push((text(&name), text(&value))),
+            _ => settings.push((name, value)),
         }
     }
-    request.user = user_name(user.as_deref().unwrap_or_default())?;
-    request.replication = replication.ok_or_else(|| {
-        let message = "this server keeps WAL and has no databases: it takes only replication \
-                       connections";
-        let hint = "Connect with replication=true.";
-        let sqlstate = SqlState::FEATURE_NOT_SUPPORTED;
-        ServerError::Refused(Box::new(
-            ServerMessage::fatal(sqlstate, message).with_hint(hint),
-        ))
-    })?;
-    Ok(request)
+    let user = user_name(user.as_deref().unwrap_or_default())?;
+    let replication = replication.ok_or_else(not_for_replication)?;
+    // What is set by name comes later, and so counts.
+    let mut all_settings = options::settings(&options)
+        .map_err(|error| refused(SqlState::SYNTAX_ERROR, error.to_string()))?;
+    all_settings.append(&mut settings);
+    let (names, settings): (Vec<_>, Vec<_>) = all_settings
+        .into_iter()
+        .partition(|(name, _)| name.eq_ignore_ascii_case(b"application_name"));
+    let name = names.last().map(|(_, name)| &name[..]).unwrap_or_default();
+    Ok(StartupRequest {
+        protocol,
+        user,
+        database,
+        replication,
+        application_name: application_name(name, version),
+        settings: settings
+            .iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
+    })
+}
+
+fn not_for_replication() -> ServerError {
+    let message = "this server keeps WAL and has no databases: it takes only replication \
+                   connections";
+    let message = ServerMessage::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
+        .with_hint("Connect with replication=true.");
+    ServerError::Refused(Box::new(message))
 }
 
 /// The name of a role. One that is not UTF-8 is refused, rather than taken for another.

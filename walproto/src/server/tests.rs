@@ -7,6 +7,7 @@ use crate::startup::StartupParameters;
 use bytes::Bytes;
 
 mod authentication;
+mod opening;
 mod pair;
 
 pub(super) const TIMES: SessionTimes = SessionTimes {
