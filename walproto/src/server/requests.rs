@@ -262,7 +262,10 @@ impl ServerSession {
         match (end, header.first_chunk()) {
             (Some(end), Some(header)) => {
                 stream.advance(end);
-                Ok(*header)
+                let header = *header;
+                // In a shutdown this may be the last piece, after which the client is asked.
+                self.stop_if_replicated();
+                Ok(header)
             }
             _ => Err(misuse),
         }

@@ -7,8 +7,14 @@ use crate::startup::StartupParameters;
 use bytes::Bytes;
 
 mod authentication;
+mod commands;
+mod hostile;
 mod opening;
 mod pair;
+mod shutdown;
+mod silence;
+mod simulation;
+mod streaming;
 
 pub(super) const TIMES: SessionTimes = SessionTimes {
     authentication_timeout: Duration::from_secs(60),
