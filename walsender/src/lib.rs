@@ -1,0 +1,5 @@
+//! Serves an archive of WAL as a PostgreSQL server would: standbys, `pg_receivewal` and other
+//! receivers stream from it.
+#![forbid(unsafe_code)]
+
+pub mod policy;
