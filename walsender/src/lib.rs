@@ -2,4 +2,5 @@
 //! receivers stream from it.
 #![forbid(unsafe_code)]
 
+pub mod hba;
 pub mod policy;
