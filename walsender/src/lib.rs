@@ -2,5 +2,6 @@
 //! receivers stream from it.
 #![forbid(unsafe_code)]
 
+pub mod feedback;
 pub mod hba;
 pub mod policy;
