@@ -50,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod channel_binding;
 pub mod client;
 pub mod command;
 pub mod copy_data;
