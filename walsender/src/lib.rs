@@ -5,3 +5,4 @@
 pub mod feedback;
 pub mod hba;
 pub mod policy;
+pub mod tls;
