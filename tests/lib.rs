@@ -27,6 +27,8 @@ mod process;
 mod proxy;
 mod receiver;
 mod replication;
+mod server;
+mod serving;
 mod wait;
 
 pub use archive::{ArchiveDirectory, segment_name};
@@ -39,4 +41,6 @@ pub use load::Load;
 pub use postgres_programs::{Version, unprivileged_user};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};
+pub use server::EmbeddedServer;
+pub use serving::Serving;
 pub use wait::{DEADLINE, wait_for, wait_until};

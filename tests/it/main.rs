@@ -19,6 +19,7 @@ mod lineage;
 mod model;
 mod newer_server;
 mod refused;
+mod serve;
 mod slots;
 mod streaming;
 mod timelines;

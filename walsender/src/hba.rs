@@ -21,7 +21,7 @@ mod error;
 mod parser;
 #[cfg(test)]
 mod tests;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::fs;
 use std::net::IpAddr;

@@ -9,27 +9,27 @@ const MAX_VALUE: usize = 255;
 
 /// A value in a field.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Value {
-    pub(super) text: String,
+pub(crate) struct Value {
+    pub(crate) text: String,
     /// Whether it begins with a quote, so that it is no keyword.
     quoted: bool,
 }
 
 impl Value {
     /// Whether this is the keyword, not the name of something in quotes.
-    pub(super) fn is_keyword(&self, keyword: &str) -> bool {
+    pub(crate) fn is_keyword(&self, keyword: &str) -> bool {
         !self.quoted && self.text == keyword
     }
 
     /// Whether it begins with a character that has a meaning without quotes.
-    pub(super) fn begins_with(&self, character: char) -> bool {
+    pub(crate) fn begins_with(&self, character: char) -> bool {
         !self.quoted && self.text.starts_with(character)
     }
 }
 
 /// The lines of a file with their numbers, of which those joined by a backslash at the end are
 /// one.
-pub(super) fn lines(content: &[u8]) -> Vec<(usize, Vec<u8>)> {
+pub(crate) fn lines(content: &[u8]) -> Vec<(usize, Vec<u8>)> {
     let mut lines = Vec::new();
     let mut joined: Option<(usize, Vec<u8>)> = None;
     for (index, raw) in content.split(|byte| *byte == b'\n').enumerate() {
@@ -53,7 +53,7 @@ pub(super) fn lines(content: &[u8]) -> Vec<(usize, Vec<u8>)> {
 
 /// The fields of a line, each a list of at least one value; none for a line that is blank or a
 /// comment.
-pub(super) fn fields(line: &str) -> Result<Vec<Vec<Value>>, HbaFault> {
+pub(crate) fn fields(line: &str) -> Result<Vec<Vec<Value>>, HbaFault> {
     let mut fields: Vec<Vec<Value>> = Vec::new();
     let mut rest = line;
     let mut after_comma = false;
