@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use segstore::{ArchiveView, OsDisk};
+use segstore::{ArchiveView, OsDisk, SlotLimits, SlotStore};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use walproto::Lsn;
@@ -42,7 +42,12 @@ impl EmbeddedServer {
             let _follower = view.follow().unwrap();
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = Server::bind(config, view).unwrap();
+                let limits = SlotLimits {
+                    max_slots: 4,
+                    max_keep_bytes: None,
+                };
+                let slots = SlotStore::open(view, limits).unwrap();
+                let server = Server::bind(config, slots).unwrap();
                 let found = (server.handle(), server.addresses().to_vec());
                 started.send(found).unwrap();
                 // A test that has failed drops the sender, which is a stop as well.

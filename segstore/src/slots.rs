@@ -189,6 +189,12 @@ impl SlotStore {
         &self.shared.view
     }
 
+    /// What slots may take.
+    #[must_use]
+    pub fn limits(&self) -> SlotLimits {
+        self.shared.limits
+    }
+
     /// A session under the process number `pid`, which no other session has.
     #[must_use]
     pub fn session(&self, pid: i32) -> SlotSession {

@@ -17,7 +17,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use segstore::{ArchiveView, OsDisk};
+use segstore::{ArchiveView, OsDisk, SlotLimits, SlotStore};
 use walsender::{ListenAddress, ServeConfig, Server};
 
 // One thread for the network is enough: the disk has its own.
@@ -34,7 +34,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
     eprintln!("following {:?}", view.followed());
-    let server = Server::bind(config, view)?;
+    let limits = SlotLimits {
+        max_slots: 10,
+        max_keep_bytes: None,
+    };
+    let server = Server::bind(config, SlotStore::open(view, limits)?)?;
     for address in server.addresses() {
         eprintln!("listening at {address}");
     }

@@ -2,8 +2,15 @@
 //!
 //! Source: src/backend/replication/walsender.c (PG 13 to 18).
 
-use segstore::{ArchivePosition, ArchiveView, Feed, FeedError, FeedStep};
-use walproto::command::{Command, NewSlot};
+mod slots;
+
+pub(crate) use slots::message_of as slot_message_of;
+
+use segstore::{
+    ArchiveError, ArchivePosition, ArchiveView, Feed, FeedError, FeedStep, HeldSlot, SlotSession,
+    SlotStore,
+};
+use walproto::command::{Command, Identifier};
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::{IdentifySystem, ResultSet, TimelineEnd, TimelineHistoryFile};
 use walproto::{Lsn, ServerVersion, TimelineId};
@@ -16,9 +23,14 @@ use crate::settings::Settings;
 pub(crate) enum Reply {
     /// A table.
     Table(ResultSet),
+    /// It is done.
+    Done,
+    /// It cannot be done before somebody has released a slot.
+    WhenReleased,
     /// A stream of WAL.
     Stream {
         feed: Box<Feed>,
+        slot: Option<HeldSlot>,
         start: Lsn,
         /// What follows the timeline, as far as it is known now.
         end: Option<TimelineEnd>,
@@ -31,7 +43,8 @@ pub(crate) enum Reply {
 /// and output.
 #[derive(Debug)]
 pub(crate) struct Commands<'a> {
-    pub(crate) view: &'a ArchiveView,
+    pub(crate) store: &'a SlotStore,
+    pub(crate) session: &'a SlotSession,
     pub(crate) settings: Settings<'a>,
 }
 
@@ -46,18 +59,22 @@ impl Commands<'_> {
             }
             Command::TimelineHistory(timeline) => self.timeline_history(*timeline),
             Command::StartReplication {
-                slot: None,
+                slot,
                 start,
                 timeline,
-            } => self.start_replication(*start, *timeline),
-            Command::CreateReplicationSlot(create) => match create.kind {
-                NewSlot::Logical { .. } => Err(no_databases("logical replication slots")),
-                NewSlot::Physical { .. } => Err(no_databases("replication slots")),
-            },
+            } => self.start_replication(slot.as_ref(), *start, *timeline),
+            Command::CreateReplicationSlot(create) => self.create_slot(create),
+            Command::ReadReplicationSlot(name) => self.read_slot(name),
+            Command::DropReplicationSlot { slot, wait } => self.drop_slot(slot, *wait),
+            Command::AlterReplicationSlot { slot, .. } => self.alter_slot(slot),
             Command::StartLogicalReplication { .. } => Err(no_databases("logical replication")),
             Command::BaseBackup(_) | Command::UploadManifest => Err(no_databases("base backups")),
-            _ => Err(no_databases("this command")),
+            _ => Err(no_databases("other commands")),
         }
+    }
+
+    pub(super) fn view(&self) -> &ArchiveView {
+        self.store.view()
     }
 
     fn version(&self) -> ServerVersion {
@@ -65,14 +82,14 @@ impl Commands<'_> {
     }
 
     fn durable(&self) -> Result<ArchivePosition, ServerMessage> {
-        let durable = self.view.durable();
+        let durable = self.view().durable();
         durable.ok_or_else(|| message_of(&FeedError::NothingDurable))
     }
 
     fn identify_system(&self) -> Result<Reply, ServerMessage> {
         let durable = self.durable()?;
         let reply = IdentifySystem {
-            system_id: self.view.identity().system_id(),
+            system_id: self.view().identity().system_id(),
             timeline: durable.timeline,
             xlogpos: durable.record_end,
             dbname: None,
@@ -81,10 +98,7 @@ impl Commands<'_> {
     }
 
     fn timeline_history(&self, timeline: TimelineId) -> Result<Reply, ServerMessage> {
-        let history = self
-            .view
-            .history(timeline)
-            .map_err(|error| ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string()))?;
+        let history = self.view().history(timeline).map_err(internal)?;
         let file_name = timeline.history_file_name();
         match history {
             Some(history) => {
@@ -102,11 +116,13 @@ impl Commands<'_> {
     /// Source: walsender.c, `StartReplication` (PG 15).
     fn start_replication(
         &self,
+        slot: Option<&Identifier>,
         start: Lsn,
         timeline: Option<TimelineId>,
     ) -> Result<Reply, ServerMessage> {
+        let slot = slot.map(|name| self.acquire(name)).transpose()?;
         let durable = self.durable()?;
-        let feed = self.view.feed(timeline, start);
+        let feed = self.view().feed(timeline, start);
         let mut feed = feed.map_err(|error| message_of(&error))?;
         let end = self.end_of(feed.timeline(), durable.timeline)?;
         // Nothing is read for it, and a start ahead is told when the stream has begun.
@@ -119,9 +135,14 @@ impl Commands<'_> {
                 switch_point,
             })),
             _ => {
-                let feed = self.view.feed(timeline, start);
+                let feed = self.view().feed(timeline, start);
                 let feed = Box::new(feed.map_err(|error| message_of(&error))?);
-                Ok(Reply::Stream { feed, start, end })
+                Ok(Reply::Stream {
+                    feed,
+                    slot,
+                    start,
+                    end,
+                })
             }
         }
     }
@@ -135,10 +156,7 @@ impl Commands<'_> {
         if timeline == newest {
             return Ok(None);
         }
-        let history = self
-            .view
-            .history(newest)
-            .map_err(|error| ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string()))?;
+        let history = self.view().history(newest).map_err(internal)?;
         let end = history.and_then(|history| {
             Some(TimelineEnd {
                 next_timeline: history.successor_of(timeline)?,
@@ -147,6 +165,11 @@ impl Commands<'_> {
         });
         Ok(end)
     }
+}
+
+/// The archive cannot be read.
+fn internal(error: ArchiveError) -> ServerMessage {
+    ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string())
 }
 
 /// The refusal of what needs a database, which says what can be had here instead.

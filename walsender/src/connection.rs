@@ -1,6 +1,7 @@
 //! One client: its session is driven from what it sends, what becomes durable, and the clock.
 
 mod admission;
+mod answers;
 mod error;
 mod opening;
 
@@ -9,14 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
+use segstore::{HeldSlot, SlotSession};
 use tokio::sync::watch;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::server::{Event, ServerError, ServerSession, StartupRequest};
 use walproto::{PgTimestamp, ServerVersion};
 
-use crate::commands::{Commands, Reply};
-use crate::feedback::Horizons;
 use crate::pump::{Place, Pump, Pushed};
 use crate::registry::{Registered, StandbyState};
 use crate::server::Shared;
@@ -96,6 +96,12 @@ struct Connection {
     registered: Option<Arc<Registered>>,
     request: Option<Box<StartupRequest>>,
     wal_sender_timeout: Option<Duration>,
+    slots: Option<Arc<SlotSession>>,
+    /// The slot that the stream uses.
+    slot: Option<HeldSlot>,
+    /// What is tried again when a slot is released.
+    waiting: Option<Command>,
+    released: watch::Receiver<()>,
     advance: watch::Receiver<()>,
     stopping: watch::Receiver<bool>,
 }
@@ -133,6 +139,10 @@ impl Connection {
             registered: None,
             request: None,
             wal_sender_timeout: shared.config.limits.wal_sender_timeout,
+            slots: None,
+            slot: None,
+            waiting: None,
+            released: shared.released(),
             advance: shared.advance(),
             stopping: shared.stopping(),
         };
@@ -204,88 +214,6 @@ impl Connection {
         }
     }
 
-    async fn answer(&mut self, event: Event) -> Result<(), ConnectionError> {
-        let now = Instant::now();
-        match event {
-            Event::Startup(request) => self.admit(request).await,
-            Event::Authenticated => self.welcome(),
-            Event::Command(command) => self.execute(command).await,
-            Event::Sql(_) => {
-                let message = ServerMessage::error(
-                    SqlState::FEATURE_NOT_SUPPORTED,
-                    "cannot execute SQL commands in WAL sender for physical replication",
-                );
-                Ok(self.session()?.fail(message)?)
-            }
-            Event::Status(_) => {
-                let reported = self.session()?.reported();
-                if let (Some(reported), Some(registered)) = (reported, &self.registered) {
-                    registered.note_reported(reported, now);
-                }
-                Ok(())
-            }
-            Event::Feedback(feedback) => {
-                if let Some(registered) = &self.registered {
-                    let needs = Horizons::of_message(feedback.xmin, feedback.catalog_xmin);
-                    registered.note_needs(needs, now);
-                }
-                Ok(())
-            }
-            Event::CopyFinished => {
-                self.pump()?.stop();
-                if let Some(registered) = &self.registered {
-                    registered.note_stream(None, None);
-                }
-                Ok(())
-            }
-            Event::Cancel {
-                process_id,
-                secret_key,
-            } => {
-                self.shared.registry.cancel(process_id, &secret_key);
-                Ok(())
-            }
-            // The session is over, and says so.
-            Event::Stopped | Event::Terminated => Ok(()),
-            // It was asked and answered before.
-            Event::TlsRequested => Ok(self.session()?.refuse_tls()?),
-            _ => Err(ConnectionError::Fault),
-        }
-    }
-
-    /// Answers a command, which may read files, from a thread of its own.
-    async fn execute(&mut self, command: Command) -> Result<(), ConnectionError> {
-        let shared = Arc::clone(&self.shared);
-        let request = self.request.take().ok_or(ConnectionError::Fault)?;
-        let timeout = self.wal_sender_timeout;
-        let executing = tokio::task::spawn_blocking(move || {
-            let commands = Commands {
-                view: &shared.view,
-                settings: shared.settings(&request, timeout),
-            };
-            let reply = commands.execute(&command);
-            (reply, request)
-        });
-        let (reply, request) = executing.await.map_err(|_panic| ConnectionError::Fault)?;
-        self.request = Some(request);
-        let now = Instant::now();
-        match reply {
-            Ok(Reply::Table(table)) => self.session()?.answer(&table)?,
-            Ok(Reply::AlreadyEnded(end)) => self.session()?.timeline_already_ended(end)?,
-            Ok(Reply::Stream { feed, start, end }) => {
-                let timeline = feed.timeline();
-                if let Some(registered) = &self.registered {
-                    registered.note_stream(Some((timeline, start)), None);
-                }
-                let pump = self.pump()?;
-                pump.session.start_streaming(now, timeline, start, end)?;
-                pump.start(*feed);
-            }
-            Err(message) => self.session()?.fail(message)?,
-        }
-        Ok(())
-    }
-
     /// Sends what there is.
     async fn push(&mut self, place: Place) -> Result<Pushed, ConnectionError> {
         let mut pump = self.pump.take().ok_or(ConnectionError::Fault)?;
@@ -308,9 +236,7 @@ impl Connection {
         let pump = self.pump.insert(pump);
         if let Some(error) = pump.take_failure() {
             tracing::warn!(client = self.opened.shown(), "stream failed: {error}");
-            if let Some(registered) = &self.registered {
-                registered.note_stream(None, None);
-            }
+            self.end_stream();
         }
         Ok(pushed?)
     }
@@ -360,19 +286,28 @@ impl Connection {
                 changed.map_err(|_gone| ConnectionError::Fault)?;
             }
             () = timeout => pump.session.handle_timeout(Instant::now())?,
-            () = cancelled => {
-                if pump.session.is_sending() {
-                    pump.stop();
-                    pump.session.fail(ServerMessage::error(
-                        SqlState::QUERY_CANCELED,
-                        "canceling statement due to user request",
-                    ))?;
-                    if let Some(registered) = &registered {
-                        registered.note_stream(None, None);
-                    }
+            changed = self.released.changed(), if self.waiting.is_some() => {
+                changed.map_err(|_gone| ConnectionError::Fault)?;
+                if let Some(command) = self.waiting.take() {
+                    self.execute(command).await?;
                 }
             }
+            () = cancelled => self.cancel()?,
             _ = self.stopping.changed() => self.stop()?,
+        }
+        Ok(())
+    }
+
+    /// Gives up what the client waits for, on behalf of another connection of its own.
+    fn cancel(&mut self) -> Result<(), ConnectionError> {
+        let waited = self.waiting.take().is_some();
+        let session = self.session()?;
+        if waited || session.is_sending() {
+            session.fail(ServerMessage::error(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request",
+            ))?;
+            self.end_stream();
         }
         Ok(())
     }

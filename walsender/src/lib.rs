@@ -2,21 +2,26 @@
 //! receivers stream from it, from its oldest segment to what becomes durable now.
 //!
 //! Start with a [`Server`]: a [`ServeConfig`] says where clients connect and who may, an
-//! [`ArchiveView`](segstore::ArchiveView) what they get, be it filled by this process or another.
+//! [`ArchiveView`](segstore::ArchiveView) what they get, be it filled by this process or another,
+//! and a [`SlotStore`](segstore::SlotStore) what is kept for them while they are away.
 //! Nothing leaves that is not durable in the archive.
 //!
 //! ```no_run
 //! use std::path::Path;
 //! use std::sync::Arc;
 //!
-//! use segstore::{ArchiveView, OsDisk};
+//! use segstore::{ArchiveView, OsDisk, SlotLimits, SlotStore};
 //! use walsender::{ServeConfig, Server};
 //!
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let view = ArchiveView::open(Arc::new(OsDisk::new()), Path::new("/srv/wal"))?;
 //! let _follower = view.follow()?;
 //! let config = ServeConfig::new(vec!["/run/wal:5432".parse()?]);
-//! let server = Server::bind(config, view)?;
+//! let limits = SlotLimits {
+//!     max_slots: 10,
+//!     max_keep_bytes: None,
+//! };
+//! let server = Server::bind(config, SlotStore::open(view, limits)?)?;
 //! let handle = server.handle();
 //! tokio::spawn(async move {
 //!     for standby in handle.standbys() {

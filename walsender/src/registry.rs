@@ -18,7 +18,7 @@ use lag::LagTracker;
 pub use lag::Lags;
 pub(crate) use registered::{Cancellation, KEY_LENGTH, Registered};
 
-use crate::feedback::{FeedbackMerge, Horizons};
+use crate::feedback::{FeedbackMerge, FeedbackSource, Horizons};
 use crate::policy::{Positions, Standby, SyncPolicy, SyncState, Verdict};
 
 /// What a connection is doing (`state` of `pg_stat_replication`).
@@ -256,6 +256,16 @@ impl Registry {
     /// Has policy and feedback looked at anew.
     pub(crate) fn note_change(&self) {
         self.changed.notify_one();
+    }
+
+    /// Takes what a slot keeps from before, or with nothing forgets it.
+    pub(crate) fn note_slot_needs(&self, slot: &SlotName, needs: Horizons) {
+        let mut sessions = self.lock();
+        if let Some(feedback) = &mut sessions.feedback {
+            feedback.report(FeedbackSource::Slot(slot.clone()), Instant::now(), needs);
+            drop(sessions);
+            self.note_change();
+        }
     }
 
     /// Looks at policy and feedback whenever something changed, for ever; `timeline` tells which

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use segstore::{ArchiveView, Subscription};
-use tokio::sync::{Semaphore, watch};
+use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
@@ -33,6 +33,9 @@ const MAX_DISK_READERS: usize = 8;
 /// one, as for too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the movements of slots are gathered before they are written.
+const SLOT_SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A server that cannot begin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +43,9 @@ pub enum ServeError {
     /// The files that say who may connect.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// An address cannot be listened at.
     #[error("listening at {address}")]
     Listen {
@@ -59,18 +65,23 @@ pub struct Server {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
     addresses: Vec<BoundAddress>,
-    _subscription: Subscription,
+    _subscriptions: [Subscription; 2],
 }
 
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) view: ArchiveView,
+    pub(crate) slots: SlotStore,
     pub(crate) config: ServeConfig,
     pub(crate) registry: Arc<Registry>,
     access: Mutex<Arc<Access>>,
     /// Changes whenever more WAL is durable.
     advance: watch::Sender<()>,
+    /// Changes whenever a slot is released.
+    released: watch::Sender<()>,
+    /// A slot has moved since slots were last saved.
+    slot_moved: Notify,
     /// Whether the server stops.
     stopping: watch::Sender<bool>,
     /// Who still has to show who it is, in the order in which they came.
@@ -85,14 +96,14 @@ pub struct ServerHandle {
 }
 
 impl Server {
-    /// Reads the files that say who may connect, and listens. `view` is the archive that is
-    /// served; who fills it, this process or another, makes no difference.
+    /// Reads the files that say who may connect, and listens. `slots` are those of the archive
+    /// that is served; who fills it, this process or another, makes no difference.
     ///
     /// It reads files, and needs a tokio runtime with I/O and time.
     ///
     /// # Errors
     /// When a file is not as it should be, or an address cannot be listened at.
-    pub fn bind(config: ServeConfig, view: ArchiveView) -> Result<Self, ServeError> {
+    pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
         let access = Access::load(&config.access)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
@@ -108,22 +119,32 @@ impl Server {
             per_user: config.limits.connections_per_user,
         };
         let registry = Registry::new(limits, config.policy.clone(), config.feedback_age);
+        for slot in slots.list()? {
+            let needs = Horizons {
+                xmin: slot.xmin,
+                catalog_xmin: slot.catalog_xmin,
+            };
+            registry.note_slot_needs(&slot.name, needs);
+        }
         let shared = Arc::new(Shared {
-            view,
+            view: slots.view().clone(),
+            slots,
             config,
             registry: Arc::new(registry),
             access: Mutex::new(Arc::new(access)),
             advance: watch::Sender::new(()),
+            released: watch::Sender::new(()),
+            slot_moved: Notify::new(),
             stopping: watch::Sender::new(false),
             unknown: Mutex::default(),
             disk_readers: Semaphore::new(MAX_DISK_READERS),
         });
-        let subscription = subscribe(&shared);
+        let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {
             shared,
             listeners,
             addresses,
-            _subscription: subscription,
+            _subscriptions: subscriptions,
         })
     }
 
@@ -153,8 +174,10 @@ impl Server {
         });
         tokio::select! {
             () = evaluate => {}
+            () = save_slots(&shared) => {}
             () = self.serve(stop) => {}
         }
+        save(&shared).await;
     }
 
     async fn serve(self, stop: impl Future<Output = ()>) {
@@ -218,13 +241,23 @@ impl Shared {
             user: &request.user,
             application_name: &request.application_name,
             wal_sender_timeout,
-            max_slots: 0,
+            max_slots: self.slots.limits().max_slots,
         }
     }
 
     /// Changes whenever more WAL is durable.
     pub(crate) fn advance(&self) -> watch::Receiver<()> {
         self.advance.subscribe()
+    }
+
+    /// Changes whenever a slot is released.
+    pub(crate) fn released(&self) -> watch::Receiver<()> {
+        self.released.subscribe()
+    }
+
+    /// Has slots saved before long.
+    pub(crate) fn note_slot_moved(&self) {
+        self.slot_moved.notify_one();
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
@@ -282,7 +315,7 @@ impl ServerHandle {
 }
 
 /// Has connections and policy look again when more WAL is durable.
-fn subscribe(shared: &Arc<Shared>) -> Subscription {
+fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
     let weak = Arc::downgrade(shared);
     let newest = Mutex::new(None);
     shared.view.on_advance(move || {
@@ -294,6 +327,38 @@ fn subscribe(shared: &Arc<Shared>) -> Subscription {
         }
         shared.advance.send_replace(());
     })
+}
+
+/// Has those look again who wait for a slot.
+fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
+    let weak = Arc::downgrade(shared);
+    shared.slots.on_release(move || {
+        if let Some(shared) = weak.upgrade() {
+            shared.released.send_replace(());
+        }
+    })
+}
+
+/// Saves where the slots stand a while after they have moved, for ever. What a crash takes makes
+/// them keep more, not less.
+async fn save_slots(shared: &Arc<Shared>) {
+    loop {
+        shared.slot_moved.notified().await;
+        tokio::time::sleep(SLOT_SAVE_INTERVAL).await;
+        save(shared).await;
+    }
+}
+
+async fn save(shared: &Arc<Shared>) {
+    let slots = shared.slots.clone();
+    match tokio::task::spawn_blocking(move || slots.save()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!("could not save replication slots: {error}");
+            shared.note_slot_moved();
+        }
+        Err(error) => note_panic(Err(error)),
+    }
 }
 
 /// The next connection of any listener. Cancel safe.

@@ -109,6 +109,7 @@ impl Connection {
         let reported = settings.reported();
         let process_id = registered.process_id();
         self.registered = Some(registered);
+        self.slots = Some(Arc::new(self.shared.slots.session(process_id)));
         let parameters = reported.iter().map(|(name, value)| (*name, value.as_str()));
         let key = Bytes::copy_from_slice(&key);
         self.session()?.welcome(parameters, process_id, key)?;

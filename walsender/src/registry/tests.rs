@@ -146,9 +146,7 @@ async fn what_a_slot_needs_is_kept_when_its_standby_is_gone() {
             .wait_for(|needs| needs.xmin == Some(xid(9)))
             .await
             .unwrap();
-        let again = registry.admit(newcomer("a", ""), [0; 4]).unwrap();
-        again.note_stream(Some((TimelineId::FIRST, Lsn(1))), Some(slot.clone()));
-        again.note_needs(Horizons::default(), Instant::now());
+        registry.note_slot_needs(&slot, Horizons::default());
         needs
             .wait_for(|needs| *needs == Horizons::default())
             .await
