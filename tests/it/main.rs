@@ -20,6 +20,8 @@ mod model;
 mod newer_server;
 mod refused;
 mod serve;
+mod serve_access;
+mod serve_requests;
 mod slots;
 mod streaming;
 mod timelines;
