@@ -43,6 +43,7 @@ pub use load::Load;
 pub use postgres_programs::{Version, unprivileged_user};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};
+pub use rustix::process::Signal;
 pub use server::EmbeddedServer;
 pub use serving::Serving;
 pub use wait::{DEADLINE, wait_for, wait_until};

@@ -22,6 +22,7 @@ mod refused;
 mod serve;
 mod serve_access;
 mod serve_requests;
+mod serve_standbys;
 mod slots;
 mod streaming;
 mod timelines;

@@ -241,7 +241,7 @@ impl Shared {
             user: &request.user,
             application_name: &request.application_name,
             wal_sender_timeout,
-            max_slots: self.slots.limits().max_slots,
+            slots: self.slots.limits(),
         }
     }
 

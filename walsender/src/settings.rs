@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use segstore::SlotLimits;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::Setting;
 use walproto::{SegmentSize, ServerVersion};
@@ -19,8 +20,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) user: &'a str,
     pub(crate) application_name: &'a str,
     pub(crate) wal_sender_timeout: Option<Duration>,
-    /// The most slots there may be.
-    pub(crate) max_slots: usize,
+    pub(crate) slots: SlotLimits,
 }
 
 impl Settings<'_> {
@@ -103,7 +103,11 @@ impl Settings<'_> {
             "search_path" => fixed("\"$user\", public"),
             "wal_level" => fixed("replica"),
             "max_wal_senders" => Some(limits.connections.to_string()),
-            "max_replication_slots" => Some(self.max_slots.to_string()),
+            "max_replication_slots" => Some(self.slots.max_slots.to_string()),
+            "max_slot_wal_keep_size" => Some(match self.slots.max_keep_bytes {
+                None => "-1".to_owned(),
+                Some(bytes) => show_mib(bytes >> 20),
+            }),
             "ssl" => fixed(if self.config.access.tls.is_some() {
                 "on"
             } else {
@@ -123,7 +127,7 @@ impl Settings<'_> {
 }
 
 /// The parameters that this server has.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "application_name",
     "authentication_timeout",
     "block_size",
@@ -137,6 +141,7 @@ const NAMES: [&str; 29] = [
     "IntervalStyle",
     "is_superuser",
     "max_replication_slots",
+    "max_slot_wal_keep_size",
     "max_wal_senders",
     "scram_iterations",
     "search_path",
@@ -171,6 +176,16 @@ fn show_duration(duration: Duration) -> String {
     match UNITS.iter().find(fits) {
         Some((name, unit)) if milliseconds > 0 => format!("{}{name}", milliseconds / unit),
         _ => "0".to_owned(),
+    }
+}
+
+/// A number of mebibytes in the greatest unit that it is a multiple of.
+fn show_mib(mib: u64) -> String {
+    match mib {
+        0 => "0".to_owned(),
+        _ if mib.is_multiple_of(1 << 20) => format!("{}TB", mib >> 20),
+        _ if mib.is_multiple_of(1 << 10) => format!("{}GB", mib >> 10),
+        _ => format!("{mib}MB"),
     }
 }
 
@@ -219,7 +234,10 @@ mod tests {
             user: "u",
             application_name: "a",
             wal_sender_timeout: config.limits.wal_sender_timeout,
-            max_slots: 10,
+            slots: SlotLimits {
+                max_slots: 10,
+                max_keep_bytes: Some(3 << 30),
+            },
         }
     }
 
@@ -238,6 +256,7 @@ mod tests {
             ("transaction_read_only", "on"),
             ("in_hot_standby", "on"),
             ("wal_sender_timeout", "1min"),
+            ("max_slot_wal_keep_size", "3GB"),
             ("synchronous_standby_names", ""),
         ] {
             let expected = Some((name.to_owned(), value.to_owned()));
