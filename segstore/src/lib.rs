@@ -10,6 +10,8 @@
 //!   [`Writer`] from [`Archive::writer`].
 //! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
 //!   growing, complete and compressed segments, and follow a timeline's ancestors.
+//! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
+//!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks.
 //! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
 //! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
 //!
@@ -65,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod checked_json;
 mod compression;
 mod compressor;
 mod corruption;
@@ -72,11 +75,15 @@ mod directory;
 mod discovery;
 mod disk;
 mod error;
+mod feed;
 mod flushed;
+mod follow;
 pub mod generator;
 mod history;
 mod identity;
+mod listeners;
 mod listing;
+mod live;
 mod lock;
 mod missing;
 mod named_file;
@@ -88,14 +95,17 @@ mod read;
 pub mod record;
 mod records;
 mod recovery;
+mod retention;
 mod segment;
 mod segment_files;
 mod segment_reader;
 pub mod sim;
+mod slots;
 mod stored_records;
 mod takeover;
 mod unsynced;
 mod validator;
+mod view;
 mod writer;
 
 pub use archive::{Archive, ArchiveOptions, published_position};
@@ -103,8 +113,11 @@ pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, Evidence, Operation};
+pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
+pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
+pub use listeners::Subscription;
 pub use listing::Listing;
 pub use missing::MissingSegments;
 pub use os_disk::OsDisk;
@@ -115,10 +128,15 @@ pub use read::WalReader;
 pub use record::RecordHeader;
 pub use records::{PieceEnd, RecordPiece, RecordReader};
 pub use recovery::{Recovery, Tip};
+pub use retention::{Pruned, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
+pub use slots::{
+    HeldSlot, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession, SlotStore, WalStatus,
+};
 pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{
     IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
 };
+pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

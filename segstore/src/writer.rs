@@ -51,7 +51,8 @@ use crate::compressor::Compressor;
 use crate::corruption::Corruption;
 use crate::error::ArchiveError;
 use crate::flushed::{Appended, Durable, FlushedLsn};
-use crate::lock::StreamLock;
+use crate::live::Live;
+use crate::lock::ProcessLock;
 use crate::named_file::NamedFile;
 use crate::position::{ArchivePosition, PublishedPosition, Watermark};
 use crate::prepare::Preparer;
@@ -103,8 +104,9 @@ pub struct Writer {
     recovered_end: Lsn,
     notes: Notes,
     compressor: Option<Arc<Compressor>>,
+    live: Arc<Live>,
     /// Held as long as anything is written.
-    _lock: Arc<StreamLock>,
+    _lock: Arc<ProcessLock>,
 }
 
 /// What the archive holds on the way along the writer's timeline.
@@ -167,7 +169,8 @@ pub(crate) struct Parts {
     pub(crate) preparer: Preparer,
     pub(crate) notes: Notes,
     pub(crate) compressor: Option<Arc<Compressor>>,
-    pub(crate) lock: Arc<StreamLock>,
+    pub(crate) lock: Arc<ProcessLock>,
+    pub(crate) live: Arc<Live>,
 }
 
 impl Writer {
@@ -195,10 +198,12 @@ impl Writer {
             recovered_end: parts.stored.record_end,
             notes: parts.notes,
             compressor: parts.compressor,
+            live: parts.live,
             _lock: parts.lock,
         };
         // Before the first byte, so that from then on recovery can tell what a crash took from
         // what was damaged.
+        this.live.advance(this.safe());
         this.notes.watermark.raise(this.safe())?;
         this.notes.published.publish(this.safe())?;
         this.preparer.request();
@@ -404,6 +409,7 @@ impl Writer {
         };
         self.compress_sealed();
         let safe = self.safe();
+        self.live.advance(safe);
         self.notes
             .published
             .publish(safe)

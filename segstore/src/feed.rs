@@ -1,0 +1,447 @@
+//! What is sent to one who asks for WAL from a position on.
+//!
+//! A feed walks along one timeline as PostgreSQL's walsender does. It looks for each byte on the
+//! way of the archive's newest timeline: where that left an older one, the segment is read from
+//! the newest timeline's file that there is, which begins with a copy.
+//!
+//! ```text
+//!   timeline 1   ──────────────────┐ switch point
+//!   timeline 2                     └──────────────────▶ durable end
+//!
+//!   asked for 1:  Chunk ... Chunk, EndOfTimeline { switch_point, next_timeline: 2 }
+//!   asked for 2:  Chunk ............................ Chunk, CaughtUp, later more
+//! ```
+//!
+//! **What leaves is durable and stays as it is.** A file is read up to the position that was known
+//! to be durable when it was opened, and opened by its name again for what lies behind. So it
+//! makes no difference when a segment gets its final name, is compressed, or has the tail behind
+//! that position replaced by another file, in this process or in another.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use walproto::{Lsn, TimelineHistory, TimelineId};
+
+use crate::corruption::Corruption;
+use crate::error::{ArchiveError, Evidence};
+use crate::listing::Listing;
+use crate::named_file::NamedFile;
+use crate::page::{BLOCK_SIZE, LONG_HEADER_LENGTH};
+use crate::segment::{Encoding, SegmentFile, SegmentName};
+use crate::validator::Validator;
+use crate::view::{ArchiveView, Followed};
+
+mod chunk;
+mod decoded;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use chunk::{Chunk, ChunkData, ChunkFile};
+use decoded::Decoded;
+pub use error::FeedError;
+
+/// What a feed gives next.
+#[derive(Debug)]
+pub enum FeedStep {
+    /// WAL that goes on where the last chunk ended.
+    Chunk(Chunk),
+    /// All that is durable was given. There is more once the view's position has advanced.
+    CaughtUp,
+    /// The timeline ends here. More than it may have been given, if its end was not known yet.
+    EndOfTimeline {
+        /// The first position that is no longer the timeline's.
+        switch_point: Lsn,
+        /// The timeline that goes on there.
+        next_timeline: TimelineId,
+    },
+}
+
+/// The durable WAL of a timeline, from a position on, in chunks.
+#[derive(Debug)]
+pub struct Feed {
+    view: ArchiveView,
+    timeline: TimelineId,
+    /// The way to the archive's newest timeline.
+    path: Arc<TimelineHistory>,
+    end: Option<TimelineEnd>,
+    position: Lsn,
+    /// Whether the start was found to be no later than what is durable.
+    begun: bool,
+    open: Option<OpenFile>,
+}
+
+/// Where the way to the newest timeline left the feed's.
+#[derive(Clone, Copy, Debug)]
+struct TimelineEnd {
+    switch_point: Lsn,
+    next_timeline: TimelineId,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    span: Span,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Plain(Arc<ChunkFile>),
+    Decoded(Decoded),
+}
+
+/// Which positions are read from a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Span {
+    /// The newest timeline when the file was looked for.
+    newest: TimelineId,
+    /// The start of its segment.
+    start: Lsn,
+    /// The end of its segment, or where its timeline was left.
+    end: Lsn,
+    /// What was durable when it was opened.
+    durable_end: Lsn,
+}
+
+impl Span {
+    /// Whether the bytes from `position` up to `end`, or to where the next file takes over, are
+    /// what they were and will be.
+    fn holds(&self, position: Lsn, end: Lsn) -> bool {
+        (self.start..self.end).contains(&position) && end.min(self.end) <= self.durable_end
+    }
+}
+
+/// The file of the segment that grows, which all feeds at the end share.
+#[derive(Debug)]
+pub(crate) struct SharedFile {
+    span: Span,
+    file: Arc<ChunkFile>,
+}
+
+impl ArchiveView {
+    /// The WAL of `timeline`, or of the newest one, from `start` on.
+    ///
+    /// A start that lies on an ancestor is allowed: a new timeline is asked for from the
+    /// beginning of its first segment on. One after the durable end is an error of the first
+    /// [`Feed::next_step`], where PostgreSQL tells it too.
+    ///
+    /// # Errors
+    /// When the newest timeline does not descend from `timeline`, or left it before `start`; when
+    /// nothing is durable; or when a history cannot be read.
+    ///
+    /// Source: src/backend/replication/walsender.c, `StartReplication` (PG 15).
+    pub fn feed(&self, timeline: Option<TimelineId>, start: Lsn) -> Result<Feed, FeedError> {
+        let durable = self.durable().ok_or(FeedError::NothingDurable)?;
+        let timeline = timeline.unwrap_or(durable.timeline);
+        let path = self.history_of(durable.timeline)?;
+        let end = end_on(&path, timeline)?;
+        if let Some(end) = end.filter(|end| end.switch_point < start) {
+            return Err(FeedError::NotInHistory {
+                timeline,
+                start,
+                switch_point: end.switch_point,
+            });
+        }
+        Ok(Feed {
+            view: self.clone(),
+            timeline,
+            path,
+            end,
+            position: start,
+            begun: false,
+            open: None,
+        })
+    }
+}
+
+impl Feed {
+    /// The timeline.
+    #[must_use]
+    pub const fn timeline(&self) -> TimelineId {
+        self.timeline
+    }
+
+    /// The end of what was given.
+    #[must_use]
+    pub const fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// Gives what comes next. It may open, read and decompress files.
+    ///
+    /// # Errors
+    /// - [`FeedError::StartAhead`], only before the first chunk.
+    /// - [`FeedError::Removed`] and [`FeedError::Hole`]: there is no file for the position.
+    /// - Those of the archive: a file is damaged or cannot be read, or a history cannot.
+    /// - [`FeedError::UnknownTimeline`]: the archive went on with a timeline that does not descend
+    ///   from the feed's.
+    pub fn next_step(&mut self) -> Result<FeedStep, FeedError> {
+        let durable = self.view.durable().ok_or(FeedError::NothingDurable)?;
+        self.learn(durable.timeline)?;
+        let limit = self.limit(durable.record_end);
+        if let Some(step) = self.step_without_wal(limit) {
+            return step;
+        }
+        let end = self.chunk_end(limit);
+        if !self.is_open_for(end) {
+            self.open_here(end, limit)?;
+        }
+        self.chunk_from_file(end)
+    }
+
+    /// Gives what comes next if no file needs to be opened, read or decompressed for it, `None`
+    /// if one does: then [`next_step`](Self::next_step) is to be called where waiting for a disk does no
+    /// harm.
+    ///
+    /// Bytes that are still in a file do not count: the caller reads or sends them from it.
+    ///
+    /// # Errors
+    /// [`FeedError::StartAhead`], as for [`next_step`](Self::next_step).
+    pub fn ready_step(&mut self) -> Result<Option<FeedStep>, FeedError> {
+        let durable = self.view.durable().ok_or(FeedError::NothingDurable)?;
+        if durable.timeline != self.path.timeline() {
+            return Ok(None);
+        }
+        let limit = self.limit(durable.record_end);
+        if let Some(step) = self.step_without_wal(limit) {
+            return step.map(Some);
+        }
+        let end = self.chunk_end(limit);
+        match &self.open {
+            Some(OpenFile {
+                source: Source::Plain(_),
+                ..
+            }) if self.is_open_for(end) => self.chunk_from_file(end).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes note of the archive's newest timeline.
+    fn learn(&mut self, newest: TimelineId) -> Result<(), FeedError> {
+        if self.path.timeline() != newest {
+            let path = self.view.history_of(newest)?;
+            self.end = end_on(&path, self.timeline)?;
+            self.path = path;
+            self.open = None;
+        }
+        Ok(())
+    }
+
+    /// Up to where WAL may be given.
+    fn limit(&self, record_end: Lsn) -> Lsn {
+        self.end
+            .map_or(record_end, |end| end.switch_point.min(record_end))
+    }
+
+    /// What comes next when that is no WAL.
+    fn step_without_wal(&mut self, limit: Lsn) -> Option<Result<FeedStep, FeedError>> {
+        if let Some(end) = self.end.filter(|end| end.switch_point <= self.position) {
+            self.open = None;
+            return Some(Ok(FeedStep::EndOfTimeline {
+                switch_point: end.switch_point,
+                next_timeline: end.next_timeline,
+            }));
+        }
+        if self.position > limit && !self.begun {
+            return Some(Err(FeedError::StartAhead {
+                timeline: self.timeline,
+                start: self.position,
+                durable_end: limit,
+            }));
+        }
+        self.begun = true;
+        if self.position >= limit {
+            // It would only be kept from being closed: more needs to be opened anew.
+            self.open = None;
+            return Some(Ok(FeedStep::CaughtUp));
+        }
+        None
+    }
+
+    /// The end of a chunk from here: the limit, which is a record's end, or the last page boundary
+    /// that it can reach.
+    fn chunk_end(&self, limit: Lsn) -> Lsn {
+        let longest = Lsn(self.position.0.saturating_add(Chunk::MAX_LENGTH as u64));
+        if limit <= longest {
+            limit
+        } else {
+            longest.align_down(BLOCK_SIZE)
+        }
+    }
+
+    /// Whether the open file has the bytes from here on, up to `end` or to its own.
+    fn is_open_for(&self, end: Lsn) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.span.holds(self.position, end))
+    }
+
+    /// A chunk up to `end`, or to the end of the file that is open.
+    fn chunk_from_file(&mut self, end: Lsn) -> Result<FeedStep, FeedError> {
+        let start = self.position;
+        let Some(open) = &mut self.open else {
+            return Err(self.missing());
+        };
+        let end = end.min(open.span.end);
+        let length = usize::try_from(end.bytes_since(start)).unwrap_or(usize::MAX);
+        let data = match &mut open.source {
+            Source::Plain(file) => ChunkData::File {
+                file: Arc::clone(file),
+                offset: start.bytes_since(open.span.start),
+                length,
+            },
+            Source::Decoded(decoded) => {
+                let mut bytes = BytesMut::zeroed(length);
+                let offset = start.bytes_since(open.span.start);
+                if let Err(error) = decoded.read_exact_at(&mut bytes, offset) {
+                    // Where the decoder is now nobody knows.
+                    self.open = None;
+                    return Err(error.into());
+                }
+                ChunkData::Memory(vec![bytes.freeze()])
+            }
+        };
+        self.position = end;
+        Ok(FeedStep::Chunk(Chunk { start, end, data }))
+    }
+
+    /// Opens the file for the bytes from here up to `end`; what is durable reaches to `limit`.
+    fn open_here(&mut self, end: Lsn, limit: Lsn) -> Result<(), FeedError> {
+        self.open = None;
+        if let Some(shared) = &*self.view.newest_file()
+            && shared.span.newest == self.path.timeline()
+            && shared.span.holds(self.position, end)
+        {
+            self.open = Some(OpenFile {
+                span: shared.span,
+                source: Source::Plain(Arc::clone(&shared.file)),
+            });
+            return Ok(());
+        }
+        // Twice: the file may have been given another name while it was looked for.
+        for _ in 0..2 {
+            let files = self.view.files();
+            for (timeline, end) in files.candidates(&self.path, self.position) {
+                let name = files.name_of(timeline, self.position);
+                if let Some((file, opened)) = files.find_among(self.names(name))? {
+                    let span = Span {
+                        newest: self.path.timeline(),
+                        start: files.size().start_of(self.position),
+                        end,
+                        durable_end: limit,
+                    };
+                    return self.take(span, file, opened);
+                }
+            }
+        }
+        Err(self.missing())
+    }
+
+    /// The files that may hold a segment. One that still grows is durable only as far as a writer
+    /// says that it is.
+    fn names(&self, name: SegmentName) -> impl Iterator<Item = SegmentFile> + use<> {
+        let growing = (self.view.followed() != Followed::CompleteSegmentsOnly)
+            .then_some(SegmentFile::partial(name));
+        let complete = SegmentFile::complete(name);
+        [Some(complete), growing].into_iter().flatten().chain(
+            Encoding::ALL
+                .into_iter()
+                .filter(|encoding| *encoding != Encoding::Plain)
+                .map(move |encoding| complete.encoded(encoding)),
+        )
+    }
+
+    /// Goes on in a file that was found, after a look at it.
+    fn take(&mut self, span: Span, file: SegmentFile, opened: NamedFile) -> Result<(), FeedError> {
+        self.view.make_durable(&opened)?;
+        let mut header = [0; LONG_HEADER_LENGTH];
+        let path = opened.path().to_owned();
+        let source = if file.encoding == Encoding::Plain {
+            let needed = span.end.min(span.durable_end).bytes_since(span.start);
+            let length = opened.length()?;
+            if length < needed {
+                return Err(ArchiveError::Lost {
+                    timeline: file.name.timeline(),
+                    found: Lsn(span.start.0.saturating_add(length)),
+                    expected: span.end.min(span.durable_end),
+                }
+                .into());
+            }
+            opened.read_full_at(&mut header, 0)?;
+            let file = Arc::new(ChunkFile::new(opened));
+            if span.durable_end < span.end {
+                let file = Arc::clone(&file);
+                *self.view.newest_file() = Some(SharedFile { span, file });
+            }
+            Source::Plain(file)
+        } else {
+            let decoded = Decoded::new(file, opened)?;
+            header = *decoded.header();
+            Source::Decoded(decoded)
+        };
+        self.check_header(span, &header)
+            .map_err(|corruption| ArchiveError::Corrupt {
+                path,
+                offset: 0,
+                corruption,
+                evidence: Evidence::Durable {
+                    lsn: span.durable_end,
+                },
+            })?;
+        self.open = Some(OpenFile { span, source });
+        Ok(())
+    }
+
+    /// Checks that a segment is the one that its name says, of this cluster and timeline. Its
+    /// records were checked when they arrived, and are by who gets them.
+    fn check_header(
+        &self,
+        span: Span,
+        header: &[u8; LONG_HEADER_LENGTH],
+    ) -> Result<(), Corruption> {
+        let format = self.view.identity().wal_format();
+        // The start of a segment is that of a page.
+        match Validator::new(format, Arc::clone(&self.path), span.start) {
+            Ok(mut validator) => validator.push(header).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Says why there is no file for the bytes from here on.
+    fn missing(&self) -> FeedError {
+        let files = self.view.files();
+        let segment = files.name_of(self.path.timeline_of(self.position), self.position);
+        let number = segment.number(files.size());
+        let listing = match Listing::read(files.directory()) {
+            Ok(listing) => listing,
+            Err(error) => return error.into(),
+        };
+        let is_older = |(file, _): (SegmentFile, u64)| {
+            self.path.contains(file.name.timeline()) && file.name.number(files.size()) < number
+        };
+        if listing.segments().any(is_older) {
+            FeedError::Hole { segment }
+        } else {
+            FeedError::Removed { segment }
+        }
+    }
+}
+
+/// Where the way of `path` leaves `timeline`, `None` when it ends there.
+fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<TimelineEnd>, FeedError> {
+    if path.timeline() == timeline {
+        return Ok(None);
+    }
+    let left = path
+        .switch_point_of(timeline)
+        .zip(path.successor_of(timeline));
+    match left {
+        Some((switch_point, next_timeline)) => Ok(Some(TimelineEnd {
+            switch_point,
+            next_timeline,
+        })),
+        None => Err(FeedError::UnknownTimeline {
+            timeline,
+            newest: path.timeline(),
+        }),
+    }
+}
