@@ -17,6 +17,7 @@
 
 mod archive;
 mod backup;
+pub mod beside;
 mod builder;
 mod cluster;
 mod embedded;

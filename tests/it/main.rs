@@ -20,6 +20,7 @@ mod lineage;
 mod model;
 mod newer_server;
 mod refused;
+mod sender_session;
 mod serve;
 mod serve_access;
 mod serve_requests;

@@ -303,6 +303,10 @@ impl ServerSession {
         if !self.output.is_empty() {
             out.extend_from_slice(&self.output);
             self.output.clear();
+            // A long answer does not take its memory for the life of the connection.
+            if self.output.capacity() > MAX_OUTPUT_LENGTH {
+                self.output = BytesMut::new();
+            }
         }
         let sent_at = self.time_of_day();
         if let Some(keepalive) = self

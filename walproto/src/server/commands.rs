@@ -77,11 +77,12 @@ impl ServerSession {
 
     fn handle_query(&mut self, text: &Bytes) {
         match Command::parse(text) {
-            Ok(command) if self.knows(&command) => {
+            // Whatever follows it.
+            _ if !self.knows(first_word(text)) => self.sql(text),
+            Ok(command) => {
                 self.state = State::Executing(Running::new(&command));
                 self.events.push_back(Event::Command(command));
             }
-            Ok(_) => self.sql(text),
             Err(error) if error.reason == CommandFault::NotReplicationCommand => self.sql(text),
             Err(error) => {
                 self.put_error(syntax_error(&error));
@@ -96,11 +97,12 @@ impl ServerSession {
         self.events.push_back(Event::Sql(text));
     }
 
-    /// Whether a server of our version takes the first word for a replication command.
-    fn knows(&self, command: &Command) -> bool {
-        let since = match command {
-            Command::ReadReplicationSlot(_) => ServerVersion::V15,
-            Command::AlterReplicationSlot { .. } | Command::UploadManifest => ServerVersion::V17,
+    /// Whether a server of our version takes a first word for that of a replication command, if
+    /// any version does.
+    fn knows(&self, word: &[u8]) -> bool {
+        let since = match word {
+            b"READ_REPLICATION_SLOT" => ServerVersion::V15,
+            b"ALTER_REPLICATION_SLOT" | b"UPLOAD_MANIFEST" => ServerVersion::V17,
             _ => return true,
         };
         self.version >= since
@@ -155,6 +157,13 @@ impl ServerSession {
         // A row of a number and a position.
         let _ = encode_result_set(table, &mut self.output);
     }
+}
+
+fn first_word(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii_start();
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let end = text.iter().position(|b| !is_part(b));
+    text.get(..end.unwrap_or(text.len())).unwrap_or_default()
 }
 
 fn syntax_error(error: &CommandError) -> ServerMessage {

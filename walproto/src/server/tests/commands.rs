@@ -115,7 +115,7 @@ fn a_command_that_a_version_does_not_have_may_be_sql() {
             "ALTER_REPLICATION_SLOT \"x\" (FAILOVER)",
             ServerVersion::V17,
         ),
-        ("UPLOAD_MANIFEST", ServerVersion::V17),
+        (" UPLOAD_MANIFEST;", ServerVersion::V17),
     ] {
         for version in VERSIONS {
             let mut session = idle(version);
