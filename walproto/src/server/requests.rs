@@ -12,15 +12,14 @@ use super::opening::{Asked, Encryption};
 use super::state::{Side, State};
 use super::streaming::{Due, Stream};
 use crate::backend::{AuthenticationRequest, BackendMessage, encode_result_set};
-use crate::copy_data::XLogData;
+use crate::copy_data::{XLogData, XLogDataTooLong};
 use crate::error::{ServerMessage, Severity, SqlState};
-use crate::frame::HEADER_LENGTH;
 use crate::result::{ResultSet, TimelineEnd};
 use crate::startup::{MAX_CANCEL_KEY_LENGTH, ProtocolVersion};
 use crate::{Lsn, TimelineId};
 
 /// The bytes of a message with WAL that come before the WAL.
-pub const WAL_HEADER_LENGTH: usize = HEADER_LENGTH + XLogData::HEADER_LENGTH;
+pub const WAL_HEADER_LENGTH: usize = XLogData::FRAMED_HEADER_LENGTH;
 
 impl ServerSession {
     /// Answers [`Event::TlsRequested`]: the driver sends the one byte that there is for
@@ -254,21 +253,14 @@ impl ServerSession {
                 found: start,
             });
         }
-        let mut header = BytesMut::with_capacity(WAL_HEADER_LENGTH);
-        XLogData::encode_header(start, wal_end, sent_at, length, &mut header)?;
+        let header = XLogData::header(start, wal_end, sent_at, length)?;
         let end = u64::try_from(length)
             .ok()
-            .and_then(|l| start.checked_add(l));
-        match (end, header.first_chunk()) {
-            (Some(end), Some(header)) => {
-                stream.advance(end);
-                let header = *header;
-                // In a shutdown this may be the last piece, after which the client is asked.
-                self.stop_if_replicated();
-                Ok(header)
-            }
-            _ => Err(misuse),
-        }
+            .and_then(|length| start.checked_add(length));
+        stream.advance(end.ok_or(XLogDataTooLong { length })?);
+        // In a shutdown this may be the last piece, after which the client is asked.
+        self.stop_if_replicated();
+        Ok(header)
     }
 
     /// Sends a keepalive, of which a client that is caught up learns that it is; with
