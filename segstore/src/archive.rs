@@ -51,6 +51,7 @@ pub struct ArchiveOptions {
 pub struct Archive {
     directory: ArchiveDirectory,
     sync: bool,
+    segments_are_moved: bool,
     compression: Compression,
     identity: Option<Identity>,
     discovery: Option<Discovery>,
@@ -82,7 +83,14 @@ impl Archive {
         if let Some(identity) = &identity {
             directory.disk().set_access(identity.access());
         }
-        directory.create_own()?;
+        if let Err(error) = directory.create_own() {
+            // The last segment's name may be one that nobody has synced yet, and never will be
+            // durable now. This error is the one that says what is wrong.
+            if let Some((last, _)) = listing.segments().next_back() {
+                drop(directory.poison(last));
+            }
+            return Err(error.into());
+        }
         let lock = ProcessLock::to_stream(&directory)?;
         // Between the first look and the lock another process may have changed everything.
         let listing = if identity.is_some() || !listing.is_empty() {
@@ -108,6 +116,7 @@ impl Archive {
         let mut archive = Self {
             directory,
             sync: options.sync,
+            segments_are_moved: false,
             compression: options.compression,
             identity,
             discovery,
@@ -124,6 +133,17 @@ impl Archive {
             archive.put_in_order(&listing)?;
         }
         Ok(archive)
+    }
+
+    /// Says that another program moves completed segments away: that there are none is no loss
+    /// then, and the archive begins anew where it is told to. Otherwise WAL that was durable and
+    /// is not here any more is an error.
+    pub const fn let_segments_be_moved(&mut self) {
+        self.segments_are_moved = true;
+    }
+
+    pub(crate) const fn segments_are_moved(&self) -> bool {
+        self.segments_are_moved
     }
 
     /// Tells the archive which server is going to fill it. The first one gives it its identity.

@@ -319,7 +319,12 @@ impl ArchiveDirectory {
                 if *directory == *self.root && is_foreign {
                     continue;
                 }
-                let opened = self.open(directory.join(&entry.name), OpenMode::Read)?;
+                let path = directory.join(&entry.name);
+                // Another program may have moved it away meanwhile.
+                let Some(opened) = NamedFile::open_if_exists(self.disk(), path, OpenMode::Read)?
+                else {
+                    continue;
+                };
                 if let Err(error) = opened.sync_data() {
                     if let Some(segment) = SegmentFile::from_name(&entry.name) {
                         // A second try would succeed without the bytes; this error is the one

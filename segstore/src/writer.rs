@@ -25,7 +25,8 @@
 //! Every byte is checked before any of its batch is compared or written. A segment that is full
 //! is synced and gets its final name before the next one is begun, so at most one file has
 //! unsynced bytes. A new segment's name is made durable before the first sync that covers a byte
-//! of it returns.
+//! of it returns, and before there is a name for the next one: of several new names a crash may
+//! take any, and a later segment without the one before would pass for the end of the archive.
 //!
 //! ```text
 //!            corrupt, diverged,                failed fsync
@@ -92,6 +93,8 @@ pub struct Writer {
     segment: Option<OpenSegment>,
     /// Whether names in the directory changed since they were last synced.
     names_changed: bool,
+    /// Whether the open segment got its first name since then: a crash may leave it without any.
+    name_is_new: bool,
     /// Complete segments that are not handed to the compressor yet.
     sealed: Vec<SegmentName>,
     preparer: Preparer,
@@ -191,6 +194,7 @@ impl Writer {
             stored: parts.stored,
             segment: None,
             names_changed: false,
+            name_is_new: false,
             sealed: Vec::new(),
             preparer: parts.preparer,
             patience: FIRST_SEGMENT_PATIENCE,
@@ -402,7 +406,7 @@ impl Writer {
         self.sync_segment()?;
         self.seal_if_full()?;
         if self.names_changed {
-            self.sync_names(self.files.name_of(self.timeline(), self.position))?;
+            self.sync_names(self.name_before(self.position))?;
         }
         self.durable = Durable {
             timeline: self.timeline(),

@@ -1,81 +1,80 @@
 //! WAL that is not as the primary wrote it, on the way or on the disk, is never acknowledged.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use tests::{
-    ArchiveDirectory, Cluster, Load, Message, Proxy, Receiver, ReceiverBuilder, Verdict, Version,
-    wait_until,
-};
+use tests::{Cluster, Load, Message, Proxy, Receiver, Verdict, Version, wait_until};
 use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
+use crate::proxied::{Proxied, through};
 use crate::refused::{archive_of, assert_ends_without_change};
-
-fn through(proxy: &Proxy, archive: &ArchiveDirectory) -> ReceiverBuilder {
-    Receiver::bare()
-        .arg("-D")
-        .arg(archive.path())
-        .args(["-d", &proxy.conninfo()])
-}
-
-/// A proxy that damages the stream once, in the message that has the byte at `lsn`.
-fn damaged_once(
-    cluster: &Cluster,
-    lsn: Lsn,
-    mut damage: impl FnMut(&mut Message) -> Verdict + Send + 'static,
-) -> Proxy {
-    let mut done = false;
-    Proxy::start(cluster, move |message| {
-        if done || message.wal_byte(lsn).is_none() {
-            return Verdict::Forward;
-        }
-        done = true;
-        damage(message)
-    })
-}
 
 /// A position some way into what the primary is about to write.
 fn ahead(cluster: &Cluster) -> Lsn {
     Lsn(cluster.flush_lsn().0 + 300_000)
 }
 
+/// Streams past one trouble on the way, after which all there is has to be archived and the
+/// connection to have been made anew; gives the receiver's log.
+fn fetched_again(
+    version: Version,
+    options: &[&str],
+    trouble: impl FnMut(&mut Message, Lsn) -> Verdict + Send + 'static,
+) -> String {
+    let proxied = Proxied::new(version);
+    let bad = ahead(&proxied.cluster);
+    let mut trouble = trouble;
+    let proxy = proxied.trouble_once(bad, move |message| trouble(message, bad));
+    let mut receiver = proxied.receiver(&proxy).args(options).start();
+    proxied.cluster.wait_streaming("wal_receiver");
+    let end = proxied.cluster.write_wal(3);
+    proxied.assert_flushed(&mut receiver, end);
+    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
+    receiver.log()
+}
+
 for_each_version!(a_flipped_bit_is_found_and_fetched_again);
 
 fn a_flipped_bit_is_found_and_fetched_again(version: Version) {
-    let cluster = Cluster::builder(version).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let bad = ahead(&cluster);
-    let proxy = damaged_once(&cluster, bad, move |message| {
+    let log = fetched_again(version, &[], |message, bad| {
         *message.wal_byte(bad).unwrap() ^= 0x10;
         Verdict::Forward
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
-    let end = cluster.write_wal(3);
-    // Timeline, position and file of the damage.
-    let line = receiver.wait_for_log("timeline 1");
-    assert!(line.contains("0/"), "{line}");
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
-    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
+    assert!(log.contains("timeline 1") && log.contains("at 0/"), "{log}");
+}
+
+#[test]
+fn a_hole_in_the_stream_is_found_and_fetched_again() {
+    let log = fetched_again(Version::V15, &[], |_, _| Verdict::Drop);
+    assert!(log.contains("timeline 1 jumps"), "{log}");
+}
+
+#[test]
+fn a_connection_that_is_cut_is_made_again() {
+    fetched_again(Version::V15, &[], |_, _| Verdict::Cut);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let log = fetched_again(Version::V15, &["--receive-timeout=2"], |_, _| {
+        Verdict::Stall
+    });
+    assert!(log.contains("nothing was heard from the server"), "{log}");
 }
 
 #[test]
 fn a_bit_that_is_flipped_each_time_is_never_acknowledged() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let bad = ahead(&cluster);
-    let proxy = Proxy::start(&cluster, move |message| {
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let bad = ahead(cluster);
+    let proxy = Proxy::start(cluster, move |message| {
         if let Some(byte) = message.wal_byte(bad) {
             *byte ^= 1;
         }
         Verdict::Forward
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let mut receiver = proxied.streaming(&proxy);
     cluster.write_wal(1);
     let status = receiver.wait_exit();
     let log = receiver.log();
@@ -88,74 +87,27 @@ fn a_bit_that_is_flipped_each_time_is_never_acknowledged() {
         "no line with {words:?} in:\n{log}"
     );
     // The good part is kept, and what follows comes without the proxy.
-    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    let mut receiver = Receiver::of(cluster, proxied.archive.path()).start();
     let end = cluster.write_wal(1);
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    proxied.assert_flushed(&mut receiver, end);
 }
 
 #[test]
 fn a_synchronous_commit_waits_out_the_damage() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let bad = Lsn(ahead(&cluster).0 + 500_000);
-    let proxy = damaged_once(&cluster, bad, move |message| {
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let bad = Lsn(ahead(cluster).0 + 500_000);
+    let proxy = proxied.trouble_once(bad, move |message| {
         *message.wal_byte(bad).unwrap() ^= 0x80;
         Verdict::Forward
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let mut receiver = proxied.streaming(&proxy);
     cluster.reload_with("synchronous_standby_names", "wal_receiver");
-    let load = Load::start(&cluster, 2, "on");
+    let load = Load::start(cluster, 2, "on");
     wait_until("the damage to be met", || cluster.flush_lsn() > bad);
     load.wait_for_commits(50);
     load.finish();
-    let end = cluster.flush_lsn();
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
-}
-
-#[test]
-fn a_hole_in_the_stream_is_found_and_fetched_again() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let proxy = damaged_once(&cluster, ahead(&cluster), |_| Verdict::Drop);
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
-    let end = cluster.write_wal(3);
-    receiver.wait_for_log("timeline 1");
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
-}
-
-#[test]
-fn a_connection_that_is_cut_is_made_again() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let proxy = damaged_once(&cluster, ahead(&cluster), |_| Verdict::Cut);
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
-    let end = cluster.write_wal(3);
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
-    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
-}
-
-#[test]
-fn a_server_that_falls_silent_is_given_up() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let proxy = damaged_once(&cluster, ahead(&cluster), |_| Verdict::Stall);
-    let mut receiver = through(&proxy, &archive).arg("--receive-timeout=2").start();
-    cluster.wait_streaming("wal_receiver");
-    let end = cluster.write_wal(3);
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
-    assert_eq!(proxy.connections(), 2, "{}", receiver.log());
+    proxied.assert_flushed(&mut receiver, cluster.flush_lsn());
 }
 
 #[test]
@@ -222,32 +174,4 @@ fn damage_in_what_was_acknowledged_stops_the_next_start() {
     let receiver = Receiver::of(&cluster, archive.path());
     let name = path.to_str().unwrap();
     assert_ends_without_change(receiver, &archive, &[name, "timeline 1", "offset"]);
-}
-
-#[test]
-fn a_full_disk_holds_commits_until_there_is_room() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let mut receiver = Receiver::of(&cluster, archive.path())
-        .with_small_disk(archive.path(), "size=12m")
-        .start();
-    cluster.wait_streaming("wal_receiver");
-    let disk = receiver.sees(archive.path());
-    let ballast = disk.join("ballast");
-    fs::write(&ballast, vec![1; 5 << 20]).unwrap();
-    cluster.reload_with("synchronous_standby_names", "wal_receiver");
-    let load = Load::start(&cluster, 4, "on");
-    receiver.wait_for_log("disk full");
-    // What it has told the primary is on the disk, and no more.
-    let told = cluster.reported_flush("wal_receiver").unwrap();
-    let on_disk = ArchiveDirectory::at(&disk);
-    on_disk.assert_same_wal(&cluster, TimelineId::FIRST, start, told);
-    assert!(cluster.flush_lsn() > told);
-    fs::remove_file(&ballast).unwrap();
-    load.wait_for_commits(100);
-    load.finish();
-    let end = cluster.flush_lsn();
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    on_disk.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
 }

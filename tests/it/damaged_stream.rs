@@ -1,17 +1,11 @@
 //! What a server, or whatever lies on the way, may do to the stream beyond one flipped bit.
 
-use tests::{ArchiveDirectory, Cluster, Proxy, Receiver, ReceiverBuilder, Verdict, Version};
+use tests::{Cluster, Proxy, Receiver, Verdict, Version};
 use walproto::{Lsn, TimelineId};
 
-const PAGE: u64 = 8192;
+use crate::proxied::Proxied;
 
-fn through(proxy: &Proxy, archive: &ArchiveDirectory) -> ReceiverBuilder {
-    let conninfo = proxy.conninfo();
-    Receiver::bare()
-        .arg("-D")
-        .arg(archive.path())
-        .args(["-d", &conninfo])
-}
+const PAGE: u64 = 8192;
 
 /// The start of a page some way into what the primary is about to write.
 fn page_ahead(cluster: &Cluster) -> Lsn {
@@ -20,10 +14,9 @@ fn page_ahead(cluster: &Cluster) -> Lsn {
 
 #[test]
 fn page_headers_that_are_damaged_on_the_way_are_fetched_again() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let first = page_ahead(&cluster);
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let first = page_ahead(cluster);
     // Magic number, flags, timeline, address, remaining length, padding.
     let bytes = [0, 3, 4, 8, 16, 20];
     let pages: Vec<Lsn> = (0..6).map(|n| Lsn(first.0 + n * 5 * PAGE)).collect();
@@ -32,7 +25,7 @@ fn page_headers_that_are_damaged_on_the_way_are_fetched_again() {
         .zip(bytes)
         .map(|(page, at)| Lsn(page.0 + at))
         .collect();
-    let proxy = Proxy::start(&cluster, move |message| {
+    let proxy = Proxy::start(cluster, move |message| {
         // One at a time: each is found only when those before it were sent again.
         if let Some(&next) = to_flip.first()
             && let Some(byte) = message.wal_byte(next)
@@ -42,10 +35,9 @@ fn page_headers_that_are_damaged_on_the_way_are_fetched_again() {
         }
         Verdict::Forward
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let mut receiver = proxied.streaming(&proxy);
     let end = cluster.write_wal(1);
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    receiver.wait_flushed(cluster, "wal_receiver", end);
     let log = receiver.log();
     let size = cluster.segment_size();
     for page in pages {
@@ -59,23 +51,21 @@ fn page_headers_that_are_damaged_on_the_way_are_fetched_again() {
         let says_all = |line: &str| words.iter().all(|word| line.contains(*word));
         assert!(log.lines().any(says_all), "{words:?}\n{log}");
     }
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    proxied.assert_same_up_to(end);
 }
 
 #[test]
 fn a_page_that_is_damaged_each_time_ends_the_receiver() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let page = page_ahead(&cluster);
-    let proxy = Proxy::start(&cluster, move |message| {
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let page = page_ahead(cluster);
+    let proxy = Proxy::start(cluster, move |message| {
         if let Some(byte) = message.wal_byte(Lsn(page.0 + 8)) {
             *byte ^= 1;
         }
         Verdict::Forward
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let mut receiver = proxied.streaming(&proxy);
     cluster.write_wal(1);
     let status = receiver.wait_exit();
     let log = receiver.log();
@@ -97,23 +87,22 @@ fn a_page_that_is_damaged_each_time_ends_the_receiver() {
     let (_, kept) = last.split_once("up to ").unwrap();
     let kept: Lsn = kept.split_once(',').unwrap().0.parse().unwrap();
     assert!(kept <= page && kept.0 > page.0 - 2 * PAGE, "{kept} {page}");
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, kept);
+    proxied.assert_same_up_to(kept);
     assert!(cluster.reported_flush("wal_receiver").is_none());
 }
 
 #[test]
 fn a_hole_that_is_there_each_time_is_never_skipped() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let missing = page_ahead(&cluster);
-    let proxy = Proxy::start(&cluster, move |message| {
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let missing = page_ahead(cluster);
+    let proxy = Proxy::start(cluster, move |message| {
         match message.wal_byte(missing).is_some() {
             true => Verdict::Drop,
             false => Verdict::Forward,
         }
     });
-    let mut receiver = through(&proxy, &archive).arg("--no-loop").start();
+    let mut receiver = proxied.receiver(&proxy).arg("--no-loop").start();
     cluster.wait_streaming("wal_receiver");
     cluster.write_wal(2);
     assert_eq!(receiver.wait_exit().code(), Some(1));
@@ -125,31 +114,23 @@ fn a_hole_that_is_there_each_time_is_never_skipped() {
     };
     assert!(log.lines().any(says), "{log}");
     // It goes on where the hole begins, not behind it.
-    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    let mut receiver = Receiver::of(cluster, proxied.archive.path()).start();
     let end = cluster.write_wal(1);
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    proxied.assert_flushed(&mut receiver, end);
 }
 
 #[test]
 fn a_message_of_no_protocol_is_an_error_and_not_the_end() {
-    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
-    let lsn = page_ahead(&cluster);
-    let mut done = false;
-    let proxy = Proxy::start(&cluster, move |message| {
-        if !done && message.wal_byte(lsn).is_some() {
-            done = true;
-            message.tag = b'!';
-        }
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let lsn = page_ahead(cluster);
+    let proxy = proxied.trouble_once(lsn, |message| {
+        message.tag = b'!';
         Verdict::Forward
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let mut receiver = proxied.streaming(&proxy);
     let end = cluster.write_wal(1);
     let line = receiver.wait_for_log("error:");
     assert!(line.contains('!'), "{line}");
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    proxied.assert_flushed(&mut receiver, end);
 }

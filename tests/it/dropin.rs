@@ -420,6 +420,29 @@ fn completed_segments_are_compressed_when_a_run_ends_as_the_models_are() {
 }
 
 #[test]
+fn segments_that_are_moved_away_are_missed_only_by_the_own_face() {
+    let (cluster, _) = cluster_with_wal(0o700);
+    let archive = ArchiveDirectory::new();
+    let words = ["-S", "ours", "--synchronous"];
+    let take_all = || {
+        for name in archive.files() {
+            fs::remove_file(archive.path().join(name)).unwrap();
+        }
+    };
+    for _ in 0..2 {
+        let mut receiver = dropin(&cluster, archive.path()).args(words).start();
+        let end = cluster.write_wal(1);
+        receiver.wait_flushed(&cluster, "pg_receivewal", end);
+        receiver.kill9();
+        take_all();
+    }
+    let (status, log) = Receiver::of(&cluster, archive.path()).args(words).run();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("put back the missing segments"), "{log}");
+    assert_eq!(archive.files(), [""; 0]);
+}
+
+#[test]
 fn the_messages_of_an_interrupted_run_are_the_models() {
     let (cluster, _) = cluster_with_wal(0o700);
     let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
+use tests::{ArchiveDirectory, Cluster, Load, Receiver, Version, wait_until};
 use walproto::{Lsn, TimelineId};
 
 /// A receiver on a disk of 16 MiB of which a file takes 9, and the path of the file.
@@ -108,4 +108,32 @@ fn a_disk_without_any_room_is_refused_at_the_start() {
         words.iter().all(|word| log.contains(word)),
         "{words:?}\n{log}"
     );
+}
+
+#[test]
+fn a_full_disk_holds_commits_until_there_is_room() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let mut receiver = Receiver::of(&cluster, archive.path())
+        .with_small_disk(archive.path(), "size=12m")
+        .start();
+    cluster.wait_streaming("wal_receiver");
+    let disk = receiver.sees(archive.path());
+    let ballast = disk.join("ballast");
+    fs::write(&ballast, vec![1; 5 << 20]).unwrap();
+    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    let load = Load::start(&cluster, 4, "on");
+    receiver.wait_for_log("disk full");
+    // What it has told the primary is on the disk, and no more.
+    let told = cluster.reported_flush("wal_receiver").unwrap();
+    let on_disk = ArchiveDirectory::at(&disk);
+    on_disk.assert_same_wal(&cluster, TimelineId::FIRST, start, told);
+    assert!(cluster.flush_lsn() > told);
+    fs::remove_file(&ballast).unwrap();
+    load.wait_for_commits(100);
+    load.finish();
+    let end = cluster.flush_lsn();
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    on_disk.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
 }

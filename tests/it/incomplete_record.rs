@@ -4,22 +4,20 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tests::{
-    ArchiveDirectory, Cluster, Message, Proxy, Receiver, ReceiverBuilder, Verdict, Version,
-    wait_until,
-};
-use walproto::{Lsn, TimelineId};
+use tests::{Cluster, Message, Proxy, Receiver, Verdict, Version, wait_until};
+use walproto::Lsn;
+
+use crate::proxied::Proxied;
 
 const PAGE: u64 = 8192;
 /// What a flipped bit adds to a record's length: more than is going to be written.
 const ADDED: u32 = 1 << 16;
 
-fn through(proxy: &Proxy, archive: &ArchiveDirectory) -> ReceiverBuilder {
-    Receiver::bare().arg("-D").arg(archive.path()).args([
-        "-d",
-        &proxy.conninfo(),
-        "--receive-timeout=2",
-    ])
+/// A receiver that does not wait for long.
+fn start(proxied: &Proxied, proxy: &Proxy) -> Receiver {
+    let receiver = proxied.receiver(proxy).arg("--receive-timeout=2").start();
+    proxied.cluster.wait_streaming("wal_receiver");
+    receiver
 }
 
 /// A cluster that has little to write, at the beginning of a segment: the next page, whose header
@@ -60,21 +58,18 @@ fn lengthening(cluster: &Cluster, armed: &Arc<AtomicBool>) -> (Proxy, Lengthened
 /// A synchronous commit whose WAL lies behind a record that was made longer: when it returns, the
 /// archive has what the primary wrote.
 fn commit_behind_a_lengthened_record(wal_sender_timeout: &str) {
-    let cluster = idle_cluster(wal_sender_timeout);
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let proxied = Proxied::from(idle_cluster(wal_sender_timeout));
+    let cluster = &proxied.cluster;
     let armed = Arc::new(AtomicBool::new(false));
-    let (proxy, lengthened) = lengthening(&cluster, &armed);
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let (proxy, lengthened) = lengthening(cluster, &armed);
+    let mut receiver = start(&proxied, &proxy);
     cluster.reload_with("synchronous_standby_names", "wal_receiver");
     // It is no candidate before it has received anything.
     cluster.sql("SET synchronous_commit = local; INSERT INTO t VALUES (2)");
     cluster.wait_sync_state("wal_receiver", "sync");
     armed.store(true, Ordering::SeqCst);
     cluster.commit("INSERT INTO t VALUES (3)");
-    let end = cluster.flush_lsn();
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    proxied.assert_same_up_to(cluster.flush_lsn());
     let (lsn, claimed) = lengthened.lock().unwrap().unwrap();
     assert!(claimed > ADDED, "{claimed}");
     let line = receiver.wait_for_log("error:");
@@ -134,18 +129,16 @@ impl Torn {
 
 #[test]
 fn a_server_that_stops_inside_a_record_for_good_is_asked_once_more_and_then_waited_for() {
-    let cluster = idle_cluster("60s");
-    let archive = ArchiveDirectory::new();
-    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let proxied = Proxied::from(idle_cluster("60s"));
+    let cluster = &proxied.cluster;
     let torn = Arc::new(Mutex::new(Torn::default()));
     let passing = Arc::clone(&torn);
-    let proxy = Proxy::start(&cluster, move |message| {
+    let proxy = Proxy::start(cluster, move |message| {
         passing.lock().unwrap().pass(message)
     });
-    let mut receiver = through(&proxy, &archive).start();
-    cluster.wait_streaming("wal_receiver");
+    let mut receiver = start(&proxied, &proxy);
     cluster.sql("INSERT INTO t VALUES (2)");
-    receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
+    receiver.wait_flushed(cluster, "wal_receiver", cluster.flush_lsn());
     torn.lock().unwrap().armed = true;
     cluster.sql("INSERT INTO t VALUES (3)");
     let end = cluster.flush_lsn();
@@ -171,8 +164,7 @@ fn a_server_that_stops_inside_a_record_for_good_is_asked_once_more_and_then_wait
     assert_eq!(proxy.connections(), 2, "{log}");
     assert_eq!(receiver.exit_status(), None);
     torn.lock().unwrap().cut = true;
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
+    proxied.assert_flushed(&mut receiver, end);
     assert_eq!(proxy.connections(), 3, "{}", receiver.log());
 }
 

@@ -19,6 +19,7 @@ mod incomplete_record;
 mod lineage;
 mod model;
 mod newer_server;
+mod proxied;
 mod refused;
 mod sender_session;
 mod serve;
@@ -27,6 +28,7 @@ mod serve_requests;
 mod serve_standbys;
 mod slots;
 mod streaming;
+mod terminal;
 mod timelines;
 mod tls;
 

@@ -1,23 +1,23 @@
 //! One try: connect, decide what to stream, and stream one timeline after the other until
 //! something ends it.
 
-use segstore::{Archive, ArchiveError, Identity, Recovery, SegmentFile, SegmentName, ServerFacts};
+use segstore::{Archive, Identity, Recovery, SegmentFile, SegmentName};
 use tokio::sync::watch;
-use walproto::client::{Event, SessionTimes};
-use walproto::result::TimelineEnd;
-use walproto::{Lsn, SlotName, TimelineHistory, TimelineId};
+use walproto::client::Event;
+use walproto::{Lsn, TimelineId};
 
 use crate::apply::Applier;
-use crate::config::{OnFork, OnLostSlot, ReceiverConfig};
-use crate::connection::{ConnectError, Connection};
+use crate::config::ReceiverConfig;
+use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
 use crate::error::ReceiveError;
-use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
-use crate::follow::{self, Course, Held, Refusal};
-use crate::hosts::connect_all;
-use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
-use crate::slot::{NewPhysicalSlot, create_slot};
+use crate::event::{Progress, ReceiverEvent, Reporter};
+use crate::follow::Held;
+use crate::negotiate::Server;
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
+
+mod choice;
+mod course;
 
 /// One try, and what is left after it.
 pub(crate) struct Attempt<'a> {
@@ -191,69 +191,6 @@ impl Attempt<'_> {
         })
     }
 
-    /// Of the servers that answer and may be followed, the one on the newest timeline; of those
-    /// one that has what comes next, for commits on it may wait for us.
-    async fn choose(&mut self) -> Result<(Connection, Server), ReceiveError> {
-        let mut best: Option<((TimelineId, bool), Connection, Server)> = None;
-        let mut refused = None;
-        let times = SessionTimes {
-            receive_timeout: self.config.receive_timeout,
-            status_interval: self.config.status_interval,
-        };
-        let answered = connect_all(self.connection, times).await?;
-        for mut connection in answered.connections {
-            self.connected = true;
-            match self.consider(&mut connection).await {
-                Ok(server) => {
-                    let rank = (server.timeline(), !self.must_wait_for(&server));
-                    if best.as_ref().is_none_or(|(best, ..)| rank > *best) {
-                        best = Some((rank, connection, server));
-                    }
-                }
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        let others = ConnectError {
-            attempts: answered.failed,
-        };
-        match (best, refused) {
-            (Some((_, connection, server)), _) => Ok((connection, server)),
-            (
-                None,
-                Some(ReceiveError::Refused(
-                    refusal @ (Refusal::OlderTimeline { .. } | Refusal::ForeignTimeline { .. }),
-                )),
-            ) if others.is_transient() => Err(ReceiveError::OthersMissing { refusal }),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(ReceiveError::NoServer),
-        }
-    }
-
-    /// Whether nothing can be streamed from a server yet, which may be followed.
-    fn must_wait_for(&self, server: &Server) -> bool {
-        let course = self.held().map(|held| self.resume(&held, server));
-        matches!(course, Some(Ok(Course::Wait { .. })))
-    }
-
-    /// Whether a server may be followed.
-    async fn consider(&mut self, connection: &mut Connection) -> Result<Server, ReceiveError> {
-        let server = Server::identify(connection).await?;
-        let (facts, histories) = (server.facts, server.histories.clone());
-        let examined = self
-            .blocking(move |archive| examine(archive, &facts, &histories))
-            .await?;
-        let Examined { recovery, restored } = examined?;
-        for timeline in restored {
-            let warning = Warning::HistoryRestored { timeline };
-            self.reporter.report(&ReceiverEvent::Warning(warning));
-        }
-        self.recovery = recovery;
-        if let Some(held) = self.held() {
-            self.resume(&held, &server)?;
-        }
-        Ok(server)
-    }
-
     /// Works on the archive where it may take its time.
     async fn blocking<T: Send + 'static>(
         &mut self,
@@ -282,223 +219,4 @@ impl Attempt<'_> {
             resume_at: tip.resume_at,
         })
     }
-
-    fn resume(&self, held: &Held, server: &Server) -> Result<Course, Refusal> {
-        let follow_fork = self.config.fork == OnFork::Follow;
-        follow::resume(
-            held,
-            &server.upstream,
-            server.facts.segment_size,
-            follow_fork,
-        )
-    }
-
-    async fn decide(
-        &self,
-        connection: &mut Connection,
-        server: &Server,
-    ) -> Result<Course, ReceiveError> {
-        let held = self.held();
-        let slot = match &self.config.slot {
-            Some(name) => {
-                if slots_are_unlimited(connection).await? {
-                    let warning = Warning::SlotUnlimited { slot: name };
-                    self.reporter.report(&ReceiverEvent::Warning(warning));
-                }
-                self.check_slot(connection, server, name, held.as_ref())
-                    .await?
-            }
-            None => Slot::Unknown,
-        };
-        match (held, self.config.start) {
-            (Some(held), Some(start)) if start > held.record_end => Err(ReceiveError::NotEmpty {
-                start,
-                timeline: held.timeline,
-                resume_at: held.resume_at,
-            }),
-            (Some(held), _) => Ok(self.resume(&held, server)?),
-            (None, start) => {
-                let of_slot = match slot {
-                    Slot::Reserves(lsn) => Some(lsn),
-                    Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
-                };
-                let start = start.or(of_slot).unwrap_or(server.upstream.flush);
-                Ok(follow::begin(
-                    start,
-                    &server.upstream,
-                    server.facts.segment_size,
-                )?)
-            }
-        }
-    }
-
-    /// Looks at the slot. After a failover the new primary does not have it, and gets it.
-    async fn check_slot(
-        &self,
-        connection: &mut Connection,
-        server: &Server,
-        name: &SlotName,
-        held: Option<&Held>,
-    ) -> Result<Slot, ReceiveError> {
-        let found = read_slot(connection, name).await?;
-        let failed_over = held.is_some_and(|held| held.timeline < server.timeline());
-        match (found, held) {
-            (Slot::Missing, _) if failed_over => {
-                let new = NewPhysicalSlot {
-                    reserve_wal: true,
-                    may_exist: false,
-                };
-                create_slot(connection, name, new).await?;
-                self.reporter
-                    .report(&ReceiverEvent::Warning(Warning::SlotCreated { slot: name }));
-                read_slot(connection, name).await
-            }
-            (Slot::Missing, _) => Err(ReceiveError::NoSuchSlot { slot: name.clone() }),
-            (Slot::ReservesNothing, Some(held)) => match self.config.lost_slot {
-                OnLostSlot::Stop => Err(ReceiveError::LostSlot {
-                    slot: name.clone(),
-                    timeline: held.timeline,
-                    needed: held.record_end,
-                }),
-                OnLostSlot::Warn => {
-                    let warning = Warning::SlotReservesNothing { slot: name };
-                    self.reporter.report(&ReceiverEvent::Warning(warning));
-                    Ok(found)
-                }
-            },
-            _ => Ok(found),
-        }
-    }
-
-    /// Makes the archive ready for a course that was decided.
-    async fn embark(
-        &mut self,
-        server: &Server,
-        course: Course,
-    ) -> Result<(TimelineId, Lsn), ReceiveError> {
-        let (timeline, start) = match course {
-            Course::Stream { timeline, start } => (timeline, start),
-            Course::StreamFork {
-                timeline,
-                start,
-                fork,
-            } => {
-                self.reporter
-                    .report(&ReceiverEvent::Warning(Warning::ForkFollowed {
-                        timeline,
-                        fork: fork.switch_point,
-                        old_timeline: fork.timeline,
-                        old_end: fork.record_end,
-                    }));
-                (timeline, start)
-            }
-            Course::Wait { flush } => {
-                let held = self.held();
-                let timeline = server.timeline();
-                return Err(ReceiveError::StandbyBehind {
-                    timeline,
-                    flush,
-                    archive: held.as_ref().map_or(timeline, |held| held.timeline),
-                    record_end: held.map_or(flush, |held| held.record_end),
-                });
-            }
-        };
-        let (facts, histories) = (server.facts, server.histories.clone());
-        let known = self.recovery.is_some();
-        let recovery = self
-            .blocking(move |archive| {
-                archive.bind(&facts)?;
-                for history in &histories {
-                    archive.store_history(history)?;
-                }
-                if known {
-                    Ok(None)
-                } else {
-                    archive.recover().map(Some)
-                }
-            })
-            .await?;
-        self.recovery = recovery?.or(self.recovery.take());
-        Ok((timeline, start))
-    }
-
-    /// Goes on with the timeline that follows the one that ended.
-    async fn switch(
-        &mut self,
-        connection: &mut Connection,
-        timeline: TimelineId,
-        end: TimelineEnd,
-    ) -> Result<(Server, TimelineId, Lsn), ReceiveError> {
-        while connection.event().await? != Event::Ready {}
-        // The server may have learned of the new timeline only now, and so of its history.
-        let server = self.consider(connection).await?;
-        let TimelineEnd {
-            next_timeline: next,
-            switch_point,
-        } = end;
-        let history = &server.upstream.history;
-        if history.successor_of(timeline) != Some(next)
-            || history.switch_point_of(timeline) != Some(switch_point)
-        {
-            return Err(ReceiveError::OtherSwitch {
-                timeline,
-                next,
-                switch_point,
-            });
-        }
-        let Some(held) = self.held() else {
-            return Err(ReceiveError::ArchiveLost);
-        };
-        if held.record_end < switch_point {
-            let received_end = held.record_end;
-            return Err(ReceiveError::SwitchPastEnd {
-                timeline,
-                next,
-                switch_point,
-                received_end,
-            });
-        }
-        let course = self.resume(&held, &server)?;
-        let (timeline, start) = self.embark(&server, course).await?;
-        self.reporter.report(&ReceiverEvent::TimelineSwitched {
-            timeline,
-            switch_point,
-        });
-        Ok((server, timeline, start))
-    }
-}
-
-/// What became of the archive next to a server.
-struct Examined {
-    /// What it holds; `None` if there is no WAL in it.
-    recovery: Option<Recovery>,
-    /// The timelines whose histories were gone, and were taken from the server.
-    restored: Vec<TimelineId>,
-}
-
-/// Compares a server with the archive, and finds out what the archive holds. An archive without
-/// WAL is not told yet whose it is going to be: nothing is decided.
-fn examine(
-    archive: &mut Archive,
-    facts: &ServerFacts,
-    histories: &[TimelineHistory],
-) -> Result<Examined, ArchiveError> {
-    if archive.system_id().is_some() {
-        archive.bind(facts)?;
-    }
-    for history in histories {
-        archive.check_history(history)?;
-    }
-    let mut restored = Vec::new();
-    for history in histories {
-        // Whatever else becomes of the server: it is the one that was here.
-        if archive.restore_history(history)? {
-            restored.push(history.timeline());
-        }
-    }
-    let recovery = match archive.identity() {
-        Some(_) => Some(archive.recover()?),
-        None => None,
-    };
-    Ok(Examined { recovery, restored })
 }

@@ -287,33 +287,17 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use segstore::sim::SimDisk;
-    use segstore::{Archive, ArchiveOptions, Compression, ServerFacts};
-    use walproto::{SegmentSize, SystemId};
 
     use super::*;
+    use crate::sample;
 
     #[test]
     fn holes_are_named_up_to_a_few() {
-        let disk = SimDisk::new("/a");
-        let options = ArchiveOptions {
-            directory: "/a".into(),
-            sync: true,
-            compression: Compression::NONE,
-        };
-        let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-        let facts = ServerFacts {
-            system_id: SystemId(1),
-            segment_size: SegmentSize::DEFAULT,
-            block_size: 8192,
-            server_version_num: 150_018,
-            data_directory_mode: 0o700,
-        };
-        archive.bind(&facts).unwrap();
+        let disk = SimDisk::new(sample::ROOT);
+        let archive = sample::archive(&disk);
         let plant = |number: u64| {
-            let path = format!("/a/0000000100000000{number:08X}");
+            let path = format!("{}/0000000100000000{number:08X}", sample::ROOT);
             disk.plant(path, b"").unwrap();
         };
         let warned = || {
@@ -323,8 +307,8 @@ mod tests {
         [1, 3, 6].into_iter().for_each(plant);
         assert_eq!(
             warned(),
-            "segments are missing in the archive: from 0/2000000 to 0/3000000 \
-             (\"000000010000000000000002\"), from 0/4000000 to 0/6000000 \
+            "segments are missing in the archive: from 0/200000 to 0/300000 \
+             (\"000000010000000000000002\"), from 0/400000 to 0/600000 \
              (\"000000010000000000000004\" to \"000000010000000000000005\"); put them back, or a \
              restore from before them ends there"
         );

@@ -53,6 +53,8 @@ pub mod passfile;
 mod receiver;
 mod retry;
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod scripted;
 pub mod service;
 mod slot;

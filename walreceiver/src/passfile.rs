@@ -86,7 +86,9 @@ pub fn look_up(path: &Path, key: PasswordKey<'_>) -> Result<Option<Password>, Pa
     Ok(find(&text, key))
 }
 
-fn find(text: &[u8], key: PasswordKey<'_>) -> Option<Password> {
+/// The password of the first line that fits of what a password file holds, `None` if none does.
+#[must_use]
+pub fn find(text: &[u8], key: PasswordKey<'_>) -> Option<Password> {
     let port = key.port.to_string();
     let wanted = [key.host, &port, key.database, key.user];
     text.split(|byte| *byte == b'\n')

@@ -104,10 +104,13 @@ impl Receiver {
             let missing = archive.missing_segments()?;
             Ok::<_, ArchiveError>((archive, missing))
         };
-        let (archive, missing) = match tokio::task::spawn_blocking(open).await {
+        let (mut archive, missing) = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        if work.config.segments_are_moved {
+            archive.let_segments_be_moved();
+        }
         work.warn_of_foreign_files(&archive);
         work.warn_of_missing_segments(&missing);
         let applier = match apply {

@@ -89,12 +89,12 @@ impl ServiceFiles {
             (Some(path), _) => {
                 let text =
                     read(path)?.ok_or_else(|| ServiceError::NoFile { path: path.clone() })?;
-                section(path, &text, service)?
+                find(path, &text, service)?
             }
             (None, Some(home)) => {
                 let path = home.join(".pg_service.conf");
                 match read(&path)? {
-                    Some(text) => section(&path, &text, service)?,
+                    Some(text) => find(&path, &text, service)?,
                     None => None,
                 }
             }
@@ -105,7 +105,7 @@ impl ServiceFiles {
         }
         let path = self.system_directory.join("pg_service.conf");
         let found = match read(&path)? {
-            Some(text) => section(&path, &text, service)?,
+            Some(text) => find(&path, &text, service)?,
             None => None,
         };
         found.ok_or_else(|| ServiceError::NotFound {
@@ -125,8 +125,12 @@ fn read(path: &Path) -> Result<Option<String>, ServiceError> {
     }
 }
 
-/// The key words of one section, or `None` when the file does not have it.
-fn section(
+/// What a service file says about `service`, `None` when it does not have it. Of repeated key words
+/// the first counts.
+///
+/// # Errors
+/// When what it says cannot be used. `path` is named in the message, and not looked at.
+pub fn find(
     path: &Path,
     text: &str,
     service: &str,
@@ -246,7 +250,7 @@ mod tests {
             "[s]\nservice=t\n",
             "[s]\nldap://x\n",
         ]
-        .map(|text| section(path, text, "s").unwrap_err().to_string());
+        .map(|text| find(path, text, "s").unwrap_err().to_string());
         assert_eq!(messages[0], "syntax error in service file \"/f\", line 2");
         assert_eq!(messages[1], "syntax error in service file \"/f\", line 3");
         assert!(messages[2].starts_with("nested service"), "{}", messages[2]);

@@ -7,7 +7,7 @@ use walproto::Lsn;
 use super::{OpenSegment, WriteError, Writer};
 use crate::disk::OpenMode;
 use crate::named_file::NamedFile;
-use crate::segment::SegmentFile;
+use crate::segment::{SegmentFile, SegmentName};
 
 /// How often a segment is synced before the next one is made ready. When fewer syncs are made of
 /// a segment, each of them writes so much that a file that is ready would save nothing.
@@ -21,6 +21,9 @@ impl Writer {
             return Ok(());
         }
         self.finish_open_segment()?;
+        if self.name_is_new {
+            self.sync_names(self.name_before(lsn))?;
+        }
         let partial = SegmentFile::partial(name);
         let found = self.files.open(partial, OpenMode::ReadWrite);
         if let Some(file) = found.map_err(WriteError::of_write)? {
@@ -43,6 +46,7 @@ impl Writer {
             self.copy_prefix(lsn)?
         };
         self.names_changed = true;
+        self.name_is_new = true;
         self.rename(&prepared, partial)?;
         self.files.directory().note_replaced();
         self.begin(partial, prepared);
@@ -65,8 +69,7 @@ impl Writer {
 
     /// The stream came to `end`, the end of a segment: the segment's WAL is valid to its end.
     pub(super) fn finish_segment_before(&mut self, end: Lsn) -> Result<(), WriteError> {
-        let last = Lsn(end.0.saturating_sub(1));
-        let name = self.files.name_of(self.timeline(), last);
+        let name = self.name_before(end);
         if let Some(segment) = &mut self.segment
             && segment.name == name
         {
@@ -113,18 +116,26 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the names of segments durable; `name` is the one that is written.
-    pub(super) fn sync_names(&mut self, name: crate::SegmentName) -> Result<(), WriteError> {
+    /// The name of the segment that holds the last byte before `end`.
+    pub(super) fn name_before(&self, end: Lsn) -> SegmentName {
+        let last = Lsn(end.0.saturating_sub(1));
+        self.files.name_of(self.timeline(), last)
+    }
+
+    /// Makes the names of segments durable; `name` is that of the last one, which a failure is
+    /// noted of.
+    pub(super) fn sync_names(&mut self, name: SegmentName) -> Result<(), WriteError> {
         if let Err(error) = self.files.directory().sync_root() {
             return Err(self.sync_failed(name, error));
         }
         self.names_changed = false;
+        self.name_is_new = false;
         Ok(())
     }
 
     /// Leaves a marker for the next process, since the cache will show it bytes and names that
     /// never reach the disk.
-    fn sync_failed(&self, name: crate::SegmentName, error: crate::DiskError) -> WriteError {
+    fn sync_failed(&self, name: SegmentName, error: crate::DiskError) -> WriteError {
         let marked = self.files.directory().poison(SegmentFile::partial(name));
         WriteError::SyncFailed {
             error,

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use fastrand::Rng;
 use segstore::WriteError;
 use segstore::sim::{Fault, Survival};
+use walproto::Lsn;
 
-use crate::world::{Stop, World, open, short_wal};
+use crate::world::{SEGMENT_SIZE, START, Stop, World, open, short_wal};
 
 /// A whole life, and the operations of it that `wanted` picks, by the log's words.
 fn operations(seed: u64, wanted: impl Fn(&str) -> bool) -> Vec<u64> {
@@ -52,6 +53,64 @@ fn after_a_failed_sync_nothing_that_was_acknowledged_is_lost() {
         world.assert_complete();
     }
     assert!(latched > 10, "{latched}");
+}
+
+#[test]
+fn a_failed_sync_where_a_segment_ends_loses_no_segment() {
+    let seed = 15;
+    // A switch of segments ends the first one, with nothing after it.
+    let end = Lsn(START.0 + SEGMENT_SIZE);
+    let whole_segment = |world: &mut World| -> Result<(), Stop> {
+        let (_archive, mut writer) = world.writer()?;
+        let at = writer.position();
+        let batch = world.batch(at, end, &mut Rng::with_seed(seed));
+        writer.append(at, &batch)?;
+        world.acknowledge(writer.sync()?);
+        Ok(())
+    };
+    let mut world = World::new(short_wal(seed));
+    whole_segment(&mut world).unwrap();
+    for sync in 0..world.disk.operations() {
+        let mut world = World::new(short_wal(seed));
+        world.disk.fail_at(sync, Fault::Io);
+        drop(whole_segment(&mut world));
+        // The next process, under the page cache that shows what the disk never got.
+        whole_segment(&mut world).unwrap();
+        world.disk.reboot(Survival::Nothing);
+        let lived = world.live(&mut Rng::with_seed(seed));
+        lived.unwrap_or_else(|stop| panic!("operation {sync}: {stop}"));
+        world.assert_complete();
+    }
+}
+
+#[test]
+fn a_sync_that_fails_while_an_archive_is_opened_is_not_forgotten() {
+    let seed = 16;
+    // What a process left that was killed before it synced anything.
+    let killed = || {
+        let world = World::new(short_wal(seed));
+        let (_archive, mut writer) = world.writer().unwrap();
+        let end = world.wal.records()[50].end;
+        let batch = world.batch(START, end, &mut Rng::with_seed(seed));
+        writer.append(START, &batch).unwrap();
+        world
+    };
+    let world = killed();
+    let before = world.disk.operations();
+    drop(world.writer().unwrap());
+    for operation in before..world.disk.operations() {
+        let mut world = killed();
+        world.disk.fail_at(operation, Fault::Io);
+        drop(world.writer());
+        // The next process, under the page cache that shows what the disk never got.
+        let (archive, writer) = world.writer().unwrap();
+        world.acknowledge(writer.close().unwrap());
+        drop(archive);
+        world.disk.reboot(Survival::Nothing);
+        let lived = world.live(&mut Rng::with_seed(seed));
+        lived.unwrap_or_else(|stop| panic!("operation {operation}: {stop}"));
+        world.assert_complete();
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The power goes.
 
 use fastrand::Rng;
+use segstore::Writer;
 use segstore::generator::{AfterSwitch, Generator};
 use segstore::sim::{Fault, Survival};
 use walproto::Lsn;
@@ -55,6 +56,37 @@ fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
         ]
     };
     cut_everywhere(1, || World::new(short_wal(1)), all);
+}
+
+#[test]
+fn a_batch_over_many_segments_leaves_no_hole_wherever_the_power_is_cut() {
+    let prepare = || {
+        let world = World::new(short_wal(5));
+        let (archive, writer) = world.writer().unwrap();
+        (world, archive, writer)
+    };
+    let append_all = |world: &World, writer: &mut Writer| {
+        let batch = world.batch(START, world.wal.end(), &mut Rng::with_seed(5));
+        writer.append(START, &batch).map(drop)
+    };
+    let (world, _archive, mut writer) = prepare();
+    let before = world.disk.operations();
+    append_all(&world, &mut writer).unwrap();
+    for cut in before..world.disk.operations() + 1 {
+        for seed in 0..6 {
+            let (mut world, archive, mut writer) = prepare();
+            world.disk.cut_power_at(cut);
+            drop(append_all(&world, &mut writer));
+            world.disk.cut_power();
+            drop((archive, writer));
+            world.disk.reboot(Survival::Chance(seed));
+            // What it goes on from is contiguous from the beginning, or files are missing here.
+            if let Err(stop) = world.live(&mut Rng::with_seed(seed)) {
+                panic!("cut {cut}, seed {seed}: {stop}");
+            }
+            world.assert_complete();
+        }
+    }
 }
 
 /// WAL with everything that makes it hard to find its end.

@@ -1,37 +1,13 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
+use segstore::Preparation;
 use segstore::generator::Generator;
 use segstore::sim::SimDisk;
-use segstore::{ArchiveOptions, Compression, Preparation, ServerFacts, WalFormat};
 use tokio::runtime::{Builder, Runtime};
-use walproto::{SegmentSize, SystemId};
 
 use super::*;
-
-const MIB: u64 = 1 << 20;
-const START: Lsn = Lsn(3 * MIB);
-
-fn facts() -> ServerFacts {
-    ServerFacts {
-        system_id: SystemId(1),
-        segment_size: SegmentSize::new(MIB).unwrap(),
-        block_size: 8192,
-        server_version_num: 150_018,
-        data_directory_mode: 0o700,
-    }
-}
-
-fn generator() -> Generator {
-    let format = WalFormat {
-        system_id: facts().system_id,
-        segment_size: facts().segment_size,
-        page_magic: None,
-        server_version_num: None,
-    };
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    Generator::new(format, history, START, 1).unwrap()
-}
+use crate::sample::{self, ROOT, START, generator};
 
 /// Timeline 2, which left that of `wal` after so many records, with as many of its own.
 fn promoted(wal: &Generator, records: usize) -> Generator {
@@ -57,14 +33,7 @@ fn end(wal: &Generator) -> Lsn {
 }
 
 fn archive() -> Archive {
-    let options = ArchiveOptions {
-        directory: "/archive".into(),
-        sync: true,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(SimDisk::new("/archive")), options).unwrap();
-    archive.bind(&facts()).unwrap();
-    archive
+    sample::archive(&SimDisk::new(ROOT))
 }
 
 /// Adds what `wal` has to the archive.
@@ -110,14 +79,26 @@ impl Slow {
         }
     }
 
+    /// One that has the first record of `wal`, and knows of those up to `durable`.
+    fn at_the_first(archive: &Archive, wal: &Generator, durable: Lsn) -> Self {
+        let slow = Self::start(at(1, START), 1 << 20);
+        slow.follow(archive, wal, durable);
+        assert_eq!(slow.given.recv().unwrap(), expected(wal)[0]);
+        slow
+    }
+
     fn follow(&self, archive: &Archive, wal: &Generator, durable: Lsn) {
         self.applier
             .follow(archive, wal.history(), durable)
             .unwrap();
     }
 
-    /// Lets it go on with all it gets, until `end` is applied.
-    fn finish_at(self, end: Lsn) -> Vec<Given> {
+    /// Lets it go on with all it gets, until all of `wal` is applied; what it gets after the piece
+    /// that it has.
+    fn finish(self, wal: &Generator) -> Vec<Given> {
+        let end = end(wal);
+        self.applier.durable(end);
+        self.go_on.send(()).unwrap();
         let mut given = Vec::new();
         while given
             .last()
@@ -162,14 +143,10 @@ fn another_connection_on_the_same_timeline_repeats_nothing() {
     let wal = wal(50);
     let mut archive = archive();
     receive(&mut archive, &wal);
-    let slow = Slow::start(at(1, START), 1 << 20);
-    slow.follow(&archive, &wal, wal.records()[20].end);
-    assert_eq!(slow.given.recv().unwrap(), expected(&wal)[0]);
+    let slow = Slow::at_the_first(&archive, &wal, wal.records()[20].end);
     // It has the first record and knows of twenty more.
     slow.follow(&archive, &wal, wal.records()[20].end);
-    slow.applier.durable(end(&wal));
-    slow.go_on.send(()).unwrap();
-    assert_eq!(slow.finish_at(end(&wal)), expected(&wal)[1..]);
+    assert_eq!(slow.finish(&wal), expected(&wal)[1..]);
 }
 
 #[test]
@@ -178,14 +155,10 @@ fn a_lagging_applier_crosses_a_promotion_without_a_gap_or_repetition() {
     let new = promoted(&old, 20);
     let mut archive = archive();
     receive(&mut archive, &old);
-    let slow = Slow::start(at(1, START), 1 << 20);
-    slow.follow(&archive, &old, end(&old));
-    assert_eq!(slow.given.recv().unwrap(), expected(&new)[0]);
+    let slow = Slow::at_the_first(&archive, &old, end(&old));
     receive(&mut archive, &new);
     slow.follow(&archive, &new, end(&old));
-    slow.applier.durable(end(&new));
-    slow.go_on.send(()).unwrap();
-    assert_eq!(slow.finish_at(end(&new)), expected(&new)[1..]);
+    assert_eq!(slow.finish(&new), expected(&new)[1..]);
 }
 
 #[test]
@@ -194,15 +167,11 @@ fn records_that_only_the_old_timeline_has_are_not_applied_once_another_is_follow
     let new = promoted(&old, 10);
     let mut archive = archive();
     receive(&mut archive, &old);
-    let slow = Slow::start(at(1, START), 1 << 20);
-    slow.follow(&archive, &old, end(&old));
-    assert_eq!(slow.given.recv().unwrap(), expected(&new)[0]);
+    let slow = Slow::at_the_first(&archive, &old, end(&old));
     receive(&mut archive, &new);
     slow.follow(&archive, &new, old.records()[9].end);
-    slow.applier.durable(end(&new));
-    slow.go_on.send(()).unwrap();
     // The thirty of the old timeline were read already, but not given out.
-    assert_eq!(slow.finish_at(end(&new)), expected(&new)[1..]);
+    assert_eq!(slow.finish(&new), expected(&new)[1..]);
 }
 
 #[test]
@@ -218,9 +187,7 @@ fn pieces_of_a_record_that_the_followed_timeline_lacks_are_abandoned() {
     assert_eq!(first, (1, large.start, PieceEnd::Continues));
     receive(&mut archive, &new);
     slow.follow(&archive, &new, new.records()[9].end);
-    slow.applier.durable(end(&new));
-    slow.go_on.send(()).unwrap();
-    let given = slow.finish_at(end(&new));
+    let given = slow.finish(&new);
     assert_eq!(given[0], (1, large.start, PieceEnd::Abandoned));
     assert_eq!(given[1..], expected(&new)[10..]);
 }
@@ -284,7 +251,7 @@ fn what_came_before_the_first_record_counts_as_applied() {
     let found = slow.runtime.block_on(applied.wait_for(|lsn| *lsn == known));
     assert_eq!(*found.unwrap(), known);
     slow.applier.durable(end(&wal));
-    assert_eq!(slow.finish_at(end(&wal)), expected(&wal)[5..]);
+    assert_eq!(slow.finish(&wal), expected(&wal)[5..]);
 }
 
 #[test]

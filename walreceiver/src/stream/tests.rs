@@ -2,63 +2,22 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use segstore::generator::Generator;
 use segstore::sim::SimDisk;
-use segstore::{ArchiveOptions, Compression, ServerFacts, WalFormat};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
-use walproto::SystemId;
 use walproto::client::SessionTimes;
 
 use super::*;
 use crate::flusher::QUEUE_BYTES;
 use crate::hosts::connect_any;
+use crate::sample::{ROOT, START, archive, first_timeline, generator, segment_size};
 use crate::scripted::{Sender, Server, config, message, next_status, xlog_data};
-
-const MIB: u64 = 1 << 20;
-const START: Lsn = Lsn(3 * MIB);
 
 /// How long a test waits for what has to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-fn segment_size() -> SegmentSize {
-    SegmentSize::new(MIB).unwrap()
-}
-
-fn first_timeline() -> TimelineHistory {
-    TimelineHistory::without_ancestors(TimelineId::FIRST)
-}
-
-fn generator() -> Generator {
-    let format = WalFormat {
-        system_id: SystemId(1),
-        segment_size: segment_size(),
-        page_magic: None,
-        server_version_num: None,
-    };
-    Generator::new(format, first_timeline(), START, 1).unwrap()
-}
-
-fn archive(disk: &SimDisk) -> Archive {
-    let options = ArchiveOptions {
-        directory: "/archive".into(),
-        sync: true,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-    archive
-        .bind(&ServerFacts {
-            system_id: SystemId(1),
-            segment_size: segment_size(),
-            block_size: 8192,
-            server_version_num: 150_018,
-            data_directory_mode: 0o700,
-        })
-        .unwrap();
-    archive
-}
 
 /// What a stream is to be like, and what it says.
 struct Stage {
@@ -77,11 +36,11 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let disk = SimDisk::new("/archive");
+        let disk = SimDisk::new(ROOT);
         Self {
             archive: archive(&disk),
             disk,
-            config: ReceiverConfig::new("/archive"),
+            config: ReceiverConfig::new(ROOT),
             history: first_timeline(),
             upstream_is_standby: false,
             times: SessionTimes {

@@ -1,5 +1,6 @@
-use std::io::IoSlice;
-use std::sync::Arc;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -7,7 +8,7 @@ use super::*;
 use crate::archive::{ArchiveOptions, published_position};
 use crate::compression::Compression;
 use crate::corruption::CorruptionReason;
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
 use crate::identity::ServerFacts;
 use crate::sim::{SimDisk, Survival};
@@ -48,12 +49,16 @@ fn archive() -> Archive {
 }
 
 fn open(disk: &SimDisk, sync: bool) -> Archive {
+    open_on(Arc::new(disk.clone()), sync)
+}
+
+fn open_on(disk: Arc<dyn Disk>, sync: bool) -> Archive {
     let options = ArchiveOptions {
         directory: "/archive".into(),
         sync,
         compression: Compression::NONE,
     };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+    let mut archive = Archive::open(disk, options).unwrap();
     let facts = ServerFacts {
         system_id: SystemId(7_000_000_000_000_000_001),
         segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
@@ -254,4 +259,112 @@ fn a_start_on_a_full_disk_goes_on_in_the_segment_that_there_is() {
         },
     );
     assert!(matches!(again, Err(ArchiveError::Locked { pid: None, .. })));
+}
+
+fn segment(number: u64, partial: bool) -> SegmentFile {
+    let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
+    let start = Lsn(START.0 + number * SEGMENT_SIZE);
+    let name = SegmentName::of(TimelineId::FIRST, start, size);
+    if partial {
+        SegmentFile::partial(name)
+    } else {
+        SegmentFile::complete(name)
+    }
+}
+
+#[test]
+fn an_archive_whose_segments_were_all_moved_away_begins_anew_where_that_is_no_loss() {
+    let mut wal = generator(10);
+    wal.fill(2 * SEGMENT_SIZE + 60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, wal.end());
+    // The last one is complete and was moved before a byte came of the next one.
+    for file in [segment(0, false), segment(1, false), segment(2, true)] {
+        disk.remove(format!("/archive/{file}").as_ref()).unwrap();
+    }
+    let lost = open(&disk, true).recover().unwrap_err();
+    assert!(matches!(lost, ArchiveError::Lost { .. }), "{lost}");
+
+    let mut archive = open(&disk, true);
+    archive.let_segments_be_moved();
+    let recovery = archive.recover().unwrap();
+    assert_eq!(recovery.tip(), None);
+    // As a slot has it: less than what was durable here before.
+    let start = Lsn(START.0 + 2 * SEGMENT_SIZE);
+    let preparation = Preparation::Inline;
+    let mut writer = archive
+        .writer(recovery, wal.history(), start, preparation)
+        .unwrap();
+    let middle = Lsn(start.0 + 30_000);
+    writer.append(start, &[bytes(&wal, start, middle)]).unwrap();
+    let durable = writer.sync().unwrap().record_end.lsn();
+    assert!(durable < wal.end());
+    drop((writer, archive));
+    disk.cut_power();
+    disk.reboot(Survival::Nothing);
+    // From then on it is missed again.
+    let tip = open(&disk, true).recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), durable);
+}
+
+#[test]
+fn a_segment_that_is_moved_away_while_it_is_read_is_not_missed() {
+    let mut wal = generator(11);
+    wal.fill(2 * SEGMENT_SIZE + 60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, wal.end());
+    let moved = Moved {
+        disk: disk.clone(),
+        path: Mutex::new(Some(format!("/archive/{}", segment(1, false)).into())),
+    };
+    let archive = open_on(Arc::new(moved), true);
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), wal.end());
+    let gone = disk.content(format!("/archive/{}", segment(1, false)));
+    assert_eq!(gone, None);
+}
+
+/// A disk with a file that goes when it is opened.
+#[derive(Debug)]
+struct Moved {
+    disk: SimDisk,
+    path: Mutex<Option<PathBuf>>,
+}
+
+impl Disk for Moved {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let moved = self.path.lock().unwrap().take_if(|moved| *moved == path);
+        if moved.is_some() {
+            self.disk.remove(path)?;
+        }
+        self.disk.open(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_directory(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        self.disk.list(directory)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+
+    fn set_access(&self, access: Access) {
+        self.disk.set_access(access);
+    }
+
+    fn apply_access(&self, path: &Path) -> io::Result<()> {
+        self.disk.apply_access(path)
+    }
 }

@@ -1,0 +1,202 @@
+//! What to stream from a server, and what has to be done before.
+
+use walproto::client::Event;
+use walproto::result::TimelineEnd;
+use walproto::{Lsn, SlotName, TimelineId};
+
+use super::Attempt;
+use crate::config::{OnFork, OnLostSlot};
+use crate::connection::Connection;
+use crate::error::ReceiveError;
+use crate::event::{ReceiverEvent, Warning};
+use crate::follow::{self, Course, Held, Refusal};
+use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
+use crate::slot::{NewPhysicalSlot, create_slot};
+
+impl Attempt<'_> {
+    /// How to go on with what the archive has.
+    pub(super) fn resume(&self, held: &Held, server: &Server) -> Result<Course, Refusal> {
+        let follow_fork = self.config.fork == OnFork::Follow;
+        follow::resume(
+            held,
+            &server.upstream,
+            server.facts.segment_size,
+            follow_fork,
+        )
+    }
+
+    /// What to stream from a server that was chosen, if it can be streamed.
+    pub(super) async fn decide(
+        &self,
+        connection: &mut Connection,
+        server: &Server,
+    ) -> Result<Course, ReceiveError> {
+        let held = self.held();
+        let slot = match &self.config.slot {
+            Some(name) => {
+                if slots_are_unlimited(connection).await? {
+                    let warning = Warning::SlotUnlimited { slot: name };
+                    self.reporter.report(&ReceiverEvent::Warning(warning));
+                }
+                self.check_slot(connection, server, name, held.as_ref())
+                    .await?
+            }
+            None => Slot::Unknown,
+        };
+        match (held, self.config.start) {
+            (Some(held), Some(start)) if start > held.record_end => Err(ReceiveError::NotEmpty {
+                start,
+                timeline: held.timeline,
+                resume_at: held.resume_at,
+            }),
+            (Some(held), _) => Ok(self.resume(&held, server)?),
+            (None, start) => {
+                let of_slot = match slot {
+                    Slot::Reserves(lsn) => Some(lsn),
+                    Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
+                };
+                let start = start.or(of_slot).unwrap_or(server.upstream.flush);
+                Ok(follow::begin(
+                    start,
+                    &server.upstream,
+                    server.facts.segment_size,
+                )?)
+            }
+        }
+    }
+
+    /// Looks at the slot. After a failover the new primary does not have it, and gets it.
+    async fn check_slot(
+        &self,
+        connection: &mut Connection,
+        server: &Server,
+        name: &SlotName,
+        held: Option<&Held>,
+    ) -> Result<Slot, ReceiveError> {
+        let found = read_slot(connection, name).await?;
+        let failed_over = held.is_some_and(|held| held.timeline < server.timeline());
+        match (found, held) {
+            (Slot::Missing, _) if failed_over => {
+                let new = NewPhysicalSlot {
+                    reserve_wal: true,
+                    may_exist: false,
+                };
+                create_slot(connection, name, new).await?;
+                self.reporter
+                    .report(&ReceiverEvent::Warning(Warning::SlotCreated { slot: name }));
+                read_slot(connection, name).await
+            }
+            (Slot::Missing, _) => Err(ReceiveError::NoSuchSlot { slot: name.clone() }),
+            (Slot::ReservesNothing, Some(held)) => match self.config.lost_slot {
+                OnLostSlot::Stop => Err(ReceiveError::LostSlot {
+                    slot: name.clone(),
+                    timeline: held.timeline,
+                    needed: held.record_end,
+                }),
+                OnLostSlot::Warn => {
+                    let warning = Warning::SlotReservesNothing { slot: name };
+                    self.reporter.report(&ReceiverEvent::Warning(warning));
+                    Ok(found)
+                }
+            },
+            _ => Ok(found),
+        }
+    }
+
+    /// Makes the archive ready for a course that was decided.
+    pub(super) async fn embark(
+        &mut self,
+        server: &Server,
+        course: Course,
+    ) -> Result<(TimelineId, Lsn), ReceiveError> {
+        let (timeline, start) = match course {
+            Course::Stream { timeline, start } => (timeline, start),
+            Course::StreamFork {
+                timeline,
+                start,
+                fork,
+            } => {
+                self.reporter
+                    .report(&ReceiverEvent::Warning(Warning::ForkFollowed {
+                        timeline,
+                        fork: fork.switch_point,
+                        old_timeline: fork.timeline,
+                        old_end: fork.record_end,
+                    }));
+                (timeline, start)
+            }
+            Course::Wait { flush } => {
+                let held = self.held();
+                let timeline = server.timeline();
+                return Err(ReceiveError::StandbyBehind {
+                    timeline,
+                    flush,
+                    archive: held.as_ref().map_or(timeline, |held| held.timeline),
+                    record_end: held.map_or(flush, |held| held.record_end),
+                });
+            }
+        };
+        let (facts, histories) = (server.facts, server.histories.clone());
+        let known = self.recovery.is_some();
+        let recovery = self
+            .blocking(move |archive| {
+                archive.bind(&facts)?;
+                for history in &histories {
+                    archive.store_history(history)?;
+                }
+                if known {
+                    Ok(None)
+                } else {
+                    archive.recover().map(Some)
+                }
+            })
+            .await?;
+        self.recovery = recovery?.or(self.recovery.take());
+        Ok((timeline, start))
+    }
+
+    /// Goes on with the timeline that follows the one that ended.
+    pub(super) async fn switch(
+        &mut self,
+        connection: &mut Connection,
+        timeline: TimelineId,
+        end: TimelineEnd,
+    ) -> Result<(Server, TimelineId, Lsn), ReceiveError> {
+        while connection.event().await? != Event::Ready {}
+        // The server may have learned of the new timeline only now, and so of its history.
+        let server = self.consider(connection).await?;
+        let TimelineEnd {
+            next_timeline: next,
+            switch_point,
+        } = end;
+        let history = &server.upstream.history;
+        if history.successor_of(timeline) != Some(next)
+            || history.switch_point_of(timeline) != Some(switch_point)
+        {
+            return Err(ReceiveError::OtherSwitch {
+                timeline,
+                next,
+                switch_point,
+            });
+        }
+        let Some(held) = self.held() else {
+            return Err(ReceiveError::ArchiveLost);
+        };
+        if held.record_end < switch_point {
+            let received_end = held.record_end;
+            return Err(ReceiveError::SwitchPastEnd {
+                timeline,
+                next,
+                switch_point,
+                received_end,
+            });
+        }
+        let course = self.resume(&held, &server)?;
+        let (timeline, start) = self.embark(&server, course).await?;
+        self.reporter.report(&ReceiverEvent::TimelineSwitched {
+            timeline,
+            switch_point,
+        });
+        Ok((server, timeline, start))
+    }
+}

@@ -1,0 +1,171 @@
+use bytes::Bytes;
+
+use super::*;
+
+const SEGMENT: SegmentSize = SegmentSize::DEFAULT;
+
+fn timeline(number: u32) -> TimelineId {
+    TimelineId::new(number).unwrap()
+}
+
+fn upstream(number: u32, history: &'static str, flush: u64) -> Upstream {
+    let content = Bytes::from_static(history.as_bytes());
+    Upstream {
+        history: TimelineHistory::parse(timeline(number), content).unwrap(),
+        flush: Lsn(flush),
+        is_standby: false,
+    }
+}
+
+fn held(number: u32, record_end: u64) -> Held {
+    Held {
+        timeline: timeline(number),
+        record_end: Lsn(record_end),
+        resume_at: Lsn(record_end).align_down(8192),
+    }
+}
+
+fn plan(held: &Held, upstream: &Upstream) -> Result<Course, Refusal> {
+    resume(held, upstream, SEGMENT, false)
+}
+
+#[test]
+fn the_same_timeline_is_streamed_from_the_last_record() {
+    let course = plan(&held(1, 0x300_4010), &upstream(1, "", 0x300_4010));
+    assert_eq!(
+        course,
+        Ok(Course::Stream {
+            timeline: timeline(1),
+            start: Lsn(0x300_4000)
+        })
+    );
+}
+
+#[test]
+fn a_primary_that_lost_wal_is_refused_and_a_standby_is_waited_for() {
+    let mut server = upstream(1, "", 0x300_4008);
+    assert_eq!(
+        plan(&held(1, 0x300_4010), &server),
+        Err(Refusal::LostWal {
+            timeline: timeline(1),
+            flush: Lsn(0x300_4008),
+            record_end: Lsn(0x300_4010),
+        })
+    );
+    server.is_standby = true;
+    assert_eq!(
+        plan(&held(1, 0x300_4010), &server),
+        Ok(Course::Wait {
+            flush: Lsn(0x300_4008)
+        })
+    );
+}
+
+#[test]
+fn a_zombie_primary_is_refused_even_when_it_is_ahead() {
+    let refused = plan(&held(2, 0x300_4010), &upstream(1, "", 0x900_0000));
+    assert!(matches!(refused, Err(Refusal::OlderTimeline { .. })));
+}
+
+#[test]
+fn a_standby_that_has_not_followed_a_promotion_is_waited_for() {
+    let mut server = upstream(1, "", 0x900_0000);
+    server.is_standby = true;
+    assert_eq!(
+        plan(&held(2, 0x300_4010), &server),
+        Ok(Course::Wait {
+            flush: Lsn(0x900_0000)
+        })
+    );
+}
+
+#[test]
+fn another_branch_is_refused() {
+    let refused = plan(
+        &held(2, 0x300_4010),
+        &upstream(3, "1\t0/3000000\tx\n", 0x900_0000),
+    );
+    assert!(matches!(refused, Err(Refusal::ForeignTimeline { .. })));
+}
+
+#[test]
+fn a_promotion_with_our_tail_is_followed_once_we_are_at_the_fork() {
+    let server = upstream(3, "1\t0/3004018\tx\n", 0x900_0000);
+    let course = plan(&held(1, 0x300_4010), &server);
+    assert_eq!(
+        course,
+        Ok(Course::Stream {
+            timeline: timeline(1),
+            start: Lsn(0x300_4000)
+        })
+    );
+    let course = plan(&held(1, 0x300_4018), &server);
+    assert_eq!(
+        course,
+        Ok(Course::Stream {
+            timeline: timeline(3),
+            start: Lsn(0x300_4000)
+        })
+    );
+}
+
+#[test]
+fn a_fork_at_a_segments_start_is_followed_from_there() {
+    let server = upstream(2, "1\t0/3000000\tx\n", 0x900_0000);
+    let mut held = held(1, 0x300_0000);
+    held.resume_at = Lsn(0x2FF_E000);
+    let course = plan(&held, &server);
+    assert_eq!(
+        course,
+        Ok(Course::Stream {
+            timeline: timeline(2),
+            start: Lsn(0x300_0000)
+        })
+    );
+}
+
+#[test]
+fn a_promotion_without_our_tail_is_followed_only_when_told() {
+    let server = upstream(4, "1\t0/3000100\tx\n3\t0/5000000\tx\n", 0x900_0000);
+    let fork = Fork {
+        timeline: timeline(1),
+        successor: timeline(3),
+        switch_point: Lsn(0x300_0100),
+        record_end: Lsn(0x300_4010),
+    };
+    assert_eq!(
+        plan(&held(1, 0x300_4010), &server),
+        Err(Refusal::Forked(fork))
+    );
+    assert_eq!(
+        resume(&held(1, 0x300_4010), &server, SEGMENT, true),
+        Ok(Course::StreamFork {
+            timeline: timeline(3),
+            start: Lsn(0x300_0000),
+            fork
+        })
+    );
+}
+
+#[test]
+fn a_first_start_begins_with_its_segment_on_the_timeline_it_lies_on() {
+    let server = upstream(2, "1\t0/3000100\tx\n", 0x900_0000);
+    assert_eq!(
+        begin(Lsn(0x300_0080), &server, SEGMENT),
+        Ok(Course::Stream {
+            timeline: timeline(1),
+            start: Lsn(0x300_0000)
+        })
+    );
+    assert_eq!(
+        begin(Lsn(0x300_0100), &server, SEGMENT),
+        Ok(Course::Stream {
+            timeline: timeline(2),
+            start: Lsn(0x300_0000)
+        })
+    );
+    assert!(matches!(
+        begin(Lsn(0x900_0001), &server, SEGMENT),
+        Err(Refusal::StartPastEnd { .. })
+    ));
+}

@@ -1,0 +1,54 @@
+//! An archive on a simulated disk, and WAL for it, for tests.
+
+use std::sync::Arc;
+
+use segstore::generator::Generator;
+use segstore::sim::SimDisk;
+use segstore::{Archive, ArchiveOptions, Compression, ServerFacts, WalFormat};
+use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Where the WAL begins.
+pub(crate) const START: Lsn = Lsn(3 * MIB);
+
+/// The directory of the archive.
+pub(crate) const ROOT: &str = "/archive";
+
+pub(crate) fn segment_size() -> SegmentSize {
+    SegmentSize::new(MIB).unwrap()
+}
+
+pub(crate) fn first_timeline() -> TimelineHistory {
+    TimelineHistory::without_ancestors(TimelineId::FIRST)
+}
+
+pub(crate) fn generator() -> Generator {
+    let format = WalFormat {
+        system_id: SystemId(1),
+        segment_size: segment_size(),
+        page_magic: None,
+        server_version_num: None,
+    };
+    Generator::new(format, first_timeline(), START, 1).unwrap()
+}
+
+/// An empty archive that is the server's.
+pub(crate) fn archive(disk: &SimDisk) -> Archive {
+    let options = ArchiveOptions {
+        directory: ROOT.into(),
+        sync: true,
+        compression: Compression::NONE,
+    };
+    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+    archive
+        .bind(&ServerFacts {
+            system_id: SystemId(1),
+            segment_size: segment_size(),
+            block_size: 8192,
+            server_version_num: 150_018,
+            data_directory_mode: 0o700,
+        })
+        .unwrap();
+    archive
+}
