@@ -12,6 +12,9 @@
 //!   asked for 2:  Chunk ............................ Chunk, CaughtUp, later more
 //! ```
 //!
+//! What this process has just written is taken from memory, all else from files, and it makes no
+//! difference to who asks.
+//!
 //! **What leaves is durable and stays as it is.** A file is read up to the position that was known
 //! to be durable when it was opened, and opened by its name again for what lies behind. So it
 //! makes no difference when a segment gets its final name, is compressed, or has the tail behind
@@ -25,6 +28,7 @@ use walproto::{Lsn, TimelineHistory, TimelineId};
 use crate::corruption::Corruption;
 use crate::error::{ArchiveError, Evidence};
 use crate::listing::Listing;
+use crate::live::Reader;
 use crate::named_file::NamedFile;
 use crate::page::{BLOCK_SIZE, LONG_HEADER_LENGTH};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
@@ -69,6 +73,8 @@ pub struct Feed {
     /// Whether the start was found to be no later than what is durable.
     begun: bool,
     open: Option<OpenFile>,
+    /// Has the newest WAL kept in memory.
+    _reader: Reader,
 }
 
 /// Where the way to the newest timeline left the feed's.
@@ -150,6 +156,7 @@ impl ArchiveView {
             position: start,
             begun: false,
             open: None,
+            _reader: self.live().reader(),
         })
     }
 }
@@ -183,6 +190,9 @@ impl Feed {
             return step;
         }
         let end = self.chunk_end(limit);
+        if let Some(chunk) = self.chunk_from_memory(end) {
+            return Ok(FeedStep::Chunk(chunk));
+        }
         if !self.is_open_for(end) {
             self.open_here(end, limit)?;
         }
@@ -207,6 +217,9 @@ impl Feed {
             return step.map(Some);
         }
         let end = self.chunk_end(limit);
+        if let Some(chunk) = self.chunk_from_memory(end) {
+            return Ok(Some(FeedStep::Chunk(chunk)));
+        }
         match &self.open {
             Some(OpenFile {
                 source: Source::Plain(_),
@@ -273,6 +286,20 @@ impl Feed {
     fn is_open_for(&self, end: Lsn) -> bool {
         let open = self.open.as_ref();
         open.is_some_and(|open| open.span.holds(self.position, end))
+    }
+
+    /// A chunk up to `end`, if this process has just written it.
+    fn chunk_from_memory(&mut self, end: Lsn) -> Option<Chunk> {
+        let start = self.position;
+        let live = self.view.live();
+        let pieces = live.tail(self.path.timeline(), start..end)?;
+        self.open = None;
+        self.position = end;
+        Some(Chunk {
+            start,
+            end,
+            data: ChunkData::Memory(pieces),
+        })
     }
 
     /// A chunk up to `end`, or to the end of the file that is open.

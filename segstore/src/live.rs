@@ -1,41 +1,106 @@
 //! How far an archive is durable, as this process knows it, and who wants to hear of it.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use walproto::{Lsn, TimelineId};
 
 use crate::listeners::Listeners;
 use crate::position::ArchivePosition;
+use crate::tail::Tail;
+
+/// How many of the newest bytes are kept in memory for feeds unless something else is asked for:
+/// with segments of the usual size one of them.
+pub const DEFAULT_TAIL_BYTES: usize = 16 << 20;
 
 /// The durable position of an archive, told to readers in this process.
 ///
 /// Whoever makes WAL durable, or hears that another process did, raises it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Live {
-    position: Mutex<Option<ArchivePosition>>,
+    state: Mutex<State>,
     listeners: Arc<Listeners>,
+    /// How many feeds there are: without any, nothing is kept in memory.
+    readers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    position: Option<ArchivePosition>,
+    tail: Tail,
+}
+
+/// A feed, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Reader(Arc<Live>);
+
+/// What a writer has taken and not yet made durable, as far as it is to be kept in memory.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    live: Arc<Live>,
+    tail: Tail,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                position: None,
+                tail: Tail::new(DEFAULT_TAIL_BYTES),
+            }),
+            listeners: Arc::default(),
+            readers: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl Live {
     pub(crate) fn position(&self) -> Option<ArchivePosition> {
-        *self.lock()
+        self.lock().position
     }
 
     /// Tells that everything up to `position` is durable, which stays so: on a timeline the
     /// position never goes back, and never to an older timeline.
     pub(crate) fn advance(&self, position: ArchivePosition) {
-        let mut current = self.lock();
+        self.advance_with(position, None);
+    }
+
+    fn advance_with(&self, position: ArchivePosition, durable: Option<&mut Tail>) {
+        let mut state = self.lock();
+        if let Some(durable) = durable {
+            state.tail.take(durable);
+        }
+        let current = state.position;
         let merged = current.map_or(position, |current| later(current, position));
-        let changed = *current != Some(merged);
-        *current = Some(merged);
-        drop(current);
-        if changed {
+        state.position = Some(merged);
+        drop(state);
+        if current != Some(merged) {
             self.listeners.notify();
         }
+    }
+
+    /// Keeps at most so many of the newest bytes in memory.
+    pub(crate) fn set_tail_capacity(&self, bytes: usize) {
+        self.lock().tail.set_capacity(bytes);
+    }
+
+    /// The bytes of `range` on the way to `timeline`, if they are in memory. The caller knows that
+    /// they are durable.
+    pub(crate) fn tail(&self, timeline: TimelineId, range: Range<Lsn>) -> Option<Vec<Bytes>> {
+        self.lock().tail.read(timeline, range)
+    }
+
+    pub(crate) fn reader(self: &Arc<Self>) -> Reader {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        Reader(Arc::clone(self))
     }
 
     /// Takes what another process tells, be it less than before; whether it is something else, or
     /// something else changed.
     pub(crate) fn set(&self, position: Option<ArchivePosition>, changed: bool) -> bool {
-        let before = std::mem::replace(&mut *self.lock(), position);
+        let before = std::mem::replace(&mut self.lock().position, position);
         let changed = changed || before != position;
         if changed {
             self.listeners.notify();
@@ -47,9 +112,39 @@ impl Live {
         &self.listeners
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<ArchivePosition>> {
-        // Every change is one assignment.
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No change of it can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.0.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.lock().tail.clear();
+        }
+    }
+}
+
+impl Unsynced {
+    pub(crate) fn new(live: Arc<Live>) -> Self {
+        let tail = Tail::new(0);
+        Self { live, tail }
+    }
+
+    /// Takes the bytes from `start` up to `end`, which `data` begins with.
+    pub(crate) fn append(&mut self, timeline: TimelineId, start: Lsn, end: Lsn, data: &[Bytes]) {
+        if self.live.readers.load(Ordering::Relaxed) == 0 {
+            self.tail.clear();
+            return;
+        }
+        self.tail.set_capacity(self.live.lock().tail.capacity());
+        self.tail.append(timeline, start, end, data);
+    }
+
+    /// Tells that everything up to `position` is durable, and all that was taken.
+    pub(crate) fn synced(&mut self, position: ArchivePosition) {
+        self.live.advance_with(position, Some(&mut self.tail));
     }
 }
 
@@ -69,8 +164,6 @@ fn later(current: ArchivePosition, new: ArchivePosition) -> ArchivePosition {
 
 #[cfg(test)]
 mod tests {
-    use walproto::{Lsn, TimelineId};
-
     use super::*;
 
     fn at(timeline: u32, record_end: u64, byte_end: u64) -> ArchivePosition {

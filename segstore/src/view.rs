@@ -277,6 +277,10 @@ impl ArchiveView {
         Ok(oldest.map(|(file, _)| file.name))
     }
 
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.shared.live
+    }
+
     pub(crate) fn files(&self) -> &SegmentFiles {
         &self.shared.files
     }

@@ -51,7 +51,7 @@ use crate::compressor::Compressor;
 use crate::corruption::Corruption;
 use crate::error::ArchiveError;
 use crate::flushed::{Appended, Durable, FlushedLsn};
-use crate::live::Live;
+use crate::live::{Live, Unsynced};
 use crate::lock::ProcessLock;
 use crate::named_file::NamedFile;
 use crate::position::{ArchivePosition, PublishedPosition, Watermark};
@@ -100,7 +100,8 @@ pub struct Writer {
     recovered_end: Lsn,
     notes: Notes,
     compressor: Option<Arc<Compressor>>,
-    live: Arc<Live>,
+    /// What views in this process are told with each sync.
+    unsynced: Unsynced,
     /// Held as long as anything is written.
     _lock: Arc<ProcessLock>,
 }
@@ -194,12 +195,12 @@ impl Writer {
             recovered_end: parts.stored.record_end,
             notes: parts.notes,
             compressor: parts.compressor,
-            live: parts.live,
+            unsynced: Unsynced::new(parts.live),
             _lock: parts.lock,
         };
         // Before the first byte, so that from then on recovery can tell what a crash took from
         // what was damaged.
-        this.live.advance(this.safe());
+        this.unsynced.synced(this.safe());
         this.notes.watermark.raise(this.safe())?;
         this.notes.published.publish(this.safe())?;
         this.preparer.request();
@@ -277,6 +278,7 @@ impl Writer {
         self.stored.record_end = self.stored.record_end.max(progress.record_end);
         self.validator = validator;
         self.position = end;
+        self.unsynced.append(self.history.timeline(), at, end, data);
         match verdict {
             Ok(()) => Ok(self.appended()),
             Err(corruption) => {
@@ -399,7 +401,7 @@ impl Writer {
         };
         self.compress_sealed();
         let safe = self.safe();
-        self.live.advance(safe);
+        self.unsynced.synced(safe);
         self.notes
             .published
             .publish(safe)

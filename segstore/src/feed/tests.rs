@@ -18,6 +18,7 @@ use crate::validator::WalFormat;
 use crate::writer::Writer;
 
 mod damage;
+mod memory;
 mod timelines;
 
 const ROOT: &str = "/archive";
