@@ -68,7 +68,7 @@ pub struct Feed {
     timeline: TimelineId,
     /// The way to the archive's newest timeline.
     path: Arc<TimelineHistory>,
-    end: Option<TimelineEnd>,
+    end: Option<FeedEnd>,
     position: Lsn,
     /// Whether the start was found to be no later than what is durable.
     begun: bool,
@@ -77,11 +77,13 @@ pub struct Feed {
     _reader: Reader,
 }
 
-/// Where the way to the newest timeline left the feed's.
-#[derive(Clone, Copy, Debug)]
-struct TimelineEnd {
-    switch_point: Lsn,
-    next_timeline: TimelineId,
+/// Where the way to the archive's newest timeline leaves a feed's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FeedEnd {
+    /// The first position that is no longer the feed's timeline's.
+    pub switch_point: Lsn,
+    /// The timeline that goes on there.
+    pub next_timeline: TimelineId,
 }
 
 #[derive(Debug)]
@@ -172,6 +174,13 @@ impl Feed {
     #[must_use]
     pub const fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// Where the timeline ends, as far as it is known yet; `None` for the newest one. There is
+    /// nothing to give if that is no later than [`position`](Self::position).
+    #[must_use]
+    pub const fn end(&self) -> Option<FeedEnd> {
+        self.end
     }
 
     /// Gives what comes next. It may open, read and decompress files.
@@ -454,7 +463,7 @@ impl Feed {
 }
 
 /// Where the way of `path` leaves `timeline`, `None` when it ends there.
-fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<TimelineEnd>, FeedError> {
+fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<FeedEnd>, FeedError> {
     if path.timeline() == timeline {
         return Ok(None);
     }
@@ -462,7 +471,7 @@ fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<Timelin
         .switch_point_of(timeline)
         .zip(path.successor_of(timeline));
     match left {
-        Some((switch_point, next_timeline)) => Ok(Some(TimelineEnd {
+        Some((switch_point, next_timeline)) => Ok(Some(FeedEnd {
             switch_point,
             next_timeline,
         })),

@@ -113,7 +113,7 @@ pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, Evidence, Operation};
-pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
+pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedEnd, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
 pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
