@@ -37,6 +37,14 @@ impl Message {
         Some((Lsn(start), &mut self.body[25..]))
     }
 
+    /// The end of the server's WAL as a keepalive says, in network byte order.
+    pub fn keepalive_wal_end(&mut self) -> Option<&mut [u8; 8]> {
+        if self.tag != b'd' || self.body.first() != Some(&b'k') {
+            return None;
+        }
+        self.body.get_mut(1..)?.first_chunk_mut()
+    }
+
     /// The byte of WAL at `lsn`, if it is in this message.
     pub fn wal_byte(&mut self, lsn: Lsn) -> Option<&mut u8> {
         let (start, wal) = self.wal()?;

@@ -18,6 +18,7 @@ use crate::identity::{Identity, ServerFacts};
 use crate::listing::Listing;
 use crate::live::Live;
 use crate::lock::ProcessLock;
+use crate::missing::{MissingSegments, missing_segments};
 use crate::page::BLOCK_SIZE;
 use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
@@ -25,6 +26,7 @@ use crate::segment_reader::SegmentReader;
 use crate::takeover;
 use crate::unsynced::UnsyncedDisk;
 
+mod histories;
 mod stream;
 
 /// How an archive is opened.
@@ -304,62 +306,23 @@ impl Archive {
         Ok(self.listing()?.newest_timeline())
     }
 
-    /// The history of a timeline, if it is here. The first timeline has none.
-    #[must_use]
-    pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
-        self.histories.get(&timeline)
-    }
-
-    /// All histories, by their timelines.
-    pub fn histories(&self) -> impl DoubleEndedIterator<Item = &TimelineHistory> {
-        self.histories.values()
-    }
-
-    /// Makes a timeline's history durable. That of the first timeline, which has no file, is
-    /// ignored.
+    /// The segments that are missing between the oldest one on the way to the newest timeline and
+    /// that timeline's last one. Nothing of this crate leaves such a hole behind; whoever restores
+    /// from before it comes to its start and no further.
     ///
     /// # Errors
-    /// When other content is known for the timeline, there is no identity yet, or the disk
-    /// refuses.
-    pub fn store_history(&mut self, history: &TimelineHistory) -> Result<(), ArchiveError> {
-        let timeline = history.timeline();
-        if timeline == TimelineId::FIRST {
-            return Ok(());
-        }
-        let mut identity = self.bound()?.clone();
-        self.check_history(history)?;
-        if !self.histories.contains_key(&timeline) {
-            history::write(&self.directory, history)?;
-            self.histories.insert(timeline, history.clone());
-        }
-        if identity.history_sum(timeline).is_none() {
-            identity.record_history(history);
-            identity.save(&self.directory)?;
-            self.identity = Some(identity);
-        }
-        Ok(())
-    }
-
-    /// Compares a server's history of a timeline with what is known of it, and writes nothing.
-    ///
-    /// # Errors
-    /// When other content is known for the timeline.
-    pub fn check_history(&self, history: &TimelineHistory) -> Result<(), ArchiveError> {
-        let timeline = history.timeline();
-        let present = self.histories.get(&timeline);
-        let recorded = self
-            .identity
-            .as_ref()
-            .and_then(|known| known.history_sum(timeline));
-        if present.is_some_and(|present| present.content() != history.content())
-            || recorded.is_some_and(|sum| sum.check(history.content()).is_err())
-        {
-            return Err(ArchiveError::OtherHistory {
-                timeline,
-                path: self.directory.path(history::plain(timeline)),
-            });
-        }
-        Ok(())
+    /// When the disk refuses.
+    pub fn missing_segments(&self) -> Result<Vec<MissingSegments>, ArchiveError> {
+        let listing = self.listing()?;
+        let (Some(newest), Some(size)) = (listing.newest_timeline(), self.segment_size()) else {
+            return Ok(Vec::new());
+        };
+        let history = match self.histories.get(&newest) {
+            Some(history) => history.clone(),
+            // That it is gone is told by who needs it. The timeline's own segments are known.
+            None => TimelineHistory::without_ancestors(newest),
+        };
+        Ok(missing_segments(&listing, &history, size))
     }
 
     /// Opens a segment file to be read.

@@ -163,6 +163,15 @@ pub trait DiskFile: Send + Sync + Debug {
     /// The operating system's; what is in the range written to is unknown after one.
     fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
 
+    /// Writes as [`write_at`](Self::write_at) does, and spares the operating system's cache
+    /// where it can: for much at once that is not read back soon.
+    ///
+    /// # Errors
+    /// As of [`write_at`](Self::write_at).
+    fn write_bulk_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.write_at(buffers, offset)
+    }
+
     /// Makes the file's bytes and its length durable (`fdatasync`).
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::fmt;
 
 use walproto::{Lsn, TimelineId};
 
+use crate::validator::IncompleteRecord;
+
 /// A position up to which WAL is durable here.
 ///
 /// Only this crate makes one: a successful sync of a [`Writer`](crate::Writer), or the recovery
@@ -61,4 +63,6 @@ pub struct Appended {
     pub record_end: Lsn,
     /// The end of all bytes.
     pub byte_end: Lsn,
+    /// The record that is to go on there, `None` at the end of one.
+    pub incomplete: Option<IncompleteRecord>,
 }

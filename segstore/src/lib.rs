@@ -85,6 +85,7 @@ mod listeners;
 mod listing;
 mod live;
 mod lock;
+mod missing;
 mod named_file;
 mod os_disk;
 pub mod page;
@@ -120,6 +121,7 @@ pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
 pub use listeners::Subscription;
 pub use listing::Listing;
 pub use live::DEFAULT_TAIL_BYTES;
+pub use missing::MissingSegments;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
 pub use position::{ArchivePosition, PublishedPosition, Watermark};
@@ -135,6 +137,8 @@ pub use slots::{
     HeldSlot, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession, SlotStore, WalStatus,
 };
 pub use stored_records::{ReadRecordError, StoredRecords};
-pub use validator::{NotPageAligned, Progress, RecordVisitor, Validator, WalFormat};
+pub use validator::{
+    IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
+};
 pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

@@ -84,6 +84,14 @@ impl NamedFile {
         self.at(Operation::Write, self.file.write_at(buffers, offset))
     }
 
+    pub(crate) fn write_bulk_at(
+        &self,
+        buffers: &[IoSlice<'_>],
+        offset: u64,
+    ) -> Result<(), DiskError> {
+        self.at(Operation::Write, self.file.write_bulk_at(buffers, offset))
+    }
+
     pub(crate) fn sync_data(&self) -> Result<(), DiskError> {
         self.at(Operation::Sync, self.file.sync_data())
     }

@@ -5,12 +5,17 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+
+mod direct;
+
+use direct::{DirectFile, DirectWrites};
 
 /// The most buffers that one `pwritev` takes (`IOV_MAX` of Linux).
 const VECTOR_MAX: usize = 1024;
@@ -22,6 +27,7 @@ const VECTOR_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub struct OsDisk {
     group_access: AtomicBool,
+    direct: Arc<DirectWrites>,
 }
 
 impl OsDisk {
@@ -59,7 +65,11 @@ impl Disk for OsDisk {
             // The umask may have taken the group's bit away.
             file.set_permissions(Permissions::from_mode(Access::Group.file_mode()))?;
         }
-        Ok(Box::new(OsFile(file)))
+        Ok(Box::new(OsFile {
+            file,
+            direct: DirectFile::default(),
+            shared: Arc::clone(&self.direct),
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -129,19 +139,23 @@ impl Disk for OsDisk {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    direct: DirectFile,
+    shared: Arc<DirectWrites>,
+}
 
 impl DiskFile for OsFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             // Copy-on-write and network file systems reserve nothing.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 if self.length()? < length {
@@ -155,7 +169,7 @@ impl DiskFile for OsFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match self.0.read_at(buffer, offset) {
+            match self.file.read_at(buffer, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -163,19 +177,19 @@ impl DiskFile for OsFile {
     }
 
     fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut offset = offset;
-        for chunk in buffers.chunks(VECTOR_MAX) {
-            offset = write_chunk(&self.0, chunk, offset)?;
-        }
-        Ok(())
+        write_all(&self.file, buffers, offset)
+    }
+
+    fn write_bulk_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        direct::write(&self.file, &self.direct, &self.shared, buffers, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
+        match self.file.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
@@ -183,8 +197,16 @@ impl DiskFile for OsFile {
     }
 
     fn file_descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.file.as_fd())
     }
+}
+
+fn write_all(file: &File, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+    let mut offset = offset;
+    for chunk in buffers.chunks(VECTOR_MAX) {
+        offset = write_chunk(file, chunk, offset)?;
+    }
+    Ok(())
 }
 
 /// Writes all of `buffers`, at most [`VECTOR_MAX`] of them, and returns the offset after them.

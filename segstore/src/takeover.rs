@@ -1,6 +1,7 @@
 //! What others, or an interrupted run, left in an archive directory is put in order.
 
 use std::io::Read;
+use std::path::Path;
 
 use walproto::SegmentSize;
 
@@ -210,8 +211,8 @@ fn compare(
 
 /// Finishes compressions that were interrupted between the appearance of the compressed file and
 /// the removal of the plain one: both are read, and the plain one goes if they are the same and
-/// the compressed one is what is wanted. A compressed file that does not decompress goes into
-/// quarantine.
+/// the compressed one is what is wanted and, whoever wrote it, durable. A compressed file that does
+/// not decompress goes into quarantine.
 pub(crate) fn finish_compressions(
     directory: &ArchiveDirectory,
     listing: &Listing,
@@ -226,6 +227,7 @@ pub(crate) fn finish_compressions(
         let path = directory.path(file);
         match first_difference(directory, plain, file, size) {
             Ok(None) if file.encoding == compression.encoding() => {
+                make_durable(directory, &path)?;
                 directory.remove(&directory.path(plain))?;
             }
             Ok(None) => {}
@@ -243,6 +245,18 @@ pub(crate) fn finish_compressions(
         }
     }
     Ok(())
+}
+
+/// Syncs a file that is to stay in place of another one, and its name.
+fn make_durable(directory: &ArchiveDirectory, path: &Path) -> Result<(), DiskError> {
+    let file = directory.open(path.to_owned(), OpenMode::Read)?;
+    let synced = file.sync_data().and_then(|()| directory.sync_root());
+    if synced.is_err() {
+        // The page cache may show what the disk does not have, to the next process too. This
+        // error is the one that says what is wrong.
+        drop(directory.quarantine(path));
+    }
+    synced
 }
 
 /// The first offset at which the bytes of two files of a segment differ; the end of the shorter

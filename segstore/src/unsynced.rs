@@ -70,6 +70,10 @@ impl DiskFile for UnsyncedFile {
         self.0.write_at(buffers, offset)
     }
 
+    fn write_bulk_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.0.write_bulk_at(buffers, offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
     }

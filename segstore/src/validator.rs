@@ -57,6 +57,17 @@ impl Progress {
     }
 }
 
+/// A record of which the last bytes are missing, where a stream has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct IncompleteRecord {
+    /// Where it starts; the start of the stream if that lies inside it.
+    pub start: Lsn,
+    /// The length in bytes that its header claims, as far as that has arrived. Its CRC is not
+    /// checked yet, so the length may be wrong.
+    pub total_length: Option<u32>,
+}
+
 /// A position at which no page starts, where one is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{lsn} is not the start of a WAL page, which are multiples of {BLOCK_SIZE}")]
@@ -210,6 +221,24 @@ impl Validator {
     #[must_use]
     pub const fn page_magic(&self) -> Option<u16> {
         self.format.page_magic
+    }
+
+    /// The record that is to go on at [`position`](Self::position), `None` at the end of one.
+    #[must_use]
+    pub fn incomplete_record(&self) -> Option<IncompleteRecord> {
+        let total_length = RecordHeader::parse(&self.record_header).total_length;
+        let (start, total_length) = match self.content {
+            Content::Start | Content::Boundary | Content::Switched { .. } => return None,
+            Content::Header { start, have } => (start, (have >= 4).then_some(total_length)),
+            Content::Body { start, .. } | Content::Padding { start: Some(start) } => {
+                (start, Some(total_length))
+            }
+            Content::Skipped { .. } | Content::Padding { start: None } => (self.start, None),
+        };
+        Some(IncompleteRecord {
+            start,
+            total_length,
+        })
     }
 
     /// Takes the bytes that follow [`position`](Self::position).

@@ -72,6 +72,10 @@ pub use error::WriteError;
 /// How long the watermark stays behind what is acknowledged, at most, while that moves.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// From how many bytes on that are written at once nobody waits for a lone commit among them: the
+/// receiver catches up, or a bulk load runs.
+const BULK: u64 = 256 << 10;
+
 /// How long the first segment of a stream may wait to be made ready. Nobody waits for WAL to be
 /// acknowledged yet, and a segment of the usual size takes a tenth of that.
 const FIRST_SEGMENT_PATIENCE: Duration = Duration::from_millis(250);
@@ -237,6 +241,7 @@ impl Writer {
         Appended {
             record_end: self.validator.progress().record_end,
             byte_end: self.position,
+            incomplete: self.validator.incomplete_record(),
         }
     }
 
@@ -304,12 +309,13 @@ impl Writer {
         synced.map(|()| self.durable)
     }
 
-    /// Notes that `durable` was acknowledged, once a second at the most. The note is what lets
-    /// recovery tell WAL that was damaged from WAL that never was there.
+    /// Notes that `durable` was acknowledged, once a second at the most: `false` when it is too
+    /// early for another note. The note is what lets recovery tell WAL that was damaged from WAL
+    /// that never was there.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn acknowledged(&mut self, durable: Durable, now: Instant) -> Result<(), WriteError> {
+    pub fn acknowledged(&mut self, durable: Durable, now: Instant) -> Result<bool, WriteError> {
         let due = self
             .notes
             .raised
@@ -323,7 +329,7 @@ impl Writer {
             raised.map_err(WriteError::of_write)?;
             self.notes.raised = Some(now);
         }
-        Ok(())
+        Ok(due)
     }
 
     /// Ends cleanly: makes everything durable that was appended and notes how far it reaches.
@@ -381,7 +387,11 @@ impl Writer {
         };
         let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
         segment.dirty = true;
-        let written = segment.file.write_at(&slices, offset);
+        let written = if end.bytes_since(from) < BULK {
+            segment.file.write_at(&slices, offset)
+        } else {
+            segment.file.write_bulk_at(&slices, offset)
+        };
         written.map_err(WriteError::of_write)?;
         self.stored.byte_end = self.stored.byte_end.max(end);
         self.overlap = None;

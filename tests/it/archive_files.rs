@@ -28,6 +28,28 @@ fn a_segment_that_was_acknowledged_and_is_gone_is_missed() {
 }
 
 #[test]
+fn a_segment_that_is_missing_between_others_is_told_at_each_start_and_stops_nothing() {
+    let (cluster, archive) = archived();
+    let files = archive.files();
+    // Neither the oldest nor the last one.
+    let name = &files[files.len() - 2];
+    assert!(name.len() == 24 && files.len() > 2, "{files:?}");
+    fs::remove_file(archive.path().join(name)).unwrap();
+    for _ in 0..2 {
+        let mut receiver = Receiver::of(&cluster, archive.path()).start();
+        let end = cluster.write_wal(1);
+        receiver.wait_flushed(&cluster, "wal_receiver", end);
+        assert!(receiver.stop().success());
+        let log = receiver.log();
+        let told: Vec<_> = log.lines().filter(|line| line.contains(name)).collect();
+        assert_eq!(told.len(), 1, "{log}");
+        let words = ["warning:", "missing", "from 0/", "to 0/", "put them back"];
+        assert!(words.iter().all(|word| told[0].contains(word)), "{log}");
+    }
+    assert!(!archive.files().contains(name));
+}
+
+#[test]
 fn a_completed_segment_that_was_cut_short_is_refused() {
     let (cluster, archive) = archived();
     let name = archive.files().remove(0);
@@ -67,14 +89,23 @@ fn a_flipped_bit_in_a_completed_segment_near_the_end_is_found() {
 }
 
 #[test]
-fn a_history_that_is_gone_is_asked_for() {
+fn a_history_that_is_gone_is_fetched_from_a_server_that_has_it_and_else_asked_for() {
     let primary = Cluster::start_new(Version::V15);
     let standby = primary.standby("second");
     standby.promote();
     let archive = archive_of(&standby);
-    fs::remove_file(archive.path().join("00000002.history")).unwrap();
+    let path = archive.path().join("00000002.history");
+    let history = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     let words = ["the history of timeline 2", "put back"];
-    assert_ends_without_change(Receiver::of(&standby, archive.path()), &archive, &words);
+    assert_ends_without_change(Receiver::of(&primary, archive.path()), &archive, &words);
+
+    let mut receiver = Receiver::of(&standby, archive.path()).start();
+    let line = receiver.wait_for_log("warning:");
+    assert!(line.contains("history of timeline 2 was missing"), "{line}");
+    receiver.wait_flushed(&standby, "wal_receiver", standby.write_wal(1));
+    assert_eq!(fs::read(&path).unwrap(), history);
+    assert_eq!(receiver.log().matches("warning:").count(), 1);
 }
 
 #[test]

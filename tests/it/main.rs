@@ -15,6 +15,7 @@ mod examples;
 mod full_disk;
 mod handover;
 mod hosts;
+mod incomplete_record;
 mod lineage;
 mod model;
 mod newer_server;

@@ -29,7 +29,7 @@ pub use require_auth::{AuthMethod, InvalidRequireAuth, RequireAuth};
 pub use streaming::Positions;
 
 use crate::backend::{BackendMessage, DecodeError};
-use crate::copy_data::SenderMessage;
+use crate::copy_data::{PrimaryKeepalive, SenderMessage, XLogData};
 use crate::frame::{Frame, Tag};
 use crate::startup::StartupParameters;
 use crate::{PgTimestamp, ServerVersion};
@@ -42,7 +42,8 @@ use streaming::Due;
 pub struct SessionTimes {
     /// After half of this time without a byte from the sender it is asked for a sign of life,
     /// and after the other half it is taken for dead. Where it cannot be asked, it has all of
-    /// the time for an answer. `None`: never.
+    /// the time for an answer. `None`: never. Half of it is also how long a record may stay
+    /// incomplete without a word ([`Event::WalStaysIncomplete`]).
     pub receive_timeout: Option<Duration>,
     /// The time between two status updates, if there is nothing new to tell. `None`: there is
     /// none without a reason.
@@ -324,54 +325,77 @@ impl ClientSession {
     }
 
     fn handle_copy_data(&mut self, body: Bytes) -> Result<(), ClientError> {
-        let event = match SenderMessage::decode(body) {
-            Ok(SenderMessage::XLogData(wal)) => {
-                if !self.state.receives_wal() {
-                    let state = self.state.name();
-                    self.state = State::Broken;
-                    return Err(ClientError::Unexpected {
-                        state,
-                        message: "XLogData",
-                    });
-                }
-                if let Some(stream) = self.state.stream()
-                    && stream.receive(wal.start, wal.data.len()).is_none()
-                {
-                    let jump = ClientError::Discontinuous {
-                        timeline: stream.timeline(),
-                        expected: stream.received(),
-                        found: wal.start,
-                    };
-                    self.state = State::Broken;
-                    return Err(jump);
-                }
-                Event::WalData {
-                    start: wal.start,
-                    wal_end: wal.wal_end,
-                    sent_at: wal.sent_at,
-                    data: wal.data,
-                }
-            }
+        match SenderMessage::decode(body) {
+            Ok(SenderMessage::XLogData(wal)) => self.handle_wal(wal),
             Ok(SenderMessage::Keepalive(keepalive)) => {
-                if keepalive.reply_requested
-                    && let Some(stream) = self.state.reporting()
-                {
-                    stream.asked(keepalive.wal_end);
-                }
-                Event::Keepalive {
-                    wal_end: keepalive.wal_end,
-                    sent_at: keepalive.sent_at,
-                    reply_requested: keepalive.reply_requested,
-                }
+                self.handle_keepalive(keepalive);
+                Ok(())
             }
             Err(source) => {
                 let state = self.state.name();
                 self.state = State::Broken;
                 let source = DecodeError::Malformed(source);
-                return Err(ClientError::Decode { state, source });
+                Err(ClientError::Decode { state, source })
             }
-        };
-        self.events.push_back(event);
+        }
+    }
+
+    fn handle_wal(&mut self, wal: XLogData) -> Result<(), ClientError> {
+        if !self.state.receives_wal() {
+            let state = self.state.name();
+            self.state = State::Broken;
+            return Err(ClientError::Unexpected {
+                state,
+                message: "XLogData",
+            });
+        }
+        if let Some(stream) = self.state.stream()
+            && stream
+                .receive(self.now, wal.start, wal.data.len())
+                .is_none()
+        {
+            let jump = ClientError::Discontinuous {
+                timeline: stream.timeline(),
+                expected: stream.received(),
+                found: wal.start,
+            };
+            self.state = State::Broken;
+            return Err(jump);
+        }
+        self.events.push_back(Event::WalData {
+            start: wal.start,
+            wal_end: wal.wal_end,
+            sent_at: wal.sent_at,
+            data: wal.data,
+        });
         Ok(())
+    }
+
+    fn handle_keepalive(&mut self, keepalive: PrimaryKeepalive) {
+        let PrimaryKeepalive {
+            wal_end,
+            sent_at,
+            reply_requested,
+        } = keepalive;
+        self.events.push_back(Event::Keepalive {
+            wal_end,
+            sent_at,
+            reply_requested,
+        });
+        let receives_wal = self.state.receives_wal();
+        let Some(stream) = self.state.reporting() else {
+            return;
+        };
+        if reply_requested {
+            stream.asked(wal_end);
+        }
+        if receives_wal
+            && let Some(timeout) = self.times.receive_timeout
+            && let Some(written) = stream.stays_incomplete(self.now, wal_end, timeout / 2)
+        {
+            let received = stream.received();
+            self.events
+                .push_back(Event::WalStaysIncomplete { written, received });
+        }
     }
 }

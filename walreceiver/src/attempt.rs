@@ -17,7 +17,7 @@ use crate::follow::{self, Course, Held, Refusal};
 use crate::hosts::connect_all;
 use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
 use crate::slot::{NewPhysicalSlot, create_slot};
-use crate::stream::{Order, Stop, StreamEnd, stream};
+use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 /// One try, and what is left after it.
 pub(crate) struct Attempt<'a> {
@@ -26,6 +26,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) reporter: &'a dyn Reporter,
     pub(crate) progress: &'a watch::Sender<Option<Progress>>,
     pub(crate) applier: Option<&'a Applier>,
+    pub(crate) tail: &'a mut TailMemory,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
@@ -146,6 +147,7 @@ impl Attempt<'_> {
             history: &history,
             start,
             segment_size: server.facts.segment_size,
+            upstream_is_standby: server.upstream.is_standby,
             sender_timeout: server.sender_timeout,
             magic_is_new: archive.identity().and_then(Identity::page_magic).is_none(),
         };
@@ -158,7 +160,7 @@ impl Attempt<'_> {
             });
             applier.follow(archive, &history, durable)?;
         }
-        let streamed = stream(connection, &order, archive, recovery, stop).await;
+        let streamed = stream(connection, &order, archive, recovery, self.tail, stop).await;
         if let Some(magic) = streamed.page_magic {
             archive.learn_page_magic(magic)?;
         }
@@ -237,10 +239,15 @@ impl Attempt<'_> {
     async fn consider(&mut self, connection: &mut Connection) -> Result<Server, ReceiveError> {
         let server = Server::identify(connection).await?;
         let (facts, histories) = (server.facts, server.histories.clone());
-        let recovery = self
+        let examined = self
             .blocking(move |archive| examine(archive, &facts, &histories))
             .await?;
-        self.recovery = recovery?;
+        let Examined { recovery, restored } = examined?;
+        for timeline in restored {
+            let warning = Warning::HistoryRestored { timeline };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+        self.recovery = recovery;
         if let Some(held) = self.held() {
             self.resume(&held, &server)?;
         }
@@ -461,22 +468,37 @@ impl Attempt<'_> {
     }
 }
 
+/// What became of the archive next to a server.
+struct Examined {
+    /// What it holds; `None` if there is no WAL in it.
+    recovery: Option<Recovery>,
+    /// The timelines whose histories were gone, and were taken from the server.
+    restored: Vec<TimelineId>,
+}
+
 /// Compares a server with the archive, and finds out what the archive holds. An archive without
 /// WAL is not told yet whose it is going to be: nothing is decided.
 fn examine(
     archive: &mut Archive,
     facts: &ServerFacts,
     histories: &[TimelineHistory],
-) -> Result<Option<Recovery>, ArchiveError> {
+) -> Result<Examined, ArchiveError> {
     if archive.system_id().is_some() {
         archive.bind(facts)?;
     }
     for history in histories {
         archive.check_history(history)?;
     }
-    if archive.identity().is_some() {
-        archive.recover().map(Some)
-    } else {
-        Ok(None)
+    let mut restored = Vec::new();
+    for history in histories {
+        // Whatever else becomes of the server: it is the one that was here.
+        if archive.restore_history(history)? {
+            restored.push(history.timeline());
+        }
     }
+    let recovery = match archive.identity() {
+        Some(_) => Some(archive.recover()?),
+        None => None,
+    };
+    Ok(Examined { recovery, restored })
 }

@@ -31,8 +31,11 @@ pub struct ReceiverConfig {
     /// The longest time without a status message to the server; `None` is only when there is
     /// something to report or the server asks.
     pub status_interval: Option<Duration>,
+    /// Who makes a little WAL durable.
+    pub short_syncs: ShortSyncs,
     /// How long a server may be silent before it is taken for gone; it is asked for a sign of
-    /// life half way. `None` is for ever.
+    /// life half way. `None` is for ever. For half of it a record may stay incomplete at the end of
+    /// the server's WAL before it is fetched again, in case that its length was damaged.
     pub receive_timeout: Option<Duration>,
     /// What follows a lost connection.
     pub reconnect: Reconnect,
@@ -60,6 +63,7 @@ impl ReceiverConfig {
             slot: None,
             start: None,
             end: None,
+            short_syncs: ShortSyncs::OnThread,
             status_interval: Some(Duration::from_secs(10)),
             receive_timeout: Some(Duration::from_secs(60)),
             reconnect: Reconnect::Backoff {
@@ -90,6 +94,19 @@ pub enum Reconnect {
         /// The longest time.
         max: Duration,
     },
+}
+
+/// Who makes a little WAL durable, while the disk needs less than two milliseconds for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShortSyncs {
+    /// A thread of its own, as for much WAL and for a slower disk: the receiver's task never
+    /// waits for the disk.
+    OnThread,
+    /// The receiver's task itself: a commit is acknowledged without two switches between threads,
+    /// which take as long as the sync. Meanwhile the task blocks its thread, so that thread should
+    /// have nothing else to do; should the disk come to a standstill in such a sync, the server
+    /// is not answered until that ends.
+    OnTask,
 }
 
 /// When the flush position is told to the server.

@@ -3,6 +3,7 @@
 mod connect;
 mod error;
 mod password;
+mod spares;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,6 +23,7 @@ pub(crate) use error::is_permanent;
 pub use error::{Attempt, ConnectError, ConnectFailure, ConnectionError};
 
 use crate::socket::Stream;
+use spares::Spares;
 
 /// The size of the buffers that are read into. WAL that was received is a part of one, without
 /// having been copied, and keeps it alive.
@@ -46,6 +48,7 @@ pub struct Connection {
     server: String,
     version: ServerVersion,
     input: BytesMut,
+    spares: Spares,
     output: BytesMut,
     /// Whether TLS may hold back something that was written.
     unflushed: bool,
@@ -323,9 +326,12 @@ impl Connection {
         {
             return;
         }
-        let mut next = BytesMut::with_capacity(BUFFER_SIZE + self.input.len());
+        let mut next = self
+            .spares
+            .take(BUFFER_SIZE.max(self.input.len() + MIN_READ_SIZE));
         next.extend_from_slice(&self.input);
-        self.input = next;
+        self.input.clear();
+        self.spares.put(std::mem::replace(&mut self.input, next));
     }
 
     fn broken(&self, operation: &'static str, source: io::Error) -> ConnectionError {

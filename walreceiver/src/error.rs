@@ -10,6 +10,7 @@ use crate::apply::ApplyError;
 use crate::connection::{ConnectError, ConnectionError, is_permanent};
 use crate::follow::Refusal;
 use crate::slot::SlotError;
+use crate::stream::IncompleteTail;
 
 /// Why a receiver stopped, or why one try at streaming did.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,11 @@ pub enum ReceiveError {
         #[source]
         source: WriteError,
     },
+
+    /// A record is incomplete where the server's WAL has ended for half of the receive timeout.
+    /// When the next try meets the same, it waits for the rest.
+    #[error("{0}; its length may have been damaged on the way, it is fetched again")]
+    IncompleteTail(IncompleteTail),
 
     /// The server is a standby that has not yet received what the archive has.
     #[error(
@@ -287,7 +293,8 @@ impl ReceiveError {
             Self::Write(error) => !matches!(error, WriteError::DiskFull { .. }),
             // There may be room again, as while WAL is written.
             Self::Archive(ArchiveError::Disk(error)) => !error.is_disk_full(),
-            Self::StandbyBehind { .. }
+            Self::IncompleteTail(_)
+            | Self::StandbyBehind { .. }
             | Self::SlotInUse { .. }
             | Self::ServerEnded { .. }
             | Self::DiskStayedFull { .. }

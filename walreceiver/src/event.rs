@@ -6,10 +6,12 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use segstore::ArchiveError;
+use segstore::{ArchiveError, MissingSegments};
 use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
 
-/// How many foreign files are named in a warning.
+use crate::stream::IncompleteTail;
+
+/// How many foreign files, or holes, are named in a warning.
 const MAX_NAMES: usize = 5;
 
 /// Takes the events of a receiver, in the order in which they happen.
@@ -98,6 +100,10 @@ pub enum Warning<'a> {
         /// The end of what is durable.
         lsn: Lsn,
     },
+    /// A record is incomplete where the server's WAL has ended for half of the receive timeout,
+    /// and was the same when it was fetched again, if the configuration allowed that: a standby
+    /// whose primary is gone may end like this for ever.
+    IncompleteTail(IncompleteTail),
     /// `max_slot_wal_keep_size` is -1: while acknowledgements are held, the slot fills the
     /// server's disk.
     SlotUnlimited {
@@ -125,6 +131,12 @@ pub enum Warning<'a> {
         /// The slot.
         slot: &'a SlotName,
     },
+    /// The file of a timeline's history was gone from the archive, and was put back: the server had
+    /// the same one.
+    HistoryRestored {
+        /// The timeline.
+        timeline: TimelineId,
+    },
     /// A completed segment could not be compressed; it stays as it is.
     NotCompressed {
         /// Why.
@@ -136,6 +148,11 @@ pub enum Warning<'a> {
         directory: &'a Path,
         /// The names, without the directory.
         names: &'a [OsString],
+    },
+    /// Segments are missing between others of the archive. Receiving goes on after the last one.
+    MissingSegments {
+        /// Which ones, in the order of their positions.
+        missing: &'a [MissingSegments],
     },
     /// The server sent a notice or a warning.
     ServerNotice {
@@ -160,6 +177,7 @@ impl fmt::Display for Warning<'_> {
                 "disk full, nothing after {lsn} (timeline {timeline}) is acknowledged until \
                  there is room"
             ),
+            Self::IncompleteTail(tail) => write!(f, "{tail}; waiting for the rest of it"),
             Self::SlotUnlimited { slot } => write!(
                 f,
                 "max_slot_wal_keep_size is -1 on the server: WAL held by slot \"{slot}\" can \
@@ -184,6 +202,11 @@ impl fmt::Display for Warning<'_> {
                 f,
                 "replication slot \"{slot}\" did not exist on the new primary and was created"
             ),
+            Self::HistoryRestored { timeline } => write!(
+                f,
+                "the history of timeline {timeline} was missing in the archive, and was fetched \
+                 again from the server"
+            ),
             Self::NotCompressed { error } => {
                 write!(f, "a segment stays uncompressed: {error}")?;
                 match error.source() {
@@ -206,9 +229,33 @@ impl fmt::Display for Warning<'_> {
                     more => write!(f, " and {more} more; they are left alone"),
                 }
             }
+            Self::MissingSegments { missing } => write_missing(f, missing),
             Self::ServerNotice { message } => f.write_str(message),
         }
     }
+}
+
+fn write_missing(f: &mut fmt::Formatter<'_>, missing: &[MissingSegments]) -> fmt::Result {
+    f.write_str("segments are missing in the archive")?;
+    for (index, missing) in missing.iter().take(MAX_NAMES).enumerate() {
+        let separator = if index == 0 { ": " } else { ", " };
+        let MissingSegments {
+            first,
+            last,
+            start,
+            end,
+            ..
+        } = missing;
+        write!(f, "{separator}from {start} to {end} (\"{first}\"")?;
+        if first != last {
+            write!(f, " to \"{last}\"")?;
+        }
+        f.write_str(")")?;
+    }
+    if let more @ 1.. = missing.len().saturating_sub(MAX_NAMES) {
+        write!(f, " and {more} more")?;
+    }
+    f.write_str("; put them back, or a restore from before them ends there")
 }
 
 /// How far a receiver has come on the timeline that it receives.
@@ -233,5 +280,57 @@ impl Progress {
     #[must_use]
     pub const fn lag_bytes(&self) -> u64 {
         self.server_end.bytes_since(self.flush_end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use segstore::sim::SimDisk;
+    use segstore::{Archive, ArchiveOptions, Compression, ServerFacts};
+    use walproto::{SegmentSize, SystemId};
+
+    use super::*;
+
+    #[test]
+    fn holes_are_named_up_to_a_few() {
+        let disk = SimDisk::new("/a");
+        let options = ArchiveOptions {
+            directory: "/a".into(),
+            sync: true,
+            compression: Compression::NONE,
+        };
+        let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+        let facts = ServerFacts {
+            system_id: SystemId(1),
+            segment_size: SegmentSize::DEFAULT,
+            block_size: 8192,
+            server_version_num: 150_018,
+            data_directory_mode: 0o700,
+        };
+        archive.bind(&facts).unwrap();
+        let plant = |number: u64| {
+            let path = format!("/a/0000000100000000{number:08X}");
+            disk.plant(path, b"").unwrap();
+        };
+        let warned = || {
+            let missing = archive.missing_segments().unwrap();
+            Warning::MissingSegments { missing: &missing }.to_string()
+        };
+        [1, 3, 6].into_iter().for_each(plant);
+        assert_eq!(
+            warned(),
+            "segments are missing in the archive: from 0/2000000 to 0/3000000 \
+             (\"000000010000000000000002\"), from 0/4000000 to 0/6000000 \
+             (\"000000010000000000000004\" to \"000000010000000000000005\"); put them back, or a \
+             restore from before them ends there"
+        );
+        (8..16).step_by(2).for_each(plant);
+        let text = warned();
+        assert!(
+            text.contains("\"00000001000000000000000B\") and 1 more;"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The thread that owns the archive's writer: it checks what was received, writes it, makes it
-//! durable, and says so.
+//! Whoever owns the archive's writer: it checks what was received, writes it, makes it durable,
+//! and says so.
 //!
 //! ```text
 //!  network task            queue (bounded)           this thread
@@ -11,25 +11,39 @@
 //!
 //! The network task goes on reading while a sync runs; what gathers meanwhile is the next batch.
 //! So batches grow by themselves when the disk is slow, and a lone commit waits for nobody.
+//!
+//! On a fast disk the two switches between threads take longer than the sync of a lone commit.
+//! There the network task may do the thread's work itself ([`ShortSyncs::OnTask`]), for a little
+//! WAL and as long as the last sync was short: whoever has the [`Worker`] at that moment takes
+//! what waits, so that order does not depend on who works.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{io, mem, thread};
 
 use bytes::Bytes;
-use segstore::{Appended, Durable, WriteError, Writer};
-use tokio::sync::{Notify, watch};
+use segstore::{Durable, IncompleteRecord, WriteError, Writer};
+use tokio::sync::watch;
 use walproto::Lsn;
 
-/// How many received bytes may wait for the disk, with the messages around the WAL: what waits is
-/// a part of the buffers that all of them were read into. It bounds what a server can make us
-/// hold, and is large enough that the network is read on through an ordinary sync.
-pub(crate) const QUEUE_BYTES: usize = 8 << 20;
+use crate::config::ShortSyncs;
+#[cfg(test)]
+pub(crate) use queue::QUEUE_BYTES;
+use queue::{Queue, Wake};
+use worker::Worker;
 
-/// The longest pause between an acknowledgement and the note of it in the archive's watermark,
-/// and between two tries to write to a full disk.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between an acknowledgement and the note of it in the archive's watermark.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much WAL, with the messages around it, the network task makes durable by itself at the
+/// most: what many clients commit at one time, but not what a bulk load sends.
+const SHORT_BYTES: usize = 128 << 10;
 
 /// How far the thread has come.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +67,8 @@ pub(crate) struct Written {
     pub(crate) record_end: Lsn,
     /// The end of the last byte.
     pub(crate) byte_end: Lsn,
+    /// The record that is to go on there, if it is not the end of one.
+    pub(crate) incomplete: Option<IncompleteRecord>,
 }
 
 /// The network task's hold on the thread, which ends after what it was handed over when this is
@@ -60,70 +76,10 @@ pub(crate) struct Written {
 #[derive(Debug)]
 pub(crate) struct Flusher {
     queue: Arc<Queue>,
+    worker: Arc<Mutex<Worker>>,
+    short_syncs: ShortSyncs,
     flushed: watch::Receiver<Flushed>,
     thread: Option<JoinHandle<Result<(), WriteError>>>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    filled: Condvar,
-    emptied: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    runs: Vec<Run>,
-    bytes: usize,
-    acknowledged: Option<Durable>,
-    closed: bool,
-}
-
-/// Bytes that follow one another.
-#[derive(Debug)]
-struct Run {
-    start: Lsn,
-    end: Lsn,
-    data: Vec<Bytes>,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // A panic while the lock is held leaves nothing half done: every change is one step.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, start: Lsn, data: Bytes) {
-        if data.is_empty() {
-            return;
-        }
-        let end = Lsn(start.0.saturating_add(data.len() as u64));
-        let mut waiting = self.lock();
-        match waiting.runs.last_mut() {
-            Some(run) if run.end == start => {
-                run.end = end;
-                run.data.push(data);
-            }
-            _ => waiting.runs.push(Run {
-                start,
-                end,
-                data: vec![data],
-            }),
-        }
-    }
-
-    fn charge(&self, bytes: u64) {
-        let mut waiting = self.lock();
-        // Who takes it all has taken it already, or there was nothing: nothing is held.
-        if !waiting.runs.is_empty() {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            waiting.bytes = waiting.bytes.saturating_add(bytes);
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.lock().bytes < QUEUE_BYTES
-    }
 }
 
 impl Flusher {
@@ -131,17 +87,22 @@ impl Flusher {
     ///
     /// # Errors
     /// When the system has no room for another thread.
-    pub(crate) fn start(writer: Writer) -> io::Result<Self> {
+    pub(crate) fn start(writer: Writer, short_syncs: ShortSyncs) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (sender, flushed) = watch::channel(Flushed::default());
-        let for_worker = Arc::clone(&queue);
+        let sender = Arc::new(sender);
+        let worker = Worker::new(writer, Arc::clone(&queue), Arc::clone(&sender));
+        let worker = Arc::new(Mutex::new(worker));
+        let (for_thread, its_queue) = (Arc::clone(&worker), Arc::clone(&queue));
         let work = move || {
-            let _ended = Ended(&for_worker, &sender);
-            Worker::new(writer, &for_worker, &sender).run()
+            let _ended = Ended(&its_queue, &sender);
+            run(&for_thread, &its_queue)
         };
         let thread = thread::Builder::new().name("flusher".into()).spawn(work)?;
         Ok(Self {
             queue,
+            worker,
+            short_syncs,
             flushed,
             thread: Some(thread),
         })
@@ -158,9 +119,18 @@ impl Flusher {
         self.queue.charge(bytes);
     }
 
-    /// Wakes the thread after a number of [`Flusher::push`].
-    pub(crate) fn wake(&self) {
-        self.queue.filled.notify_one();
+    /// Has done what there is to do after a number of [`Flusher::push`]: at once if it is little
+    /// and the disk is quick and free, or else by the thread.
+    pub(crate) fn go_on(&self) {
+        if self.short_syncs == ShortSyncs::OnTask
+            && self.queue.holds_at_most(SHORT_BYTES)
+            && let Ok(mut worker) = self.worker.try_lock()
+            && worker.is_quick()
+            && worker.work_shortly()
+        {
+            return;
+        }
+        self.queue.wake();
     }
 
     /// Whether the queue takes more.
@@ -173,21 +143,15 @@ impl Flusher {
     /// # Cancel safety
     /// Nothing is lost by dropping it.
     pub(crate) async fn room(&self) {
-        loop {
-            let emptied = self.queue.emptied.notified();
-            if self.has_room() {
-                return;
-            }
-            emptied.await;
-        }
+        self.queue.room().await;
     }
 
     /// Notes that `durable` was reported to the server as flushed.
     pub(crate) fn acknowledged(&self, durable: Durable) {
-        self.queue.lock().acknowledged = Some(durable);
+        self.queue.set_acknowledged(durable);
     }
 
-    /// How far the thread has come.
+    /// How far the work has come.
     pub(crate) fn flushed(&self) -> watch::Receiver<Flushed> {
         self.flushed.clone()
     }
@@ -195,8 +159,7 @@ impl Flusher {
     /// Says that nothing more will be handed over: the thread ends after all that was is
     /// durable, or could not be made so.
     pub(crate) fn close(&self) {
-        self.queue.lock().closed = true;
-        self.wake();
+        self.queue.close();
     }
 
     /// Closes the queue and waits for the thread's end.
@@ -222,6 +185,27 @@ impl Drop for Flusher {
     }
 }
 
+/// The thread's work, until the queue is closed or something fails.
+fn run(worker: &Mutex<Worker>, queue: &Queue) -> Result<(), WriteError> {
+    loop {
+        let wake = queue.wait(NOTE_INTERVAL);
+        let mut worker = lock(worker);
+        match wake {
+            Wake::Filled => worker.work(),
+            Wake::Pause => worker.note(),
+            Wake::Closed => return worker.close(),
+        }
+        if worker.has_failed() {
+            return worker.close();
+        }
+    }
+}
+
+fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
+    // Who panics with it takes its thread or task along; nothing more is acknowledged then.
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Says that the thread has ended, also by a panic: the network task would wait for ever.
 struct Ended<'a>(&'a Queue, &'a watch::Sender<Flushed>);
 
@@ -229,243 +213,6 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let Self(queue, flushed) = self;
         flushed.send_modify(|flushed| flushed.ended = true);
-        queue.emptied.notify_waiters();
-    }
-}
-
-struct Worker<'a> {
-    writer: Writer,
-    queue: &'a Queue,
-    flushed: &'a watch::Sender<Flushed>,
-    /// What was acknowledged and is not yet in the archive's watermark.
-    unnoted: Option<Durable>,
-}
-
-/// What to do next.
-enum Next {
-    Append,
-    Note,
-    Close,
-}
-
-impl<'a> Worker<'a> {
-    const fn new(writer: Writer, queue: &'a Queue, flushed: &'a watch::Sender<Flushed>) -> Self {
-        Self {
-            writer,
-            queue,
-            flushed,
-            unnoted: None,
-        }
-    }
-
-    fn run(mut self) -> Result<(), WriteError> {
-        let worked = self.work();
-        let noted = self.note();
-        // The writer is closed whatever happened, so that the prefix that is good is kept.
-        let closed = self.writer.close().map(drop);
-        worked.and(noted).and(closed)
-    }
-
-    fn work(&mut self) -> Result<(), WriteError> {
-        let mut runs = Vec::new();
-        loop {
-            match self.wait(&mut runs) {
-                Next::Append => {
-                    for run in &runs {
-                        self.append(run)?;
-                    }
-                    runs.clear();
-                    let durable = self.writer.sync()?;
-                    self.publish(durable);
-                    self.note()?;
-                }
-                Next::Note => self.note()?,
-                Next::Close => return Ok(()),
-            }
-        }
-    }
-
-    /// Waits for WAL, and takes all there is.
-    fn wait(&mut self, runs: &mut Vec<Run>) -> Next {
-        let mut waiting = self.queue.lock();
-        loop {
-            self.unnoted = waiting.acknowledged.take().or(self.unnoted.take());
-            if !waiting.runs.is_empty() {
-                mem::swap(runs, &mut waiting.runs);
-                waiting.bytes = 0;
-                drop(waiting);
-                self.queue.emptied.notify_waiters();
-                return Next::Append;
-            }
-            if waiting.closed {
-                return Next::Close;
-            }
-            let (guard, timeout) = self
-                .queue
-                .filled
-                .wait_timeout(waiting, PAUSE)
-                .unwrap_or_else(PoisonError::into_inner);
-            waiting = guard;
-            let anything = !waiting.runs.is_empty() || waiting.closed;
-            if timeout.timed_out() && !anything {
-                self.unnoted = waiting.acknowledged.take().or(self.unnoted.take());
-                if self.unnoted.is_some() {
-                    return Next::Note;
-                }
-            }
-        }
-    }
-
-    /// Writes a run. What precedes the first bad byte of it is written and synced all the same.
-    fn append(&mut self, run: &Run) -> Result<(), WriteError> {
-        loop {
-            match self.writer.append(run.start, &run.data) {
-                Ok(Appended {
-                    record_end,
-                    byte_end,
-                    ..
-                }) => {
-                    let page_magic = self.writer.page_magic();
-                    self.flushed.send_modify(|flushed| {
-                        flushed.page_magic = page_magic;
-                        flushed.written = Some(Written {
-                            record_end,
-                            byte_end,
-                        });
-                        flushed.held_since = None;
-                    });
-                    return Ok(());
-                }
-                Err(error @ WriteError::DiskFull { .. }) => self.hold(error)?,
-                Err(error) => {
-                    // The prefix is good even when what follows is not; if it cannot be made
-                    // durable either, the first error still tells more.
-                    if let Ok(durable) = self.writer.sync() {
-                        self.publish(durable);
-                    }
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Waits for room on a full disk, for as long as the network task does.
-    fn hold(&self, error: WriteError) -> Result<(), WriteError> {
-        let now = Instant::now();
-        self.flushed.send_if_modified(|flushed| {
-            let first = flushed.held_since.is_none();
-            flushed.held_since.get_or_insert(now);
-            first
-        });
-        let waiting = self.queue.lock();
-        let (waiting, _) = self
-            .queue
-            .filled
-            .wait_timeout_while(waiting, PAUSE, |waiting| !waiting.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed { Err(error) } else { Ok(()) }
-    }
-
-    fn publish(&self, durable: Durable) {
-        self.flushed
-            .send_modify(|flushed| flushed.durable = Some(durable));
-    }
-
-    /// Tells the writer how far the server counts us, which it notes now and then.
-    fn note(&mut self) -> Result<(), WriteError> {
-        match self.unnoted.take() {
-            Some(durable) => self.writer.acknowledged(durable, Instant::now()),
-            None => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use segstore::sim::SimDisk;
-    use segstore::{Archive, ArchiveError, ArchiveOptions, Compression, Preparation, ServerFacts};
-    use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
-
-    use super::*;
-
-    #[test]
-    fn what_is_held_counts_with_all_that_was_read_around_it() {
-        let queue = Queue::default();
-        // Nothing waits, so nothing is held.
-        queue.charge(QUEUE_BYTES as u64);
-        assert!(queue.has_room());
-        queue.push(Lsn(8), Bytes::from_static(b"x"));
-        queue.charge(31);
-        assert!(queue.has_room());
-        // One byte of WAL among keepalives keeps their buffer alive.
-        queue.charge(QUEUE_BYTES as u64 - 31);
-        assert!(!queue.has_room());
-    }
-
-    #[test]
-    fn a_thread_that_panics_says_that_it_has_ended() {
-        let queue = Queue::default();
-        let (sender, flushed) = watch::channel(Flushed::default());
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _ended = Ended(&queue, &sender);
-            panic!("on purpose");
-        }));
-        assert!(panicked.is_err());
-        assert!(flushed.borrow().ended);
-    }
-
-    #[test]
-    fn a_flusher_that_is_dropped_lets_go_of_the_archive() {
-        let disk = Arc::new(SimDisk::new("/archive"));
-        let open = || {
-            let options = ArchiveOptions {
-                directory: "/archive".into(),
-                sync: true,
-                compression: Compression::NONE,
-            };
-            Archive::open(disk.clone(), options)
-        };
-        let mut archive = open().unwrap();
-        archive
-            .bind(&ServerFacts {
-                system_id: SystemId(1),
-                segment_size: SegmentSize::DEFAULT,
-                block_size: 8192,
-                server_version_num: 150_018,
-                data_directory_mode: 0o700,
-            })
-            .unwrap();
-        let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-        let recovery = archive.recover().unwrap();
-        let writer = archive.writer(recovery, &history, Lsn(0), Preparation::Inline);
-        let flusher = Flusher::start(writer.unwrap()).unwrap();
-        drop(archive);
-        assert!(matches!(open(), Err(ArchiveError::Locked { .. })));
-        let mut flushed = flusher.flushed();
-        drop(flusher);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let ended = runtime.block_on(flushed.wait_for(|flushed| flushed.ended));
-        drop(ended.unwrap());
-        drop(open().unwrap());
-    }
-
-    #[test]
-    fn empty_messages_take_no_place() {
-        let queue = Queue::default();
-        queue.push(Lsn(8), Bytes::new());
-        assert!(queue.lock().runs.is_empty());
-    }
-
-    #[test]
-    fn what_follows_makes_one_run() {
-        let queue = Queue::default();
-        queue.push(Lsn(8), Bytes::from_static(b"abc"));
-        queue.push(Lsn(11), Bytes::from_static(b"de"));
-        queue.push(Lsn(20), Bytes::from_static(b"f"));
-        let runs = &queue.lock().runs;
-        let ends: Vec<_> = runs.iter().map(|run| (run.start.0, run.end.0)).collect();
-        assert_eq!(ends, [(8, 13), (20, 21)]);
+        queue.give_up();
     }
 }

@@ -52,6 +52,8 @@ mod negotiate;
 pub mod passfile;
 mod receiver;
 mod retry;
+#[cfg(test)]
+mod scripted;
 pub mod service;
 mod slot;
 mod socket;
@@ -59,13 +61,17 @@ mod stream;
 pub mod tls;
 
 pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
-pub use config::{Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply};
+pub use config::{
+    Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply, ShortSyncs,
+};
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
 pub use receiver::Receiver;
 pub use segstore::{
-    Compression, InvalidLevel, PieceEnd, ReadRecordError, RecordHeader, RecordPiece, record,
+    Compression, InvalidLevel, MissingSegments, PieceEnd, ReadRecordError, RecordHeader,
+    RecordPiece, record,
 };
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
+pub use stream::IncompleteTail;
 pub use walproto::{Lsn, SlotName, TimelineId};

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use segstore::{Archive, ArchiveOptions, OsDisk, WriteError};
+use segstore::{Archive, ArchiveError, ArchiveOptions, MissingSegments, OsDisk, WriteError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use walproto::{Lsn, TimelineId};
@@ -17,7 +17,7 @@ use crate::conninfo::ConnectionConfig;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::retry::Backoff;
-use crate::stream::Stop;
+use crate::stream::{Stop, TailMemory};
 
 /// The same damage at the same position, met this often in a row, is on the server and not on the
 /// way from it.
@@ -83,12 +83,17 @@ impl Receiver {
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
         let stop = pin!(stop);
         let options = self.archive_options();
-        let open = move || Archive::open(Arc::new(OsDisk::new()), options);
-        let archive = match tokio::task::spawn_blocking(open).await {
+        let open = move || {
+            let archive = Archive::open(Arc::new(OsDisk::new()), options)?;
+            let missing = archive.missing_segments()?;
+            Ok::<_, ArchiveError>((archive, missing))
+        };
+        let (archive, missing) = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         self.warn_of_foreign_files(&archive);
+        self.warn_of_missing_segments(&missing);
         let applier = match self.apply.take() {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
             None => None,
@@ -114,6 +119,13 @@ impl Receiver {
         }
     }
 
+    fn warn_of_missing_segments(&self, missing: &[MissingSegments]) {
+        if !missing.is_empty() {
+            let warning = Warning::MissingSegments { missing };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+    }
+
     fn archive_options(&self) -> ArchiveOptions {
         ArchiveOptions {
             directory: self.config.directory.clone(),
@@ -130,6 +142,7 @@ impl Receiver {
     ) -> Result<(), ReceiveError> {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
+        let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
         let mut ever_connected = false;
         let mut archive = Some(archive);
         let stopped = AtomicBool::new(false);
@@ -144,6 +157,7 @@ impl Receiver {
                 reporter: &*self.reporter,
                 progress: &self.progress,
                 applier,
+                tail: &mut tail,
                 archive: Some(kept),
                 recovery: None,
                 connected: false,

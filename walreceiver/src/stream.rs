@@ -5,6 +5,8 @@
 //! and the word to stop. While the flusher's queue is full it does not read, but it still sends
 //! its statuses, so that a slow disk does not look like a dead receiver.
 
+mod incomplete;
+
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ use crate::connection::{Connection, ConnectionError};
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::flusher::{Flushed, Flusher};
+pub use incomplete::IncompleteTail;
+pub(crate) use incomplete::TailMemory;
 
 /// How long the server may take to end the stream after we did.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -60,6 +64,8 @@ pub(crate) struct Order<'a> {
     pub(crate) history: &'a TimelineHistory,
     pub(crate) start: Lsn,
     pub(crate) segment_size: SegmentSize,
+    /// Whether the server is a standby, for which no commit waits.
+    pub(crate) upstream_is_standby: bool,
     /// How long the server waits for a sign of life; `None` is for ever.
     pub(crate) sender_timeout: Option<Duration>,
     /// Whether the archive does not know yet what magic number its pages carry.
@@ -89,6 +95,7 @@ pub(crate) async fn stream(
     order: &Order<'_>,
     archive: &Archive,
     recovery: Recovery,
+    tail: &mut TailMemory,
     mut stop: Stop<'_>,
 ) -> Streamed {
     let nothing = |end| Streamed {
@@ -114,7 +121,7 @@ pub(crate) async fn stream(
         Err(error) => return nothing(Err(error)),
     };
     let flushed = flusher.flushed();
-    let ended = Receiving::new(connection, order, archive, &flusher)
+    let ended = Receiving::new(connection, order, archive, &flusher, tail)
         .run(stop)
         .await;
     // What stopped the disk matters more than how the connection then ended.
@@ -147,7 +154,7 @@ fn flusher(
 ) -> Result<Flusher, ReceiveError> {
     let preparation = Preparation::Background;
     let writer = archive.writer(recovery, order.history, order.start, preparation)?;
-    Flusher::start(writer).map_err(|source| ReceiveError::Thread {
+    Flusher::start(writer, order.config.short_syncs).map_err(|source| ReceiveError::Thread {
         name: "flusher",
         source,
     })
@@ -228,6 +235,7 @@ struct Receiving<'a> {
     order: &'a Order<'a>,
     archive: &'a Archive,
     flusher: &'a Flusher,
+    tail: &'a mut TailMemory,
     flushed: watch::Receiver<Flushed>,
     applied: Option<watch::Receiver<Lsn>>,
     received_end: Lsn,
@@ -250,6 +258,7 @@ impl<'a> Receiving<'a> {
         order: &'a Order<'a>,
         archive: &'a Archive,
         flusher: &'a Flusher,
+        tail: &'a mut TailMemory,
     ) -> Self {
         Self {
             charged: connection.bytes_read(),
@@ -257,6 +266,7 @@ impl<'a> Receiving<'a> {
             order,
             archive,
             flusher,
+            tail,
             flushed: flusher.flushed(),
             applied: order.applier.map(Applier::applied),
             received_end: order.start,
@@ -322,7 +332,7 @@ impl<'a> Receiving<'a> {
         let read = self.connection.bytes_read();
         self.flusher.charge(read.saturating_sub(self.charged));
         self.charged = read;
-        self.flusher.wake();
+        self.flusher.go_on();
         end
     }
 
@@ -357,6 +367,7 @@ impl<'a> Receiving<'a> {
                 }
                 self.show_progress();
             }
+            Event::WalStaysIncomplete { .. } => self.record_stays_incomplete()?,
             Event::Notice(message) => notice(self.order, &message),
             Event::Failed(message) => {
                 return Err(refused(self.order, message));
@@ -429,9 +440,15 @@ impl<'a> Receiving<'a> {
             (ReportedApply::Progress, None) => flush,
             (ReportedApply::Progress, Some(applied)) => Some(*applied.borrow()),
         };
-        let byte_end = self
-            .acknowledged
-            .map_or(written.byte_end, |durable| durable.byte_end);
+        // A standby in shutdown waits until the beginning of a record is reported, too. On a
+        // primary a commit may wait for a position that only seems to lie inside a record: its
+        // length may have been damaged on the way.
+        let byte_end = match self.acknowledged {
+            Some(durable) if self.order.upstream_is_standby => durable.byte_end,
+            None if self.order.upstream_is_standby => written.byte_end,
+            Some(durable) => durable.record_end.lsn(),
+            None => written.record_end,
+        };
         let positions = Positions {
             write: written.record_end,
             flush,
@@ -571,3 +588,6 @@ async fn until(deadline: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

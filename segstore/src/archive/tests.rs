@@ -276,6 +276,32 @@ fn a_history_that_was_moved_away_is_taken_again_if_it_is_the_same() {
 }
 
 #[test]
+fn only_a_history_that_is_gone_is_put_back_and_only_the_same_one() {
+    let disk = SimDisk::new("/a");
+    let mut archive = bound(&disk);
+    assert!(!archive.restore_history(&history(2, SECOND)).unwrap());
+    assert_eq!(archive.history(timeline(2)), None);
+    archive.store_history(&history(2, SECOND)).unwrap();
+    assert!(!archive.restore_history(&history(2, SECOND)).unwrap());
+    drop(archive);
+    disk.remove(Path::new("/a/00000002.history")).unwrap();
+
+    let mut archive = open(&disk);
+    let other = history(2, "1\t0/4000060\tno recovery target specified\n");
+    let error = archive.restore_history(&other).unwrap_err();
+    assert!(
+        matches!(error, ArchiveError::OtherHistory { .. }),
+        "{error}"
+    );
+    assert_eq!(disk.content("/a/00000002.history"), None);
+    assert!(archive.restore_history(&history(2, SECOND)).unwrap());
+    assert_eq!(archive.history(timeline(2)), Some(&history(2, SECOND)));
+    drop(archive);
+    disk.reboot(Survival::Nothing);
+    assert_eq!(open(&disk).history(timeline(2)), Some(&history(2, SECOND)));
+}
+
+#[test]
 fn a_damaged_history_is_noticed_on_opening() {
     let disk = SimDisk::new("/a");
     let mut archive = bound(&disk);
@@ -362,6 +388,44 @@ fn the_newest_timeline_is_the_greatest_with_a_segment() {
     let listing = archive.listing().unwrap();
     let files: Vec<_> = listing.of_timeline(timeline(1)).collect();
     assert_eq!(files, [(segment(1, 9), 0)]);
+}
+
+#[test]
+fn segments_that_are_missing_between_others_are_named() {
+    let disk = SimDisk::new("/a");
+    let mut archive = bound(&disk);
+    assert_eq!(archive.missing_segments().unwrap(), []);
+    let plant = |file: SegmentFile| disk.plant(format!("/a/{file}"), b"").unwrap();
+    // Timeline 1 ends inside segment 3; its beginning was removed in good order.
+    for file in [segment(1, 1), partial(1, 3), segment(2, 4), segment(2, 8)] {
+        plant(file);
+    }
+    plant(partial(2, 10));
+    let missing = |archive: &Archive| -> Vec<_> {
+        let missing = archive.missing_segments().unwrap();
+        let told = missing.iter();
+        told.map(|m| (m.first, m.last, m.start.0 / MIB, m.end.0 / MIB))
+            .collect()
+    };
+    let (own, after) = (
+        (segment(2, 5).name, segment(2, 7).name, 5, 8),
+        (segment(2, 9).name, segment(2, 9).name, 9, 10),
+    );
+    // What leads to timeline 2 is not known yet.
+    assert_eq!(missing(&archive), [own, after]);
+    let left_in_3 = history(2, "1\t0/300060\tno recovery target specified\n");
+    archive.store_history(&left_in_3).unwrap();
+    let before = (segment(1, 2).name, segment(2, 3).name, 2, 4);
+    assert_eq!(missing(&archive), [before, own, after]);
+    // Another encoding is the same segment.
+    plant(segment(1, 2).encoded(Encoding::Gzip));
+    plant(segment(2, 3).encoded(Encoding::Zstd));
+    plant(segment(2, 9));
+    assert_eq!(missing(&archive), [own]);
+    for number in 5..8 {
+        plant(segment(2, number));
+    }
+    assert_eq!(missing(&archive), []);
 }
 
 #[test]

@@ -262,6 +262,36 @@ fn a_record_ends_only_with_its_padding() {
 }
 
 #[test]
+fn a_record_is_incomplete_from_its_first_byte_to_its_last() {
+    let mut wal = generator(MIB + BLOCK_SIZE, 1);
+    wal.rest_of_record(20);
+    let skipped_until = wal.end();
+    for length in [1, 0, 9_000, 8] {
+        wal.record(length);
+    }
+    let mut validator = validator_of(&wal);
+    for byte in wal.bytes() {
+        validator.push(&[*byte]).unwrap();
+        let at = validator.position();
+        let inside = |r: &&GeneratedRecord| r.start < at && at < r.end;
+        let expected = match wal.records().iter().find(inside) {
+            Some(record) => {
+                let length = record.header.total_length;
+                let known = at.0 - record.start.0 >= 4;
+                Some((record.start, known.then_some(length)))
+            }
+            None if Lsn(wal.start().0 + 24) <= at && at < skipped_until => {
+                Some((wal.start(), None))
+            }
+            None => None,
+        };
+        let found = validator.incomplete_record();
+        let found = found.map(|record| (record.start, record.total_length));
+        assert_eq!(found, expected, "at {at}");
+    }
+}
+
+#[test]
 fn a_record_that_fills_its_page_ends_at_the_page_boundary() {
     let mut wal = generator(MIB, 1);
     wal.record(8192 - 40 - 24);

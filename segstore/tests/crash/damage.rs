@@ -126,6 +126,42 @@ fn a_segment_that_went_missing_is_loud() {
 }
 
 #[test]
+fn a_segment_that_is_missing_before_the_last_is_not_taken_for_the_end() {
+    for clean in [true, false] {
+        let mut world = archive(22, clean);
+        let (_, recovery) = world.recover().unwrap();
+        let tip = recovery.tip().unwrap();
+        drop(recovery);
+        let hole = Lsn(START.0 + SEGMENT_SIZE);
+        let path = path(1, hole);
+        segstore::Disk::remove(&world.disk, path.as_ref()).unwrap();
+
+        let archive = crate::world::open(&world.disk).unwrap();
+        let missing = archive.missing_segments().unwrap();
+        let missing: Vec<_> = missing.iter().map(|m| (m.start, m.end)).collect();
+        assert_eq!(missing, [(hole, Lsn(hole.0 + SEGMENT_SIZE))]);
+        let recovery = archive.recover().unwrap();
+        assert_eq!(recovery.tip(), Some(tip));
+        // It goes on where it would have gone on.
+        let mut longer = short_wal(22);
+        longer.fill(50_000);
+        let history = longer.history().clone();
+        let preparation = segstore::Preparation::Inline;
+        let mut writer = archive
+            .writer(recovery, &history, tip.resume_at, preparation)
+            .unwrap();
+        world.wal = longer;
+        let end = world.wal.end();
+        world
+            .stream(&mut writer, &mut Rng::with_seed(1), end)
+            .unwrap();
+        let durable = writer.close().unwrap();
+        let last = world.wal.records().last().unwrap();
+        assert_eq!(durable.record_end.lsn(), last.end);
+    }
+}
+
+#[test]
 fn other_bytes_than_the_archives_stop_the_stream_and_change_nothing() {
     let world = archive(23, true);
     let before = segments(&world);

@@ -41,6 +41,18 @@ pub enum Event {
         /// Whether the sender asked for a reply.
         reply_requested: bool,
     },
+    /// For half of the receive timeout the sender has had no WAL beyond what was received, as its
+    /// [keepalive](Self::Keepalive) just said, and what was reported as written ends before that:
+    /// a record stays incomplete. It comes again with every later keepalive until there is WAL.
+    ///
+    /// A sender may well stop in the middle of a record. Or the record's length was damaged on
+    /// the way, and a commit waits for the record that ends here.
+    WalStaysIncomplete {
+        /// What was reported as written.
+        written: Lsn,
+        /// The end of what was received.
+        received: Lsn,
+    },
     /// The server sends no more WAL, since the timeline ends here. Statuses still count, until
     /// [`finish_copy`](super::ClientSession::finish_copy) ends our side too.
     ServerCopyDone,

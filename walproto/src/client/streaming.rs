@@ -1,6 +1,6 @@
 //! What is received and reported while WAL is streamed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::copy_data::StandbyStatusUpdate;
 use crate::{Lsn, PgTimestamp, TimelineId};
@@ -20,8 +20,9 @@ pub struct Positions {
     /// `flush`.
     pub apply: Option<Lsn>,
     /// Up to where *bytes* are durable, at or after `flush`. It is told only to a sender that
-    /// asks for a reply when it has sent no more than this: one that shuts down in the middle of
-    /// a record waits for it.
+    /// asks for a reply when it has sent no more than this: a standby that shuts down in the
+    /// middle of a record waits for it. For a primary it is `flush`: a commit that waits there may
+    /// lie in what only looks like the middle of a record, whose length was damaged on the way.
     pub byte_end: Lsn,
 }
 
@@ -39,6 +40,8 @@ pub(super) struct Stream {
     timeline: Option<TimelineId>,
     /// The end of what was received.
     received: Lsn,
+    /// When WAL was last received; the beginning of the stream before the first.
+    received_at: Instant,
     /// What the caller said last.
     positions: Option<Positions>,
     /// The greatest positions sent so far; what is written and flushed begins at `start`.
@@ -68,6 +71,7 @@ impl Stream {
         Self {
             timeline,
             received: start,
+            received_at: now,
             positions: None,
             floor: Reported {
                 write: start,
@@ -91,15 +95,30 @@ impl Stream {
     }
 
     /// Notes WAL of `length` bytes from `start` on, unless it does not follow what was received.
-    pub(super) fn receive(&mut self, start: Lsn, length: usize) -> Option<()> {
+    pub(super) fn receive(&mut self, now: Instant, start: Lsn, length: usize) -> Option<()> {
         if start != self.received {
             return None;
         }
         self.received = start.checked_add(u64::try_from(length).ok()?)?;
         if length > 0 {
             self.asked_at = None;
+            self.received_at = now;
         }
         Some(())
+    }
+
+    /// What was reported as written, if that has ended before what was received for `patience`
+    /// or longer, and the sender, whose WAL ends at `wal_end`, has no more.
+    pub(super) fn stays_incomplete(
+        &self,
+        now: Instant,
+        wal_end: Lsn,
+        patience: Duration,
+    ) -> Option<Lsn> {
+        let written = self.positions?.write;
+        let waited = now.saturating_duration_since(self.received_at);
+        (wal_end == self.received && written < self.received && waited >= patience)
+            .then_some(written)
     }
 
     /// Notes a keepalive that asks for a reply.
@@ -135,8 +154,8 @@ impl Stream {
                 apply: Lsn::INVALID,
             };
         };
-        // A sender in shutdown waits until all it has sent is reported, the beginning of an
-        // incomplete record too. No commit can wait for a position inside a record.
+        // A standby in shutdown waits until all it has sent is reported, the beginning of an
+        // incomplete record too. No commit waits on a standby.
         let all_durable = positions.byte_end >= self.received;
         let at_byte_end = self.asked_at == Some(self.received) && all_durable;
         let bounded = |position: Lsn, floor: Lsn, limit: Lsn| position.min(limit).max(floor);

@@ -14,6 +14,7 @@ use walproto::startup::StartupParameters;
 use walproto::{PgTimestamp, ServerVersion};
 
 use super::password::FoundPassword;
+use super::spares::Spares;
 use super::{Attempt, ConnectError, ConnectFailure, Connection, ConnectionError};
 use crate::conninfo::{
     ConnectionConfig, Endpoint, HostCandidate, LoadBalanceHosts, SslMode, user_name,
@@ -288,6 +289,7 @@ impl Candidate<'_> {
             server: server.to_owned(),
             version: ServerVersion(0),
             input: BytesMut::new(),
+            spares: Spares::default(),
             output: BytesMut::new(),
             unflushed: false,
             write_error: None,

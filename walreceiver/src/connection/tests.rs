@@ -1,119 +1,24 @@
-use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use walproto::Lsn;
 use walproto::client::SessionTimes;
 
 use super::*;
-use crate::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
+use crate::conninfo::{Password, PasswordPrompt};
 use crate::hosts::{connect_all, connect_any};
+use crate::scripted::{
+    Server, V15, authentication, config, error, message, read_message, read_startup, welcome,
+};
 
 const TIMES: SessionTimes = SessionTimes {
     receive_timeout: None,
     status_interval: None,
 };
-
-/// One tagged message of a server.
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).unwrap();
-    [&[tag], &length.to_be_bytes()[..], body].concat()
-}
-
-fn authentication(code: u32) -> Vec<u8> {
-    message(b'R', &code.to_be_bytes())
-}
-
-fn error(severity: &str, sqlstate: &str) -> Vec<u8> {
-    message(
-        b'E',
-        format!("S{severity}\0V{severity}\0C{sqlstate}\0Mno\0\0").as_bytes(),
-    )
-}
-
-/// What a server says once it lets us in.
-fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
-    let mut bytes = authentication(0);
-    for (name, value) in parameters {
-        bytes.extend(message(b'S', format!("{name}\0{value}\0").as_bytes()));
-    }
-    bytes.extend(message(b'Z', b"I"));
-    bytes
-}
-
-const V15: (&str, &str) = ("server_version", "15.18");
-
-async fn read_startup(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
-    let length = stream.read_u32().await.unwrap();
-    let mut body = vec![0; usize::try_from(length).unwrap() - 4];
-    stream.read_exact(&mut body).await.unwrap();
-    body
-}
-
-async fn read_message(stream: &mut (impl AsyncReadExt + Unpin)) -> (u8, Vec<u8>) {
-    let tag = stream.read_u8().await.unwrap();
-    (tag, read_startup(stream).await)
-}
-
-/// A server behind a Unix socket that treats each connection by the same script.
-struct Server {
-    directory: TempDir,
-    task: JoinHandle<()>,
-}
-
-impl Server {
-    fn start<F>(script: impl Fn(UnixStream) -> F + 'static + Send) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(script(stream));
-            }
-        });
-        Self { directory, task }
-    }
-
-    /// A server that answers the startup packet by `answer` and then waits.
-    fn answering(answer: Vec<u8>) -> Self {
-        Self::start(move |mut stream| {
-            let answer = answer.clone();
-            async move {
-                read_startup(&mut stream).await;
-                stream.write_all(&answer).await.unwrap();
-                let _closed_by_client = stream.read(&mut [0; 64]).await;
-            }
-        })
-    }
-
-    fn host(&self) -> &str {
-        self.directory.path().to_str().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn config(conninfo: &str) -> ConnectionConfig {
-    let overrides = Overrides {
-        fallback_application_name: "wal_receiver".to_owned(),
-        ..Overrides::default()
-    };
-    let text = format!("user=me {conninfo}");
-    ConnectionConfig::from_sources(Some(&text), &overrides, &|_| None).unwrap()
-}
 
 async fn connect(conninfo: &str) -> Result<Connection, ConnectError> {
     connect_any(&config(conninfo), TIMES).await
@@ -359,7 +264,7 @@ async fn a_refused_password_from_a_file_names_the_file() {
         assert_eq!(password, b"from file\0");
         stream.write_all(&error("FATAL", "28P01")).await.unwrap();
     });
-    let path = server.directory.path().join("pgpass");
+    let path = std::path::Path::new(server.host()).join("pgpass");
     let line = format!("{}:5432:replication:me:from file\n", server.host());
     std::fs::write(&path, line).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use super::*;
 
+mod compressions;
+
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     encoder.write_all(content).unwrap();
@@ -354,116 +356,6 @@ fn an_import_that_is_interrupted_anywhere_loses_nothing() {
             assert!(imported[..5000] == whole[..5000], "{cut} {seed}");
         }
     }
-}
-
-fn open_compressing(disk: &SimDisk) -> Result<Archive, ArchiveError> {
-    let compression = Compression::gzip(None).unwrap();
-    Archive::open(Arc::new(disk.clone()), options(compression))
-}
-
-#[test]
-fn an_interrupted_compression_is_finished() {
-    let whole = wal(1, 3, &facts());
-    let compressed = segment(1, 3).encoded(Encoding::Gzip);
-    let prepared = |gz: &[u8]| {
-        let disk = SimDisk::new("/a");
-        drop(bound(&disk));
-        plant(&disk, segment(1, 3), &whole);
-        plant(&disk, compressed, gz);
-        disk
-    };
-    // Wanted: the plain one goes.
-    let disk = prepared(&gzip(&whole));
-    drop(open_compressing(&disk).unwrap());
-    assert_eq!(content(&disk, segment(1, 3)), None);
-    assert!(content(&disk, compressed).is_some());
-
-    // Not wanted any more: both stay.
-    let disk = prepared(&gzip(&whole));
-    drop(open(&disk));
-    assert!(content(&disk, segment(1, 3)).is_some() && content(&disk, compressed).is_some());
-
-    // One that does not decompress is of no use.
-    let cut = gzip(&whole);
-    let disk = prepared(&cut[..cut.len() - 1]);
-    drop(open(&disk));
-    assert!(content(&disk, segment(1, 3)).unwrap() == whole);
-    assert_eq!(content(&disk, compressed), None);
-    assert!(content(&disk, format!(".wal-receiver/quarantine/{compressed}.1")).is_some());
-
-    // One of the two is wrong.
-    let mut other = whole.clone();
-    other[300_000] ^= 1;
-    for other in [&other[..], &whole[..300_000]] {
-        let disk = prepared(&gzip(other));
-        match open_compressing(&disk).unwrap_err() {
-            ArchiveError::Conflict { offset, .. } => assert_eq!(offset, 300_000),
-            error => panic!("{error}"),
-        }
-        assert!(content(&disk, segment(1, 3)).is_some() && content(&disk, compressed).is_some());
-    }
-}
-
-#[test]
-fn segments_that_the_run_before_had_no_time_to_compress_are_compressed() {
-    let disk = SimDisk::new("/a");
-    drop(bound(&disk));
-    for number in 1..=5 {
-        plant(&disk, segment(1, number), &wal(1, number, &facts()));
-    }
-    // Nothing was ever compressed here: what lies there was wanted plain.
-    let queue_a_sixth = || {
-        plant(&disk, segment(1, 6), &wal(1, 6, &facts()));
-        let mut archive = open_compressing(&disk).unwrap();
-        archive.compress(segment(1, 6).name);
-        assert!(finish_compression(&mut archive).is_none());
-        assert_eq!(content(&disk, segment(1, 6)), None);
-    };
-    queue_a_sixth();
-    assert!((1..=5).all(|number| content(&disk, segment(1, number)).is_some()));
-    disk.remove(&Path::new("/a").join(segment(1, 6).encoded(Encoding::Gzip).to_string()))
-        .unwrap();
-
-    disk.remove(&Path::new("/a").join(segment(1, 3).to_string()))
-        .unwrap();
-    plant(
-        &disk,
-        segment(1, 3).encoded(Encoding::Gzip),
-        &gzip(&wal(1, 3, &facts())),
-    );
-    let plain = || {
-        (1..=5)
-            .filter(|&n| content(&disk, segment(1, n)).is_some())
-            .collect::<Vec<_>>()
-    };
-    // Recovery may yet find that one of them is bad.
-    assert!(finish_compression(&mut open_compressing(&disk).unwrap()).is_none());
-    assert_eq!(plain(), [1, 2, 4, 5]);
-    queue_a_sixth();
-    assert_eq!(plain(), [1, 2]);
-}
-
-#[test]
-fn a_whole_compressed_segment_is_told_from_a_short_one() {
-    let disk = SimDisk::new("/a");
-    let archive = bound(&disk);
-    let file = segment(1, 3).encoded(Encoding::Gzip);
-    let whole = wal(1, 3, &facts());
-    plant(&disk, file, &gzip(&whole));
-    archive.verify_segment(file).unwrap();
-    plant(&disk, file, &gzip(&whole[..5000]));
-    assert!(matches!(
-        archive.verify_segment(file).unwrap_err(),
-        ArchiveError::WrongLength { found: 5000, .. }
-    ));
-    plant(&disk, file, &unfinished_gzip(&whole));
-    assert!(matches!(
-        archive.verify_segment(file).unwrap_err(),
-        ArchiveError::Damaged {
-            reason: Damage::Compression(_),
-            ..
-        }
-    ));
 }
 
 #[test]

@@ -191,6 +191,85 @@ fn wal_after_the_question_ends_the_wait_for_the_byte_end() {
     assert_eq!(script.statuses(), [[0x120, 0x120, 0x118]]);
 }
 
+/// Whether what was reported as written stays before what was received, as a keepalive shows.
+fn stays_incomplete(script: &mut Script, wal_end: u64) -> Option<(Lsn, Lsn)> {
+    script.events();
+    script.keepalive(wal_end, false);
+    let events = script.events();
+    assert!(matches!(events[0], Event::Keepalive { .. }), "{events:?}");
+    match events[..] {
+        [_] => None,
+        [_, Event::WalStaysIncomplete { written, received }] => Some((written, received)),
+        _ => panic!("{events:?}"),
+    }
+}
+
+#[test]
+fn a_record_that_stays_incomplete_for_half_of_the_timeout_is_told() {
+    let mut script = Script::streaming(0x100);
+    let told = Some((Lsn(0x120), Lsn(0x140)));
+    script.wal(0x100, 0x40);
+    script.session.report(script.now, TORN);
+    script.pass(29);
+    assert_eq!(stays_incomplete(&mut script, 0x140), None);
+    script.pass(1);
+    // The sender has more, or says that it has less than it sent.
+    assert_eq!(stays_incomplete(&mut script, 0x148), None);
+    assert_eq!(stays_incomplete(&mut script, 0x138), None);
+    assert_eq!(stays_incomplete(&mut script, 0x140), told);
+    // Whoever has not heard it out yet, as while a disk is slow, hears it again.
+    assert_eq!(stays_incomplete(&mut script, 0x140), told);
+    // More of the record: it may be on its way.
+    script.wal(0x140, 0x08);
+    assert_eq!(stays_incomplete(&mut script, 0x148), None);
+    script.pass(30);
+    assert_eq!(
+        stays_incomplete(&mut script, 0x148),
+        Some((Lsn(0x120), Lsn(0x148)))
+    );
+    script.session.report(script.now, durable(0x148));
+    assert_eq!(stays_incomplete(&mut script, 0x148), None);
+}
+
+#[test]
+fn the_ping_after_half_of_the_timeout_finds_a_record_that_stays_incomplete() {
+    let mut script = Script::streaming(0x100);
+    script.session.times.status_interval = None;
+    script.wal(0x100, 0x40);
+    script.session.report(script.now, TORN);
+    script.statuses();
+    script.now = script.session.next_timeout().unwrap();
+    script.session.handle_timeout(script.now).unwrap();
+    assert!(script.updates()[0].reply_requested);
+    assert!(stays_incomplete(&mut script, 0x140).is_some());
+}
+
+#[test]
+fn nobody_is_told_of_an_incomplete_record_who_did_not_report_or_does_not_wait() {
+    let mut script = Script::streaming(0x100);
+    script.wal(0x100, 0x40);
+    script.session.report(script.now, TORN);
+    script.session.times.receive_timeout = None;
+    script.pass(3600);
+    assert_eq!(stays_incomplete(&mut script, 0x140), None);
+    script.session.times.receive_timeout = TIMES.receive_timeout;
+    assert!(stays_incomplete(&mut script, 0x140).is_some());
+    script.session.finish_copy(script.now);
+    assert_eq!(stays_incomplete(&mut script, 0x140), None);
+
+    let mut script = Script::ready();
+    script.execute(&start_replication(0x100));
+    script.say(copy_both());
+    script.wal(0x100, 0x40);
+    script.pass(30);
+    assert_eq!(stays_incomplete(&mut script, 0x140), None);
+    script.session.report(script.now, TORN);
+    assert!(stays_incomplete(&mut script, 0x140).is_some());
+    script.say(BackendMessage::CopyDone);
+    script.events();
+    assert_eq!(stays_incomplete(&mut script, 0x140), None);
+}
+
 #[test]
 fn no_candidate_tells_the_byte_end_as_written() {
     let mut script = Script::streaming(0x100);

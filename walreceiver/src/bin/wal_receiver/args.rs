@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use walproto::{Lsn, SlotName};
-use walreceiver::{OnFork, ReceiverConfig};
+use walreceiver::{OnFork, ReceiverConfig, ShortSyncs};
 
 use self::compression::Requested;
 pub(crate) use self::error::UsageError;
@@ -293,6 +293,8 @@ impl Given {
                 start: self.start,
                 end: self.end,
                 status_interval: self.status_interval,
+                // The program's only thread has nothing else to do.
+                short_syncs: ShortSyncs::OnTask,
                 receive_timeout: self.connection.receive_timeout,
                 reconnect: if self.no_loop {
                     walreceiver::Reconnect::Never

@@ -100,6 +100,12 @@ fn warn(warning: &Warning<'_>) {
             %lsn,
             "{warning}"
         ),
+        Warning::IncompleteTail(tail) => warn!(
+            event = "record_incomplete",
+            timeline = tail.timeline.number(),
+            lsn = %tail.lsn,
+            "{warning}"
+        ),
         Warning::ForkFollowed {
             timeline,
             fork,

@@ -37,6 +37,7 @@ fn defaults_of_pg_receivewal() {
             start: None,
             end: None,
             status_interval: Some(Duration::from_secs(10)),
+            short_syncs: ShortSyncs::OnTask,
             receive_timeout: Some(Duration::from_secs(60)),
             reconnect: Reconnect::Fixed(Duration::from_secs(5)),
             first_connection_must_succeed: true,
@@ -51,7 +52,11 @@ fn defaults_of_pg_receivewal() {
 #[test]
 fn wal_receiver_acknowledges_unless_nothing_is_synced() {
     let config = receive(Face::WalReceiver, &["-D", "wal"]);
-    assert_eq!(config, ReceiverConfig::new("wal"));
+    let expected = ReceiverConfig {
+        short_syncs: ShortSyncs::OnTask,
+        ..ReceiverConfig::new("wal")
+    };
+    assert_eq!(config, expected);
     assert_eq!(config.acknowledge, Acknowledge::Always);
     assert_eq!(config.apply, ReportedApply::Progress);
     assert!(!config.first_connection_must_succeed);

@@ -1,0 +1,207 @@
+//! A server for tests that says what it is told to, behind a Unix socket.
+
+use std::future::Future;
+
+use bytes::{Bytes, BytesMut};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use walproto::copy_data::{PrimaryKeepalive, ReceiverMessage, StandbyStatusUpdate, XLogData};
+use walproto::{Lsn, PgTimestamp};
+
+use crate::conninfo::{ConnectionConfig, Overrides};
+
+/// One tagged message of a server.
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[tag], &length.to_be_bytes()[..], body].concat()
+}
+
+pub(crate) fn authentication(code: u32) -> Vec<u8> {
+    message(b'R', &code.to_be_bytes())
+}
+
+pub(crate) fn error(severity: &str, sqlstate: &str) -> Vec<u8> {
+    message(
+        b'E',
+        format!("S{severity}\0V{severity}\0C{sqlstate}\0Mno\0\0").as_bytes(),
+    )
+}
+
+/// What a server says once it lets us in.
+pub(crate) fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = authentication(0);
+    for (name, value) in parameters {
+        bytes.extend(message(b'S', format!("{name}\0{value}\0").as_bytes()));
+    }
+    bytes.extend(message(b'Z', b"I"));
+    bytes
+}
+
+pub(crate) const V15: (&str, &str) = ("server_version", "15.18");
+
+pub(crate) async fn read_startup(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+    let length = stream.read_u32().await.unwrap();
+    let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+    stream.read_exact(&mut body).await.unwrap();
+    body
+}
+
+pub(crate) async fn read_message(stream: &mut (impl AsyncReadExt + Unpin)) -> (u8, Vec<u8>) {
+    let tag = stream.read_u8().await.unwrap();
+    (tag, read_startup(stream).await)
+}
+
+/// A server behind a Unix socket that treats each connection by the same script.
+pub(crate) struct Server {
+    directory: TempDir,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) fn start<F>(script: impl Fn(UnixStream) -> F + 'static + Send) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(script(stream));
+            }
+        });
+        Self { directory, task }
+    }
+
+    /// A server that answers the startup packet by `answer` and then waits.
+    pub(crate) fn answering(answer: Vec<u8>) -> Self {
+        Self::start(move |mut stream| {
+            let answer = answer.clone();
+            async move {
+                read_startup(&mut stream).await;
+                stream.write_all(&answer).await.unwrap();
+                let _closed_by_client = stream.read(&mut [0; 64]).await;
+            }
+        })
+    }
+
+    /// A server that lets in whoever comes; what it says then is up to the test.
+    pub(crate) fn welcoming() -> (Self, mpsc::UnboundedReceiver<Sender>) {
+        let (senders, welcomed) = mpsc::unbounded_channel();
+        let server = Self::start(move |mut stream| {
+            let senders = senders.clone();
+            async move {
+                read_startup(&mut stream).await;
+                stream.write_all(&welcome(&[V15])).await.unwrap();
+                // A test that has ended has no use for it.
+                let _ended = senders.send(Sender { stream });
+            }
+        });
+        (server, welcomed)
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        self.directory.path().to_str().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The server's end of a connection that streams WAL.
+pub(crate) struct Sender {
+    stream: UnixStream,
+}
+
+impl Sender {
+    /// What the receiver asks for.
+    pub(crate) async fn query(&mut self) -> String {
+        let (tag, mut text) = read_message(&mut self.stream).await;
+        assert_eq!((tag, text.pop()), (b'Q', Some(0)));
+        String::from_utf8(text).unwrap()
+    }
+
+    pub(crate) async fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Begins a stream.
+    pub(crate) async fn copy_both(&mut self) {
+        self.say(&message(b'W', b"\0\0\0")).await;
+    }
+
+    pub(crate) async fn keepalive(&mut self, wal_end: Lsn, reply_requested: bool) {
+        let mut bytes = BytesMut::new();
+        PrimaryKeepalive {
+            wal_end,
+            sent_at: PgTimestamp(0),
+            reply_requested,
+        }
+        .encode(&mut bytes);
+        self.say(&bytes).await;
+    }
+
+    pub(crate) async fn wal(&mut self, start: Lsn, wal: &[u8]) {
+        self.say(&xlog_data(start, wal)).await;
+    }
+
+    /// The receiver's next status update.
+    pub(crate) async fn status(&mut self) -> StandbyStatusUpdate {
+        next_status(&mut self.stream).await
+    }
+
+    /// Waits for the end of the receiver's side of the stream.
+    pub(crate) async fn copy_done(&mut self) {
+        let (tag, _) = read_message(&mut self.stream).await;
+        assert_eq!(tag, b'c');
+    }
+
+    /// The two directions, to be used at the same time.
+    pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        self.stream.split()
+    }
+}
+
+/// WAL in messages of 128 KiB, as servers send it.
+pub(crate) fn xlog_data(start: Lsn, wal: &[u8]) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    let mut start = start;
+    for piece in wal.chunks(128 << 10) {
+        let end = Lsn(start.0 + piece.len() as u64);
+        XLogData {
+            start,
+            wal_end: end,
+            sent_at: PgTimestamp(0),
+            data: Bytes::copy_from_slice(piece),
+        }
+        .encode(&mut bytes)
+        .unwrap();
+        start = end;
+    }
+    bytes.to_vec()
+}
+
+/// The next message from a receiver, which has to be a status update.
+pub(crate) async fn next_status(stream: &mut (impl AsyncReadExt + Unpin)) -> StandbyStatusUpdate {
+    let (tag, body) = read_message(stream).await;
+    match (tag, ReceiverMessage::decode(Bytes::from(body))) {
+        (b'd', Ok(ReceiverMessage::StatusUpdate(update))) => update,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn config(conninfo: &str) -> ConnectionConfig {
+    let overrides = Overrides {
+        fallback_application_name: "wal_receiver".to_owned(),
+        ..Overrides::default()
+    };
+    let text = format!("user=me {conninfo}");
+    ConnectionConfig::from_sources(Some(&text), &overrides, &|_| None).unwrap()
+}

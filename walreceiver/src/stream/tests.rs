@@ -1,0 +1,383 @@
+//! A stream from a server that does what a test tells it to, into an archive on a simulated disk.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use segstore::generator::Generator;
+use segstore::sim::SimDisk;
+use segstore::{ArchiveOptions, Compression, ServerFacts, WalFormat};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use walproto::SystemId;
+use walproto::client::SessionTimes;
+
+use super::*;
+use crate::flusher::QUEUE_BYTES;
+use crate::hosts::connect_any;
+use crate::scripted::{Sender, Server, config, message, next_status, xlog_data};
+
+const MIB: u64 = 1 << 20;
+const START: Lsn = Lsn(3 * MIB);
+
+/// How long a test waits for what has to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn segment_size() -> SegmentSize {
+    SegmentSize::new(MIB).unwrap()
+}
+
+fn first_timeline() -> TimelineHistory {
+    TimelineHistory::without_ancestors(TimelineId::FIRST)
+}
+
+fn generator() -> Generator {
+    let format = WalFormat {
+        system_id: SystemId(1),
+        segment_size: segment_size(),
+        page_magic: None,
+        server_version_num: None,
+    };
+    Generator::new(format, first_timeline(), START, 1).unwrap()
+}
+
+fn archive(disk: &SimDisk) -> Archive {
+    let options = ArchiveOptions {
+        directory: "/archive".into(),
+        sync: true,
+        compression: Compression::NONE,
+    };
+    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+    archive
+        .bind(&ServerFacts {
+            system_id: SystemId(1),
+            segment_size: segment_size(),
+            block_size: 8192,
+            server_version_num: 150_018,
+            data_directory_mode: 0o700,
+        })
+        .unwrap();
+    archive
+}
+
+/// What a stream is to be like, and what it says.
+struct Stage {
+    disk: SimDisk,
+    archive: Archive,
+    config: ReceiverConfig,
+    history: TimelineHistory,
+    upstream_is_standby: bool,
+    /// Of the session; nothing is sent without a reason, and no silence is too long.
+    times: SessionTimes,
+    /// What was reported, as people read it.
+    told: watch::Sender<Vec<String>>,
+    progress: watch::Sender<Option<Progress>>,
+    stop: Notify,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let disk = SimDisk::new("/archive");
+        Self {
+            archive: archive(&disk),
+            disk,
+            config: ReceiverConfig::new("/archive"),
+            history: first_timeline(),
+            upstream_is_standby: false,
+            times: SessionTimes {
+                receive_timeout: None,
+                status_interval: None,
+            },
+            told: watch::Sender::new(Vec::new()),
+            progress: watch::Sender::new(None),
+            stop: Notify::new(),
+        }
+    }
+
+    fn order<'a>(&'a self, reporter: &'a dyn Reporter) -> Order<'a> {
+        Order {
+            config: &self.config,
+            reporter,
+            progress: &self.progress,
+            applier: None,
+            history: &self.history,
+            start: START,
+            segment_size: segment_size(),
+            upstream_is_standby: self.upstream_is_standby,
+            sender_timeout: Some(Duration::from_secs(3600)),
+            magic_is_new: false,
+        }
+    }
+
+    async fn connect(&self) -> (Server, Connection, Sender) {
+        let (server, mut senders) = Server::welcoming();
+        let conninfo = config(&format!("host={}", server.host()));
+        let connection = connect_any(&conninfo, self.times).await.unwrap();
+        let sender = senders.recv().await.unwrap();
+        (server, connection, sender)
+    }
+
+    /// Streams while `script` speaks for the server, from the moment at which the stream was asked
+    /// for. The connection is closed once the script and the stream have ended.
+    async fn play<T>(&self, script: impl AsyncFnOnce(&mut Sender) -> T) -> (Streamed, T) {
+        let (_server, mut connection, mut sender) = self.connect().await;
+        let reporter = |event: &ReceiverEvent<'_>| {
+            let text = match event {
+                ReceiverEvent::Warning(warning) => warning.to_string(),
+                other => format!("{other:?}"),
+            };
+            self.told.send_modify(|told| told.push(text));
+        };
+        let order = self.order(&reporter);
+        let recovery = self.archive.recover().unwrap();
+        let mut tail = TailMemory::new(true);
+        let stop = pin!(self.stop.notified());
+        let streamed = stream(
+            &mut connection,
+            &order,
+            &self.archive,
+            recovery,
+            &mut tail,
+            stop,
+        );
+        let scripted = async {
+            let command = sender.query().await;
+            assert_eq!(command, format!("START_REPLICATION {START} TIMELINE 1"));
+            let end = script(&mut sender).await;
+            (end, sender)
+        };
+        let both = async { tokio::join!(streamed, scripted) };
+        let (streamed, (end, _sender)) = timeout(DEADLINE, both).await.unwrap();
+        (streamed, end)
+    }
+
+    /// Waits until the disk is said to be full, and gives the position it is said of.
+    async fn disk_full_at(&self) -> Lsn {
+        let position = |told: &[String]| {
+            let full = |line: &String| {
+                line.strip_prefix("disk full, nothing after ")
+                    .map(str::to_owned)
+            };
+            let line = told.iter().find_map(full)?;
+            Some(line.split(' ').next().unwrap().parse().unwrap())
+        };
+        let mut told = self.told.subscribe();
+        let told = told
+            .wait_for(|told| position(told).is_some())
+            .await
+            .unwrap();
+        position(&told).unwrap()
+    }
+}
+
+/// Says goodbye as a server does that was told that the stream is over.
+async fn end_the_copy(sender: &mut Sender) {
+    let done = [
+        message(b'c', b""),
+        message(b'C', b"START_STREAMING\0"),
+        message(b'C', b"START_REPLICATION\0"),
+        message(b'Z', b"I"),
+    ];
+    sender.say(&done.concat()).await;
+}
+
+#[tokio::test]
+async fn a_stop_while_the_server_does_not_answer_start_replication_ends_the_stream() {
+    let stage = Stage::new();
+    let (streamed, ()) = stage.play(async |_| stage.stop.notify_one()).await;
+    assert_eq!(streamed.end.unwrap(), StreamEnd::Stopped);
+    assert_eq!(streamed.byte_end, START);
+    assert_eq!(stage.told.borrow()[..], ["StopRequested"]);
+}
+
+#[tokio::test]
+async fn what_the_server_sends_goes_before_news_of_the_applier() {
+    let stage = Stage::new();
+    let (_server, mut connection, mut sender) = stage.connect().await;
+    // What the applier was said to have done when a notice was taken.
+    let seen = Mutex::new(Vec::new());
+    let reporter = |event: &ReceiverEvent<'_>| {
+        if matches!(event, ReceiverEvent::Warning(_)) {
+            let progress = stage.progress.borrow();
+            let applied = progress.map(|progress| progress.apply_end);
+            seen.lock().unwrap().push(applied);
+        }
+    };
+    let order = stage.order(&reporter);
+    let begin = async {
+        sender.query().await;
+        sender.copy_both().await;
+        // They come together, so that the second is there once the first was taken.
+        let notice = message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mso it is\0\0");
+        sender.say(&[&notice[..], &notice].concat()).await;
+    };
+    let (started, ()) = tokio::join!(start(&mut connection, &order), begin);
+    assert_eq!(started.unwrap(), None);
+    let event = connection.event().await.unwrap();
+    assert!(matches!(event, Event::Notice(_)), "{event:?}");
+
+    let recovery = stage.archive.recover().unwrap();
+    let flusher = flusher(&order, &stage.archive, recovery).unwrap();
+    let mut tail = TailMemory::new(true);
+    let mut receiving =
+        Receiving::new(&mut connection, &order, &stage.archive, &flusher, &mut tail);
+    let applied = watch::Sender::new(Lsn::INVALID);
+    receiving.applied = Some(applied.subscribe());
+    applied.send_replace(START);
+    let mut progress = stage.progress.subscribe();
+    let stop = pin!(async {
+        let applied = |now: &Option<Progress>| now.is_some_and(|now| now.apply_end == START);
+        progress.wait_for(applied).await.unwrap();
+    });
+    let farewell = async {
+        sender.copy_done().await;
+        end_the_copy(&mut sender).await;
+    };
+    let both = async { tokio::join!(receiving.run(stop), farewell) };
+    let (ended, ()) = timeout(DEADLINE, both).await.unwrap();
+    assert_eq!(ended.unwrap(), StreamEnd::Stopped);
+    assert_eq!(*seen.lock().unwrap(), [None]);
+}
+
+/// Some WAL, and where its first record ends.
+fn more_than_the_queue_takes() -> (Generator, Lsn) {
+    let mut wal = generator();
+    let first = wal.record(100).end;
+    wal.fill(2 * QUEUE_BYTES as u64);
+    (wal, first)
+}
+
+/// How much is sent so that the disk is full; the queue takes it, and more.
+const A_LITTLE: usize = 2 << 20;
+
+/// Sends WAL of which the first record is flushed and the rest finds the disk full after a while.
+/// Gives what was flushed by then, and the end of what was sent.
+async fn fill_the_disk(
+    stage: &Stage,
+    sender: &mut Sender,
+    wal: &Generator,
+    first: Lsn,
+) -> (Lsn, Lsn) {
+    let (bytes, later) = wal.bytes().split_at(offset_of(first));
+    sender.copy_both().await;
+    sender.wal(START, bytes).await;
+    while sender.status().await.flush != first {}
+    stage.disk.set_full(true);
+    sender.wal(first, &later[..A_LITTLE]).await;
+    let held = stage.disk_full_at().await;
+    // Those on their way, if any of it fitted.
+    if held != first {
+        while sender.status().await.flush != held {}
+    }
+    (held, Lsn(first.0 + A_LITTLE as u64))
+}
+
+fn offset_of(lsn: Lsn) -> usize {
+    usize::try_from(lsn.bytes_since(START)).unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_is_answered_while_a_full_disk_is_waited_for() {
+    let stage = Stage::new();
+    let (wal, first) = more_than_the_queue_takes();
+    let (streamed, ()) = stage
+        .play(async |sender| {
+            let (held, sent) = fill_the_disk(&stage, sender, &wal, first).await;
+            for _ in 0..3 {
+                sender.keepalive(sent, true).await;
+                assert_eq!(sender.status().await.flush, held);
+            }
+            stage.disk.set_full(false);
+            let mut records = wal.records().iter().map(|record| record.end);
+            let last = records.rfind(|end| *end <= sent).unwrap();
+            while sender.status().await.flush != last {}
+            assert!(stage.told.borrow().contains(&"DiskWritable".to_owned()));
+            end_the_copy(sender).await;
+        })
+        .await;
+    assert_eq!(streamed.end.unwrap(), StreamEnd::ServerEnded);
+}
+
+#[tokio::test]
+async fn statuses_go_on_while_nothing_is_read_because_the_disk_is_full() {
+    let mut stage = Stage::new();
+    stage.times.status_interval = Some(Duration::from_millis(5));
+    let (wal, first) = more_than_the_queue_takes();
+    let last = wal.records().last().unwrap().end;
+    let (streamed, ()) = stage
+        .play(async |sender| {
+            let (held, sent) = fill_the_disk(&stage, sender, &wal, first).await;
+            let rest = xlog_data(sent, &wal.bytes()[offset_of(sent)..]);
+            let (mut reader, mut writer) = sender.split();
+            let taken = Cell::new(0);
+            let sending = async {
+                for piece in rest.chunks(64 << 10) {
+                    writer.write_all(piece).await.unwrap();
+                    taken.set(taken.get() + piece.len());
+                }
+            };
+            let statuses = async {
+                let (mut stuck_at, mut while_stuck) = (0, 0);
+                while while_stuck < 30 {
+                    assert_eq!(next_status(&mut reader).await.flush, held);
+                    if taken.get() == stuck_at && A_LITTLE + stuck_at > QUEUE_BYTES {
+                        while_stuck += 1;
+                    } else {
+                        (stuck_at, while_stuck) = (taken.get(), 0);
+                    }
+                }
+                assert!(taken.get() < rest.len(), "{}", taken.get());
+                stage.disk.set_full(false);
+                while next_status(&mut reader).await.flush != last {}
+            };
+            tokio::join!(sending, statuses);
+            end_the_copy(sender).await;
+        })
+        .await;
+    assert_eq!(streamed.end.unwrap(), StreamEnd::ServerEnded);
+    assert_eq!(streamed.byte_end, wal.end());
+}
+
+/// Sends all but the last bytes of a record, asks again and again, and then sends them. All that is
+/// told as flushed meanwhile.
+async fn ask_inside_a_record(stage: &Stage, until: impl Fn(Lsn, Lsn) -> bool) -> Vec<Lsn> {
+    let mut wal = generator();
+    let (first, last) = (wal.record(100).end, wal.record(1000).end);
+    let torn = Lsn(last.0 - 500);
+    let (_, flushes) = stage
+        .play(async |sender| {
+            sender.copy_both().await;
+            let (bytes, later) = wal.bytes().split_at(offset_of(torn));
+            sender.wal(START, bytes).await;
+            while sender.status().await.flush != first {}
+            let mut flushes = Vec::new();
+            while !flushes.last().is_some_and(|flush| until(*flush, torn)) && flushes.len() < 100 {
+                sender.keepalive(torn, true).await;
+                flushes.push(sender.status().await.flush);
+            }
+            sender.wal(torn, later).await;
+            while sender.status().await.flush != last {}
+            end_the_copy(sender).await;
+            flushes
+        })
+        .await;
+    flushes
+        .into_iter()
+        .filter(|flush| *flush != first)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_standby_that_asks_inside_a_record_is_told_that_its_bytes_are_flushed() {
+    let mut stage = Stage::new();
+    stage.upstream_is_standby = true;
+    let told = ask_inside_a_record(&stage, |flush, torn| flush == torn).await;
+    assert_eq!(told.len(), 1);
+}
+
+#[tokio::test]
+async fn a_primary_that_asks_inside_a_record_is_told_its_start() {
+    let stage = Stage::new();
+    let told = ask_inside_a_record(&stage, |_, _| false).await;
+    assert_eq!(told, []);
+}
