@@ -73,8 +73,8 @@ pub struct Feed {
     /// Whether the start was found to be no later than what is durable.
     begun: bool,
     open: Option<OpenFile>,
-    /// Has the newest WAL kept in memory.
-    _reader: Reader,
+    /// Has the newest WAL kept in memory, while there is not much before it to be given.
+    reader: Option<Reader>,
 }
 
 /// Where the way to the archive's newest timeline leaves a feed's.
@@ -150,7 +150,7 @@ impl ArchiveView {
                 switch_point: end.switch_point,
             });
         }
-        Ok(Feed {
+        let mut feed = Feed {
             view: self.clone(),
             timeline,
             path,
@@ -158,8 +158,10 @@ impl ArchiveView {
             position: start,
             begun: false,
             open: None,
-            _reader: self.live().reader(),
-        })
+            reader: None,
+        };
+        feed.keep_memory(durable.record_end);
+        Ok(feed)
     }
 }
 
@@ -198,6 +200,7 @@ impl Feed {
         if let Some(step) = self.step_without_wal(limit) {
             return step;
         }
+        self.keep_memory(durable.record_end);
         let end = self.chunk_end(limit);
         if let Some(chunk) = self.chunk_from_memory(end) {
             return Ok(FeedStep::Chunk(chunk));
@@ -225,6 +228,7 @@ impl Feed {
         if let Some(step) = self.step_without_wal(limit) {
             return step.map(Some);
         }
+        self.keep_memory(durable.record_end);
         let end = self.chunk_end(limit);
         if let Some(chunk) = self.chunk_from_memory(end) {
             return Ok(Some(FeedStep::Chunk(chunk)));
@@ -235,6 +239,17 @@ impl Feed {
                 ..
             }) if self.is_open_for(end) => self.chunk_from_file(end).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// Has the newest WAL kept in memory if what is kept may soon be all that is still to be given.
+    fn keep_memory(&mut self, durable_end: Lsn) {
+        let live = self.view.live();
+        let behind = durable_end.bytes_since(self.position);
+        if behind > live.tail_capacity() as u64 {
+            self.reader = None;
+        } else if self.reader.is_none() {
+            self.reader = Some(live.reader());
         }
     }
 
