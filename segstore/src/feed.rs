@@ -29,6 +29,7 @@ use crate::corruption::Corruption;
 use crate::error::{ArchiveError, Evidence};
 use crate::listing::Listing;
 use crate::live::Reader;
+use crate::missing::owner;
 use crate::named_file::NamedFile;
 use crate::page::{BLOCK_SIZE, LONG_HEADER_LENGTH};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
@@ -460,14 +461,19 @@ impl Feed {
     /// Says why there is no file for the bytes from here on.
     fn missing(&self) -> FeedError {
         let files = self.view.files();
-        let segment = files.name_of(self.path.timeline_of(self.position), self.position);
-        let number = segment.number(files.size());
+        let number = files.size().segment_of(self.position);
+        let timeline = owner(&self.path, number, files.size());
+        let segment = files.name_of(timeline, self.position);
         let listing = match Listing::read(files.directory()) {
             Ok(listing) => listing,
             Err(error) => return error.into(),
         };
         let is_older = |(file, _): (SegmentFile, u64)| {
-            self.path.contains(file.name.timeline()) && file.name.number(files.size()) < number
+            let other = file.name.number(files.size());
+            other.is_some_and(|other| {
+                // What a timeline had after it was left leads nowhere.
+                other < number && owner(&self.path, other, files.size()) == file.name.timeline()
+            })
         };
         if listing.segments().any(is_older) {
             FeedError::Hole { segment }
