@@ -105,15 +105,10 @@ impl Live {
         Reader(Arc::clone(self))
     }
 
-    /// Takes what another process tells, be it less than before; whether it is something else, or
-    /// something else changed.
-    pub(crate) fn set(&self, position: Option<ArchivePosition>, changed: bool) -> bool {
-        let before = std::mem::replace(&mut self.lock().position, position);
-        let changed = changed || before != position;
-        if changed {
-            self.listeners.notify();
-        }
-        changed
+    /// Takes what another process tells, be it less than before; whether it is something else, which
+    /// is yet to be told.
+    pub(crate) fn set(&self, position: Option<ArchivePosition>) -> bool {
+        std::mem::replace(&mut self.lock().position, position) != position
     }
 
     pub(crate) const fn listeners(&self) -> &Arc<Listeners> {
@@ -195,7 +190,7 @@ mod tests {
             live.advance(told);
             assert_eq!(live.position(), Some(expected));
         }
-        assert!(live.set(Some(at(2, 140, 140)), false));
+        assert!(live.set(Some(at(2, 140, 140))));
         assert_eq!(live.position(), Some(at(2, 140, 140)));
     }
 
