@@ -296,9 +296,10 @@ impl Archive {
             })
     }
 
-    /// Keeps at most so many of the newest bytes in memory, for the feeds of this process that have
-    /// all before them; without a feed none. Until this is called,
-    /// [`DEFAULT_TAIL_BYTES`](crate::DEFAULT_TAIL_BYTES). A writer takes up to as much again, for what is not durable yet.
+    /// Keeps at most so many of the newest bytes in memory, for the feeds of this process that are
+    /// no further behind; without one, none. Until this is called it is
+    /// [`DEFAULT_TAIL_BYTES`](crate::DEFAULT_TAIL_BYTES). A writer takes up to as much again for
+    /// what is not durable yet.
     pub fn set_tail_capacity(&self, bytes: usize) {
         self.live.set_tail_capacity(bytes);
     }

@@ -25,25 +25,21 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
-use crate::corruption::Corruption;
-use crate::error::{ArchiveError, Evidence};
-use crate::listing::Listing;
 use crate::live::Reader;
-use crate::named_file::NamedFile;
-use crate::page::{BLOCK_SIZE, LONG_HEADER_LENGTH};
-use crate::segment::{Encoding, SegmentFile, SegmentName};
-use crate::validator::Validator;
-use crate::view::{ArchiveView, Followed};
+use crate::page::BLOCK_SIZE;
+use crate::view::ArchiveView;
 
 mod chunk;
 mod decoded;
 mod error;
+mod files;
 #[cfg(test)]
 mod tests;
 
 pub use chunk::{Chunk, ChunkData, ChunkFile};
-use decoded::Decoded;
 pub use error::FeedError;
+pub(crate) use files::SharedFile;
+use files::{OpenFile, Source};
 
 /// What a feed gives next.
 #[derive(Debug)]
@@ -68,60 +64,22 @@ pub struct Feed {
     timeline: TimelineId,
     /// The way to the archive's newest timeline.
     path: Arc<TimelineHistory>,
-    end: Option<TimelineEnd>,
+    end: Option<FeedEnd>,
     position: Lsn,
     /// Whether the start was found to be no later than what is durable.
     begun: bool,
     open: Option<OpenFile>,
-    /// Has the newest WAL kept in memory.
-    _reader: Reader,
+    /// Has the newest WAL kept in memory, while there is not much before it to be given.
+    reader: Option<Reader>,
 }
 
-/// Where the way to the newest timeline left the feed's.
-#[derive(Clone, Copy, Debug)]
-struct TimelineEnd {
-    switch_point: Lsn,
-    next_timeline: TimelineId,
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    span: Span,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Plain(Arc<ChunkFile>),
-    Decoded(Decoded),
-}
-
-/// Which positions are read from a file.
+/// Where the way to the archive's newest timeline leaves a feed's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Span {
-    /// The newest timeline when the file was looked for.
-    newest: TimelineId,
-    /// The start of its segment.
-    start: Lsn,
-    /// The end of its segment, or where its timeline was left.
-    end: Lsn,
-    /// What was durable when it was opened.
-    durable_end: Lsn,
-}
-
-impl Span {
-    /// Whether the bytes from `position` up to `end`, or to where the next file takes over, are
-    /// what they were and will be.
-    fn holds(&self, position: Lsn, end: Lsn) -> bool {
-        (self.start..self.end).contains(&position) && end.min(self.end) <= self.durable_end
-    }
-}
-
-/// The file of the segment that grows, which all feeds at the end share.
-#[derive(Debug)]
-pub(crate) struct SharedFile {
-    span: Span,
-    file: Arc<ChunkFile>,
+pub struct FeedEnd {
+    /// The first position that is no longer the feed's timeline's.
+    pub switch_point: Lsn,
+    /// The timeline that goes on there.
+    pub next_timeline: TimelineId,
 }
 
 impl ArchiveView {
@@ -148,7 +106,7 @@ impl ArchiveView {
                 switch_point: end.switch_point,
             });
         }
-        Ok(Feed {
+        let mut feed = Feed {
             view: self.clone(),
             timeline,
             path,
@@ -156,8 +114,10 @@ impl ArchiveView {
             position: start,
             begun: false,
             open: None,
-            _reader: self.live().reader(),
-        })
+            reader: None,
+        };
+        feed.keep_memory(durable.record_end);
+        Ok(feed)
     }
 }
 
@@ -172,6 +132,13 @@ impl Feed {
     #[must_use]
     pub const fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// Where the timeline ends, as far as it is known yet; `None` for the newest one. There is
+    /// nothing to give if that is no later than [`position`](Self::position).
+    #[must_use]
+    pub const fn end(&self) -> Option<FeedEnd> {
+        self.end
     }
 
     /// Gives what comes next. It may open, read and decompress files.
@@ -189,6 +156,7 @@ impl Feed {
         if let Some(step) = self.step_without_wal(limit) {
             return step;
         }
+        self.keep_memory(durable.record_end);
         let end = self.chunk_end(limit);
         if let Some(chunk) = self.chunk_from_memory(end) {
             return Ok(FeedStep::Chunk(chunk));
@@ -216,6 +184,7 @@ impl Feed {
         if let Some(step) = self.step_without_wal(limit) {
             return step.map(Some);
         }
+        self.keep_memory(durable.record_end);
         let end = self.chunk_end(limit);
         if let Some(chunk) = self.chunk_from_memory(end) {
             return Ok(Some(FeedStep::Chunk(chunk)));
@@ -226,6 +195,17 @@ impl Feed {
                 ..
             }) if self.is_open_for(end) => self.chunk_from_file(end).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// Has the newest WAL kept in memory if what is kept may soon be all that is still to be given.
+    fn keep_memory(&mut self, durable_end: Lsn) {
+        let live = self.view.live();
+        let behind = durable_end.bytes_since(self.position);
+        if behind > live.tail_capacity() as u64 {
+            self.reader = None;
+        } else if self.reader.is_none() {
+            self.reader = Some(live.reader());
         }
     }
 
@@ -282,12 +262,6 @@ impl Feed {
         }
     }
 
-    /// Whether the open file has the bytes from here on, up to `end` or to its own.
-    fn is_open_for(&self, end: Lsn) -> bool {
-        let open = self.open.as_ref();
-        open.is_some_and(|open| open.span.holds(self.position, end))
-    }
-
     /// A chunk up to `end`, if this process has just written it.
     fn chunk_from_memory(&mut self, end: Lsn) -> Option<Chunk> {
         let start = self.position;
@@ -330,131 +304,10 @@ impl Feed {
         self.position = end;
         Ok(FeedStep::Chunk(Chunk { start, end, data }))
     }
-
-    /// Opens the file for the bytes from here up to `end`; what is durable reaches to `limit`.
-    fn open_here(&mut self, end: Lsn, limit: Lsn) -> Result<(), FeedError> {
-        self.open = None;
-        if let Some(shared) = &*self.view.newest_file()
-            && shared.span.newest == self.path.timeline()
-            && shared.span.holds(self.position, end)
-        {
-            self.open = Some(OpenFile {
-                span: shared.span,
-                source: Source::Plain(Arc::clone(&shared.file)),
-            });
-            return Ok(());
-        }
-        // Twice: the file may have been given another name while it was looked for.
-        for _ in 0..2 {
-            let files = self.view.files();
-            for (timeline, end) in files.candidates(&self.path, self.position) {
-                let name = files.name_of(timeline, self.position);
-                if let Some((file, opened)) = files.find_among(self.names(name))? {
-                    let span = Span {
-                        newest: self.path.timeline(),
-                        start: files.size().start_of(self.position),
-                        end,
-                        durable_end: limit,
-                    };
-                    return self.take(span, file, opened);
-                }
-            }
-        }
-        Err(self.missing())
-    }
-
-    /// The files that may hold a segment. One that still grows is durable only as far as a writer
-    /// says that it is.
-    fn names(&self, name: SegmentName) -> impl Iterator<Item = SegmentFile> + use<> {
-        let growing = (self.view.followed() != Followed::CompleteSegmentsOnly)
-            .then_some(SegmentFile::partial(name));
-        let complete = SegmentFile::complete(name);
-        [Some(complete), growing].into_iter().flatten().chain(
-            Encoding::ALL
-                .into_iter()
-                .filter(|encoding| *encoding != Encoding::Plain)
-                .map(move |encoding| complete.encoded(encoding)),
-        )
-    }
-
-    /// Goes on in a file that was found, after a look at it.
-    fn take(&mut self, span: Span, file: SegmentFile, opened: NamedFile) -> Result<(), FeedError> {
-        self.view.make_durable(&opened)?;
-        let mut header = [0; LONG_HEADER_LENGTH];
-        let path = opened.path().to_owned();
-        let source = if file.encoding == Encoding::Plain {
-            let needed = span.end.min(span.durable_end).bytes_since(span.start);
-            let length = opened.length()?;
-            if length < needed {
-                return Err(ArchiveError::Lost {
-                    timeline: file.name.timeline(),
-                    found: Lsn(span.start.0.saturating_add(length)),
-                    expected: span.end.min(span.durable_end),
-                }
-                .into());
-            }
-            opened.read_full_at(&mut header, 0)?;
-            let file = Arc::new(ChunkFile::new(opened));
-            if span.durable_end < span.end {
-                let file = Arc::clone(&file);
-                *self.view.newest_file() = Some(SharedFile { span, file });
-            }
-            Source::Plain(file)
-        } else {
-            let decoded = Decoded::new(file, opened)?;
-            header = *decoded.header();
-            Source::Decoded(decoded)
-        };
-        self.check_header(span, &header)
-            .map_err(|corruption| ArchiveError::Corrupt {
-                path,
-                offset: 0,
-                corruption,
-                evidence: Evidence::Durable {
-                    lsn: span.durable_end,
-                },
-            })?;
-        self.open = Some(OpenFile { span, source });
-        Ok(())
-    }
-
-    /// Checks that a segment is the one that its name says, of this cluster and timeline. Its
-    /// records were checked when they arrived, and are by who gets them.
-    fn check_header(
-        &self,
-        span: Span,
-        header: &[u8; LONG_HEADER_LENGTH],
-    ) -> Result<(), Corruption> {
-        let format = self.view.identity().wal_format();
-        // The start of a segment is that of a page.
-        match Validator::new(format, Arc::clone(&self.path), span.start) {
-            Ok(mut validator) => validator.push(header).map(drop),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Says why there is no file for the bytes from here on.
-    fn missing(&self) -> FeedError {
-        let files = self.view.files();
-        let segment = files.name_of(self.path.timeline_of(self.position), self.position);
-        let number = segment.number(files.size());
-        let listing = match Listing::read(files.directory()) {
-            Ok(listing) => listing,
-            Err(error) => return error.into(),
-        };
-        let is_older = |(file, _): (SegmentFile, u64)| {
-            self.path.contains(file.name.timeline()) && file.name.number(files.size()) < number
-        };
-        if listing.segments().any(is_older) {
-            FeedError::Hole { segment }
-        } else {
-            FeedError::Removed { segment }
-        }
-    }
 }
 
 /// Where the way of `path` leaves `timeline`, `None` when it ends there.
-fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<TimelineEnd>, FeedError> {
+fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<FeedEnd>, FeedError> {
     if path.timeline() == timeline {
         return Ok(None);
     }
@@ -462,7 +315,7 @@ fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<Timelin
         .switch_point_of(timeline)
         .zip(path.successor_of(timeline));
     match left {
-        Some((switch_point, next_timeline)) => Ok(Some(TimelineEnd {
+        Some((switch_point, next_timeline)) => Ok(Some(FeedEnd {
             switch_point,
             next_timeline,
         })),

@@ -11,7 +11,8 @@
 //! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
 //!   growing, complete and compressed segments, and follow a timeline's ancestors.
 //! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
-//!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks.
+//!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks. [`SlotStore`] keeps
+//!   what they need from [`prune`].
 //! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
 //! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
 //!
@@ -21,7 +22,9 @@
 //! use bytes::Bytes;
 //! use segstore::generator::Generator;
 //! use segstore::sim::SimDisk;
-//! use segstore::{Archive, ArchiveOptions, Compression, Preparation, ServerFacts, WalFormat};
+//! use segstore::{
+//!     Archive, ArchiveOptions, Compression, FeedStep, Preparation, ServerFacts, WalFormat,
+//! };
 //! use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,6 +64,12 @@
 //! let mut records = archive.records(Arc::new(history), start, 1 << 20)?;
 //! let record = records.next_before(last.end)?.ok_or("no record")?;
 //! assert_eq!((record.start, record.header.body_length()), (last.start, 1_000));
+//!
+//! // The same for one who asks for the bytes; more follows with each sync.
+//! let view = archive.view()?;
+//! let mut feed = view.feed(None, start)?;
+//! assert!(matches!(feed.next_step()?, FeedStep::Chunk(chunk) if chunk.end == last.end));
+//! assert!(matches!(feed.next_step()?, FeedStep::CaughtUp));
 //! # Ok(())
 //! # }
 //! ```
@@ -114,7 +123,7 @@ pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, Evidence, Operation};
-pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
+pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedEnd, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
 pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};

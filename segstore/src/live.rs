@@ -22,7 +22,9 @@ pub const DEFAULT_TAIL_BYTES: usize = 16 << 20;
 pub(crate) struct Live {
     state: Mutex<State>,
     listeners: Arc<Listeners>,
-    /// How many feeds there are: without any, nothing is kept in memory.
+    /// How many bytes are kept in memory at most.
+    tail_capacity: AtomicUsize,
+    /// How many feeds are near the end: without any, nothing is kept.
     readers: AtomicUsize,
 }
 
@@ -32,7 +34,7 @@ struct State {
     tail: Tail,
 }
 
-/// A feed, as long as it lives.
+/// A feed that is near the end, as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Reader(Arc<Live>);
 
@@ -51,6 +53,7 @@ impl Default for Live {
                 tail: Tail::new(DEFAULT_TAIL_BYTES),
             }),
             listeners: Arc::default(),
+            tail_capacity: AtomicUsize::new(DEFAULT_TAIL_BYTES),
             readers: AtomicUsize::new(0),
         }
     }
@@ -83,7 +86,12 @@ impl Live {
 
     /// Keeps at most so many of the newest bytes in memory.
     pub(crate) fn set_tail_capacity(&self, bytes: usize) {
+        self.tail_capacity.store(bytes, Ordering::Relaxed);
         self.lock().tail.set_capacity(bytes);
+    }
+
+    pub(crate) fn tail_capacity(&self) -> usize {
+        self.tail_capacity.load(Ordering::Relaxed)
     }
 
     /// The bytes of `range` on the way to `timeline`, if they are in memory. The caller knows that
@@ -97,15 +105,10 @@ impl Live {
         Reader(Arc::clone(self))
     }
 
-    /// Takes what another process tells, be it less than before; whether it is something else, or
-    /// something else changed.
-    pub(crate) fn set(&self, position: Option<ArchivePosition>, changed: bool) -> bool {
-        let before = std::mem::replace(&mut self.lock().position, position);
-        let changed = changed || before != position;
-        if changed {
-            self.listeners.notify();
-        }
-        changed
+    /// Takes what another process tells, be it less than before; whether it is something else, which
+    /// is yet to be told.
+    pub(crate) fn set(&self, position: Option<ArchivePosition>) -> bool {
+        std::mem::replace(&mut self.lock().position, position) != position
     }
 
     pub(crate) const fn listeners(&self) -> &Arc<Listeners> {
@@ -138,7 +141,7 @@ impl Unsynced {
             self.tail.clear();
             return;
         }
-        self.tail.set_capacity(self.live.lock().tail.capacity());
+        self.tail.set_capacity(self.live.tail_capacity());
         self.tail.append(timeline, start, end, data);
     }
 
@@ -187,7 +190,7 @@ mod tests {
             live.advance(told);
             assert_eq!(live.position(), Some(expected));
         }
-        assert!(live.set(Some(at(2, 140, 140)), false));
+        assert!(live.set(Some(at(2, 140, 140))));
         assert_eq!(live.position(), Some(at(2, 140, 140)));
     }
 

@@ -284,6 +284,20 @@ mod tests {
     }
 
     #[test]
+    fn the_descriptor_is_that_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OsDisk::new();
+        let path = directory.path().join("f");
+        fs::write(&path, b"0123456789").unwrap();
+        let file = disk.open(&path, OpenMode::Read).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mut buffer = [0; 4];
+        let descriptor = file.file_descriptor().unwrap();
+        assert_eq!(rustix::io::pread(descriptor, &mut buffer, 3), Ok(4));
+        assert_eq!(&buffer, b"3456");
+    }
+
+    #[test]
     fn allocation_keeps_content_and_never_shrinks() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");

@@ -18,6 +18,7 @@ use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
 use crate::error::ArchiveError;
 use crate::listeners::{Listeners, Subscription};
 use crate::lock::ProcessLock;
+use crate::missing::owner;
 use crate::position::ArchivePosition;
 use crate::view::ArchiveView;
 
@@ -369,8 +370,10 @@ fn oldest_segment(
     let listing = view.listing()?;
     let numbers: BTreeSet<_> = listing
         .segments()
-        .filter(|(file, _)| path.contains(file.name.timeline()))
-        .filter_map(|(file, _)| file.name.number(size))
+        .filter_map(|(file, _)| {
+            let number = file.name.number(size)?;
+            (owner(&path, number, size) == file.name.timeline()).then_some(number)
+        })
         .collect();
     let mut oldest = size.segment_of(durable.record_end);
     while let Some(before) = oldest.0.checked_sub(1).map(SegmentNumber)

@@ -48,10 +48,6 @@ impl Tail {
         }
     }
 
-    pub(crate) const fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     pub(crate) fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.make_room();

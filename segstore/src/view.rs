@@ -187,7 +187,7 @@ impl ArchiveView {
         let Source::AnotherProcess(another) = &self.shared.source else {
             return Ok(false);
         };
-        let _refreshing = lock(&another.refreshing);
+        let refreshing = lock(&another.refreshing);
         let directory = self.files().directory();
         if directory.is_not_durable()? {
             return Err(ArchiveError::NotDurable {
@@ -203,7 +203,13 @@ impl ArchiveView {
             }
         };
         let before = std::mem::replace(&mut *lock(&another.followed), followed);
-        Ok(self.shared.live.set(position, before != followed))
+        let moved = self.shared.live.set(position);
+        drop(refreshing);
+        let changed = moved || before != followed;
+        if changed {
+            self.shared.live.listeners().notify();
+        }
+        Ok(changed)
     }
 
     /// The first failure to follow another process since this was last asked. Following goes on

@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tempfile::TempDir;
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use super::*;
 use crate::archive::{Archive, ArchiveOptions};
 use crate::compression::Compression;
+use crate::feed::FeedStep;
 use crate::generator::Generator;
 use crate::identity::ServerFacts;
 use crate::listeners::Subscription;
@@ -160,6 +161,52 @@ fn segments_that_another_program_completes_are_heard_of() {
     let writer = archive.writer(recovery, wal.history(), start, Preparation::Inline);
     calls.wait_until(|| view.followed() == Followed::Published);
     drop(writer);
+}
+
+/// Writes that pass by the page cache, beside reads that go through it.
+#[test]
+fn who_reads_beside_a_bulk_load_gets_what_was_written() {
+    let mut wal = generator(3);
+    wal.fill(12 * SEGMENT_SIZE);
+    let directory = tempfile::tempdir().unwrap();
+    let archive = archive(&directory, true);
+    let recovery = archive.recover().unwrap();
+    let writer = archive.writer(recovery, wal.history(), START, Preparation::Background);
+    let mut writer = writer.unwrap();
+    let view = view(&directory);
+    let _follower = view.follow().unwrap();
+    let last = wal.records().last().unwrap().end;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let calls = Calls::of(&view);
+            let mut feed = view.feed(None, START).unwrap();
+            let mut taken = BytesMut::new();
+            while feed.position() < last {
+                match feed.next_step().unwrap() {
+                    FeedStep::Chunk(chunk) => {
+                        taken.clear();
+                        chunk.append_to(&mut taken).unwrap();
+                        let from = usize::try_from(chunk.start.bytes_since(START)).unwrap();
+                        let expected = &wal.bytes()[from..from + taken.len()];
+                        assert!(taken == expected, "from {}", chunk.start);
+                    }
+                    FeedStep::CaughtUp => calls.wait_until(|| {
+                        let durable = view.durable();
+                        durable.is_some_and(|durable| durable.record_end > feed.position())
+                    }),
+                    step @ FeedStep::EndOfTimeline { .. } => panic!("{step:?}"),
+                }
+            }
+        });
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut rest = Bytes::copy_from_slice(wal.bytes());
+        while !rest.is_empty() {
+            let longest = [5_000, 700_000][rng.usize(..2)];
+            let piece = rest.split_to(rng.usize(1..longest).min(rest.len()));
+            writer.append(writer.position(), &[piece]).unwrap();
+            writer.sync().unwrap();
+        }
+    });
 }
 
 #[test]

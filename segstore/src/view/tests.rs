@@ -154,6 +154,24 @@ fn a_file_that_is_still_copied_to_its_name_is_not_complete() {
 }
 
 #[test]
+fn a_subscriber_may_look_anew_itself() {
+    let wal = wal(7);
+    let disk = of_pg_receivewal(&wal);
+    let view = open(&disk).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let _subscription = {
+        let (view, seen) = (view.clone(), Arc::clone(&seen));
+        view.clone().on_advance(move || {
+            let changed = view.refresh().unwrap();
+            seen.lock().unwrap().push((changed, view.durable()));
+        })
+    };
+    disk.plant(path(1, 9), &segment(&wal, 9)).unwrap();
+    assert!(view.refresh().unwrap());
+    assert_eq!(*seen.lock().unwrap(), [(false, Some(complete(1, 10)))]);
+}
+
+#[test]
 fn the_position_is_the_writers_once_one_of_ours_has_told_it() {
     let wal = wal(4);
     let disk = of_pg_receivewal(&wal);

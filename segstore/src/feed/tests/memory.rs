@@ -48,8 +48,12 @@ fn who_is_behind_gets_files_and_then_memory() {
         kinds[files..].iter().all(|in_memory| *in_memory),
         "{kinds:?}"
     );
+    // For one that is far behind nothing is kept.
+    let mut far = view.feed(None, START).unwrap();
+    assert!(!is_in_memory(&mut far, &wal));
+    assert!(far.reader.is_none() && late.reader.is_some());
     // One that came and went leaves the others' memory alone.
-    drop(late);
+    drop((late, far));
     let mut again = view.feed(None, Lsn(wal.end().0 - 50_000)).unwrap();
     assert!(is_in_memory(&mut again, &wal));
     drop((feed, again));

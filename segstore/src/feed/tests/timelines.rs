@@ -39,6 +39,12 @@ fn an_old_timeline_ends_where_it_was_left() {
         for view in world.views() {
             let end = Pause::EndOfTimeline(left, timeline(2));
             let mut feed = view.feed(Some(timeline(1)), START).unwrap();
+            let known = FeedEnd {
+                switch_point: left,
+                next_timeline: timeline(2),
+            };
+            assert_eq!(feed.end(), Some(known));
+            assert_eq!(view.feed(None, START).unwrap().end(), None);
             assert_goes_on(&mut feed, &first, left, end);
             let mut feed = view.feed(Some(timeline(1)), left).unwrap();
             assert!(matches!(
