@@ -1,9 +1,10 @@
 //! What is sent to a client without waiting for it: messages first, then as much WAL as it takes.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::io::ReadWriteFlags;
 use segstore::{ArchiveError, ArchiveView, Chunk, ChunkData, Feed, FeedError, FeedStep};
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::TimelineEnd;
@@ -15,9 +16,9 @@ use crate::socket::Plain;
 /// How much WAL is sent before others have their turn.
 const BURST: usize = 8 * Chunk::MAX_LENGTH;
 
-/// WAL that became durable so recently is still in the page cache: sending it does not wait for
-/// the disk.
-const WARM_BYTES: u64 = 4 << 20;
+/// As much WAL of a file is read without waiting, if the kernel has it in memory; more goes from
+/// the file to the client without being read.
+const MAX_READ: usize = 16 << 10;
 
 /// How much is encrypted ahead of the client.
 const TLS_BUFFER: usize = Chunk::MAX_LENGTH;
@@ -137,7 +138,7 @@ impl Pump {
     ) -> Result<Pushed, PushError> {
         let mut budget = BURST;
         loop {
-            if self.unsent.is_some() && place == Place::Here && self.is_cold(view) {
+            if place == Place::Here && self.is_unsent_in_file() {
                 return Ok(Pushed::OnDisk);
             }
             if !self.send_unsent()? {
@@ -159,8 +160,9 @@ impl Pump {
             }
             match self.step(place) {
                 Ok(None) => return Ok(Pushed::OnDisk),
-                Ok(Some(FeedStep::Chunk(chunk))) => {
+                Ok(Some(FeedStep::Chunk(mut chunk))) => {
                     budget = budget.saturating_sub(chunk.length());
+                    take_into_memory(&mut chunk, place)?;
                     self.begin_message(chunk, view, registered)?;
                 }
                 Ok(Some(FeedStep::CaughtUp)) => {
@@ -201,18 +203,11 @@ impl Pump {
 
     fn begin_message(
         &mut self,
-        mut chunk: Chunk,
+        chunk: Chunk,
         view: &ArchiveView,
         registered: Option<&Registered>,
     ) -> Result<(), PushError> {
         let now = Instant::now();
-        if let ChunkData::File { file, .. } = &chunk.data
-            && file.descriptor().is_none()
-        {
-            let mut bytes = BytesMut::new();
-            chunk.append_to(&mut bytes)?;
-            chunk.data = ChunkData::Memory(vec![bytes.freeze()]);
-        }
         let wal_end = view
             .durable()
             .map_or(chunk.end, |durable| durable.record_end);
@@ -231,23 +226,10 @@ impl Pump {
         Ok(())
     }
 
-    /// Whether the WAL that is to be sent next is read from the disk, as far as one can tell.
-    fn is_cold(&self, view: &ArchiveView) -> bool {
-        match &self.unsent {
-            Some(Unsent {
-                chunk:
-                    Chunk {
-                        start,
-                        data: ChunkData::File { .. },
-                        ..
-                    },
-                ..
-            }) => {
-                let durable = view.durable().map(|durable| durable.record_end);
-                durable.is_some_and(|end| end.bytes_since(*start) > WARM_BYTES)
-            }
-            _ => false,
-        }
+    /// Whether what is sent next is in a file, so that the disk may have to be waited for.
+    fn is_unsent_in_file(&self) -> bool {
+        let unsent = self.unsent.as_ref();
+        unsent.is_some_and(|unsent| matches!(unsent.chunk.data, ChunkData::File { .. }))
     }
 
     /// Sends the rest of the message that has begun; whether none is left.
@@ -322,6 +304,39 @@ impl Unsent {
         };
         sent.map_err(PushError::Io)
     }
+}
+
+/// Reads a chunk that is not worth a thread or a call of its own: a short one that the kernel has
+/// in memory, or one of a file that cannot be sent from.
+fn take_into_memory(chunk: &mut Chunk, place: Place) -> Result<(), ArchiveError> {
+    let ChunkData::File {
+        file,
+        offset,
+        length,
+    } = &chunk.data
+    else {
+        return Ok(());
+    };
+    let bytes = match file.descriptor() {
+        Some(descriptor) if place == Place::Here && *length <= MAX_READ => {
+            let mut bytes = BytesMut::zeroed(*length);
+            let buffers = &mut [IoSliceMut::new(&mut bytes)];
+            let flags = ReadWriteFlags::NOWAIT;
+            match rustix::io::preadv2(descriptor, buffers, *offset, flags) {
+                Ok(count) if count == *length => bytes,
+                // It is not in memory, or this file system cannot tell.
+                Ok(_) | Err(_) => return Ok(()),
+            }
+        }
+        Some(_) => return Ok(()),
+        None => {
+            let mut bytes = BytesMut::new();
+            chunk.append_to(&mut bytes)?;
+            bytes
+        }
+    };
+    chunk.data = ChunkData::Memory(vec![bytes.freeze()]);
+    Ok(())
 }
 
 /// The header and the pieces, less the first `done` bytes of the latter, as the kernel takes them.
