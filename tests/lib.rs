@@ -17,9 +17,11 @@
 
 mod archive;
 mod backup;
+pub mod beside;
 mod builder;
 mod cluster;
 mod embedded;
+mod generated;
 mod link;
 mod load;
 mod postgres_programs;
@@ -27,6 +29,8 @@ mod process;
 mod proxy;
 mod receiver;
 mod replication;
+mod server;
+mod serving;
 mod wait;
 
 pub use archive::{ArchiveDirectory, segment_name};
@@ -34,9 +38,13 @@ pub use backup::BaseBackup;
 pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use embedded::{Embedded, Records};
+pub use generated::GeneratedArchive;
 pub use link::Link;
 pub use load::Load;
 pub use postgres_programs::{Version, unprivileged_user};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};
+pub use rustix::process::Signal;
+pub use server::EmbeddedServer;
+pub use serving::Serving;
 pub use wait::{DEADLINE, wait_for, wait_until};

@@ -7,8 +7,9 @@ use tokio::runtime::{Builder, Runtime};
 use walproto::Lsn;
 use walproto::client::{Event, SessionTimes};
 use walproto::command::Command;
-use walproto::result::IdentifySystem;
-use walreceiver::connection::{ConnectError, Connection};
+use walproto::error::ServerMessage;
+use walproto::result::{IdentifySystem, ResultSet};
+use walreceiver::connection::{ConnectError, Connection, ConnectionError};
 use walreceiver::conninfo::{ConnectionConfig, Overrides};
 use walreceiver::hosts::connect_any;
 
@@ -62,9 +63,41 @@ impl Link {
         self.runtime.block_on(shown).unwrap().value
     }
 
+    /// Has the server execute a command that is no START_REPLICATION, and gives what it says if it
+    /// refuses.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn execute(&mut self, command: &str) -> Result<ResultSet, ServerMessage> {
+        let command = Command::parse(command).unwrap();
+        match self.runtime.block_on(self.connection.execute(&command)) {
+            Ok(table) => Ok(table),
+            Err(ConnectionError::Failed { message, .. }) => Err(*message),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// What the server says when it refuses to stream, or to go on with it.
+    pub fn refused_stream(&mut self, command: &str) -> ServerMessage {
+        let command = Command::parse(command).unwrap();
+        let now = std::time::Instant::now();
+        self.connection.session().execute(now, &command).unwrap();
+        loop {
+            if let Event::Failed(message) = self.runtime.block_on(self.connection.event()).unwrap()
+            {
+                return *message;
+            }
+        }
+    }
+
     /// So many bytes of the WAL of timeline 1.
     pub fn stream(&mut self, start: Lsn, length: usize) -> Vec<u8> {
-        let command = Command::parse(format!("START_REPLICATION {start} TIMELINE 1")).unwrap();
+        self.stream_command(&format!("START_REPLICATION {start} TIMELINE 1"), length)
+    }
+
+    /// So many bytes of the WAL that a command asks for.
+    pub fn stream_command(&mut self, command: &str, length: usize) -> Vec<u8> {
+        let command = Command::parse(command).unwrap();
         let now = std::time::Instant::now();
         self.connection.session().execute(now, &command).unwrap();
         let mut wal = Vec::new();

@@ -212,6 +212,14 @@ impl Receiver {
             .args(["-d", conninfo])
     }
 
+    /// PostgreSQL's `psql` on a replication connection: runs a command and prints the values.
+    #[must_use]
+    pub fn psql(version: Version, conninfo: &str, command: &str) -> ReceiverBuilder {
+        let program = version.client_program("psql").unwrap();
+        let conninfo = format!("{conninfo} dbname=postgres replication=true");
+        Self::other(&program).args(["-XAt", "-d", &conninfo, "-c", command])
+    }
+
     fn other(program: &Path) -> ReceiverBuilder {
         ReceiverBuilder {
             command: command(program),

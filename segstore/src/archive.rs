@@ -17,7 +17,8 @@ use crate::error::ArchiveError;
 use crate::history;
 use crate::identity::{Identity, ServerFacts};
 use crate::listing::Listing;
-use crate::lock::StreamLock;
+use crate::live::Live;
+use crate::lock::ProcessLock;
 use crate::missing::{MissingSegments, missing_segments};
 use crate::page::BLOCK_SIZE;
 use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
@@ -57,7 +58,9 @@ pub struct Archive {
     histories: BTreeMap<TimelineId, TimelineHistory>,
     foreign: Vec<OsString>,
     compressor: Option<Arc<Compressor>>,
-    lock: Arc<StreamLock>,
+    lock: Arc<ProcessLock>,
+    /// Tells views in this process how far the archive is durable.
+    live: Arc<Live>,
 }
 
 impl Archive {
@@ -88,7 +91,7 @@ impl Archive {
             }
             return Err(error.into());
         }
-        let lock = StreamLock::take(&directory)?;
+        let lock = ProcessLock::to_stream(&directory)?;
         // Between the first look and the lock another process may have changed everything.
         let listing = if identity.is_some() || !listing.is_empty() {
             identity = Identity::load(&directory)?;
@@ -121,6 +124,7 @@ impl Archive {
             foreign: listing.foreign().to_vec(),
             compressor: None,
             lock: Arc::new(lock),
+            live: Arc::default(),
         };
         if let Some(size) = archive.segment_size() {
             listing.check(&archive.directory, size)?;
@@ -284,12 +288,24 @@ impl Archive {
         Ok(())
     }
 
-    fn bound(&self) -> Result<&Identity, ArchiveError> {
+    pub(crate) fn bound(&self) -> Result<&Identity, ArchiveError> {
         self.identity
             .as_ref()
             .ok_or_else(|| ArchiveError::NoIdentity {
                 directory: self.directory.root().to_owned(),
             })
+    }
+
+    /// Keeps at most so many of the newest bytes in memory, for the feeds of this process that are
+    /// no further behind; without one, none. Until this is called it is
+    /// [`DEFAULT_TAIL_BYTES`](crate::DEFAULT_TAIL_BYTES). A writer takes up to as much again for
+    /// what is not durable yet.
+    pub fn set_tail_capacity(&self, bytes: usize) {
+        self.live.set_tail_capacity(bytes);
+    }
+
+    pub(crate) const fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// What lay in the directory on opening that is neither PostgreSQL's nor ours. It is left

@@ -19,6 +19,8 @@ pub(crate) enum Place {
     Identity,
     /// The lock of the one that streams into the archive.
     StreamLock,
+    /// The lock of the one that serves the archive.
+    SlotsLock,
     /// The last position that was acknowledged.
     Watermark,
     /// The durable position, for other processes.
@@ -35,20 +37,24 @@ pub(crate) enum Place {
     SpareMarker,
     /// What was found bad and moved out of the way.
     Quarantine,
+    /// The replication slots.
+    Slots,
 }
 
 impl Place {
-    const DIRECTORIES: [Self; 4] = [
+    const DIRECTORIES: [Self; 5] = [
         Self::Temporary,
         Self::Prepared,
         Self::Poison,
         Self::Quarantine,
+        Self::Slots,
     ];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity.json",
             Self::StreamLock => "stream.lock",
+            Self::SlotsLock => "slots.lock",
             Self::Watermark => "watermark",
             Self::Position => "position",
             Self::NotDurable => "not-durable",
@@ -57,6 +63,7 @@ impl Place {
             Self::Poison => "poison",
             Self::SpareMarker => "spare-marker",
             Self::Quarantine => "quarantine",
+            Self::Slots => "slots",
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 /// How a file is opened.
@@ -184,4 +185,10 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// The operating system's.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// The operating system's handle, with which the file's bytes can be sent without passing
+    /// through this process; `None` where there is none.
+    fn file_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }

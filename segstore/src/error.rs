@@ -78,6 +78,8 @@ pub enum Operation {
     Lock,
     /// Set the permissions of a file.
     SetPermissions,
+    /// Hear of changes in a directory.
+    Watch,
     /// Start a thread that works on a directory.
     StartThread,
 }
@@ -97,6 +99,7 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::Lock => "lock",
             Self::SetPermissions => "set the permissions of",
+            Self::Watch => "watch for changes in",
             Self::StartThread => "start a thread for",
         })
     }
@@ -116,6 +119,18 @@ pub enum ArchiveError {
          directory", directory.display(), Holder(*pid)
     )]
     Locked {
+        /// The archive.
+        directory: PathBuf,
+        /// The process that holds the lock, if it could be read.
+        pid: Option<u32>,
+    },
+
+    /// Another process serves this archive, and keeps its replication slots.
+    #[error(
+        "the replication slots of archive \"{}\" are in use by {}, which serves it; stop that one \
+         first", directory.display(), Holder(*pid)
+    )]
+    SlotsLocked {
         /// The archive.
         directory: PathBuf,
         /// The process that holds the lock, if it could be read.
@@ -272,6 +287,39 @@ pub enum ArchiveError {
         directory: PathBuf,
     },
 
+    /// The archive was last written without syncs, so that nothing of it need be durable.
+    #[error(
+        "archive \"{}\" was last written without fsync, so nothing of it may be handed on; run the \
+         receiver on it without --no-sync", directory.display()
+    )]
+    NotDurable {
+        /// The archive.
+        directory: PathBuf,
+    },
+
+    /// A sync of files that another program wrote failed before.
+    #[error(
+        "an earlier fsync of archive \"{}\" failed, so that nothing more of it is handed on by \
+         this process", directory.display()
+    )]
+    SyncFailedBefore {
+        /// The archive.
+        directory: PathBuf,
+    },
+
+    /// Which version of PostgreSQL wrote the segments cannot be told.
+    #[error(
+        "\"{}\" has the page magic number {magic:#06X}, of no version of PostgreSQL that is known; \
+         connect the receiver to the server once, so that the archive knows its version",
+        path.display()
+    )]
+    UnknownVersion {
+        /// A segment file.
+        path: PathBuf,
+        /// The number.
+        magic: u16,
+    },
+
     /// WAL in the archive is not what it was.
     #[error(
         "{corruption} (\"{}\", offset {offset}), but that is not the end of WAL: {evidence}; \
@@ -401,12 +449,21 @@ pub enum Damage {
     /// It is not JSON of the expected form.
     #[error("{0}")]
     Json(serde_json::Error),
+    /// It has other fields.
+    #[error("expected the fields format_version, crc32c and {name}")]
+    Fields {
+        /// What the file holds.
+        name: &'static str,
+    },
     /// A value in it is out of range.
     #[error("{field} is out of range")]
     Value {
         /// The name of the value.
         field: &'static str,
     },
+    /// Its name is no replication slot's.
+    #[error("no replication slot has that name")]
+    SlotName,
     /// It has no valid content at all.
     #[error("no valid content")]
     Empty,

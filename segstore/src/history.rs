@@ -13,6 +13,7 @@ use crate::disk::OpenMode;
 use crate::error::{ArchiveError, Damage};
 use crate::identity::Identity;
 use crate::listing::Listing;
+use crate::named_file::NamedFile;
 use crate::segment::{Encoding, HistoryFile};
 use crate::segment_reader::unreadable;
 
@@ -29,28 +30,51 @@ pub(crate) fn load(
             continue;
         }
         let path = directory.path(file);
-        let content = read(directory, file, &path)?;
-        let damaged = |reason| ArchiveError::Damaged {
-            path: path.clone(),
-            reason,
-        };
-        if let Some(sum) = identity.and_then(|identity| identity.history_sum(file.timeline)) {
-            sum.check(&content).map_err(damaged)?;
-        }
-        let history = TimelineHistory::parse(file.timeline, Bytes::from(content))
-            .map_err(|error| damaged(Damage::History(error)))?;
+        let opened = directory.open(path.clone(), OpenMode::Read)?;
+        let content = read(opened, file, &path)?;
+        let history = check(file.timeline, content, &path, identity)?;
         histories.insert(file.timeline, history);
     }
     Ok(histories)
 }
 
-fn read(
+/// One timeline's history, checked in the same way; `None` when there is no file of it.
+pub(crate) fn find(
     directory: &ArchiveDirectory,
-    file: HistoryFile,
+    timeline: TimelineId,
+    identity: Option<&Identity>,
+) -> Result<Option<TimelineHistory>, ArchiveError> {
+    for encoding in Encoding::ALL {
+        let file = HistoryFile { timeline, encoding };
+        let path = directory.path(file);
+        let opened = NamedFile::open_if_exists(directory.disk(), path.clone(), OpenMode::Read)?;
+        if let Some(opened) = opened {
+            let content = read(opened, file, &path)?;
+            return check(timeline, content, &path, identity).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn check(
+    timeline: TimelineId,
+    content: Vec<u8>,
     path: &Path,
-) -> Result<Vec<u8>, ArchiveError> {
+    identity: Option<&Identity>,
+) -> Result<TimelineHistory, ArchiveError> {
+    let damaged = |reason| ArchiveError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    if let Some(sum) = identity.and_then(|identity| identity.history_sum(timeline)) {
+        sum.check(&content).map_err(damaged)?;
+    }
+    TimelineHistory::parse(timeline, Bytes::from(content))
+        .map_err(|error| damaged(Damage::History(error)))
+}
+
+fn read(opened: NamedFile, file: HistoryFile, path: &Path) -> Result<Vec<u8>, ArchiveError> {
     let limit = TimelineHistory::MAX_LENGTH;
-    let opened = directory.open(path.to_owned(), OpenMode::Read)?;
     let mut content = Vec::new();
     compression::decoder(file.encoding, opened.into_reader())
         .and_then(|input| input.take(limit as u64 + 1).read_to_end(&mut content))

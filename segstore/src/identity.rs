@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
+use crate::checked_json::{self, Refusal};
 use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::Access;
 use crate::error::{ArchiveError, Damage};
 use crate::page::BLOCK_SIZE;
+use crate::validator::WalFormat;
 
 /// The newest format of archives that this version knows, and the one it writes.
 pub const FORMAT_VERSION: u64 = 1;
@@ -118,6 +119,17 @@ impl Identity {
         self.data_directory_mode
     }
 
+    /// What its WAL looks like.
+    #[must_use]
+    pub const fn wal_format(&self) -> WalFormat {
+        WalFormat {
+            system_id: self.system_id,
+            segment_size: self.segment_size,
+            page_magic: self.page_magic,
+            server_version_num: Some(self.server_version_num),
+        }
+    }
+
     pub(crate) const fn access(&self) -> Access {
         Access::of_data_directory(self.data_directory_mode)
     }
@@ -149,12 +161,7 @@ impl Identity {
         };
         match decode(&content) {
             Ok(identity) => Ok(Some(identity)),
-            Err(Refusal::Format(found)) => Err(ArchiveError::UnknownFormat {
-                path,
-                found,
-                known: FORMAT_VERSION,
-            }),
-            Err(Refusal::Damage(reason)) => Err(ArchiveError::Damaged { path, reason }),
+            Err(refusal) => Err(refusal.of(&path, FORMAT_VERSION)),
         }
     }
 
@@ -169,21 +176,8 @@ impl Identity {
     }
 }
 
-/// The file: the checksum is that of the text of `identity` as it stands.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredFile<'a> {
-    format_version: u64,
-    crc32c: u32,
-    #[serde(borrow)]
-    identity: &'a RawValue,
-}
-
-/// What every version of the file has.
-#[derive(Deserialize)]
-struct StoredVersion {
-    format_version: u64,
-}
+/// What the file is said to hold.
+const CONTENT: &str = "identity";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -206,17 +200,6 @@ struct StoredHistory {
     crc32c: u32,
 }
 
-enum Refusal {
-    Format(u64),
-    Damage(Damage),
-}
-
-impl From<serde_json::Error> for Refusal {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Damage(Damage::Json(error))
-    }
-}
-
 fn encode(identity: &Identity) -> Result<Vec<u8>, serde_json::Error> {
     let histories = identity
         .histories
@@ -226,7 +209,7 @@ fn encode(identity: &Identity) -> Result<Vec<u8>, serde_json::Error> {
             length: sum.length,
             crc32c: sum.crc32c,
         });
-    let inner = serde_json::value::to_raw_value(&StoredIdentity {
+    let stored = StoredIdentity {
         system_identifier: identity.system_id.to_string(),
         wal_segment_size: identity.segment_size.bytes(),
         wal_block_size: BLOCK_SIZE,
@@ -234,31 +217,12 @@ fn encode(identity: &Identity) -> Result<Vec<u8>, serde_json::Error> {
         server_version_num: identity.server_version_num,
         data_directory_mode: format!("{:04o}", identity.data_directory_mode),
         histories: histories.collect(),
-    })?;
-    let mut content = serde_json::to_vec(&StoredFile {
-        format_version: FORMAT_VERSION,
-        crc32c: crc32c::crc32c(inner.get().as_bytes()),
-        identity: &inner,
-    })?;
-    content.push(b'\n');
-    Ok(content)
+    };
+    checked_json::encode(CONTENT, FORMAT_VERSION, &stored)
 }
 
 fn decode(content: &[u8]) -> Result<Identity, Refusal> {
-    let version: StoredVersion = serde_json::from_slice(content)?;
-    if version.format_version != FORMAT_VERSION {
-        return Err(Refusal::Format(version.format_version));
-    }
-    let file: StoredFile<'_> = serde_json::from_slice(content)?;
-    let inner = file.identity.get();
-    let found = crc32c::crc32c(inner.as_bytes());
-    if found != file.crc32c {
-        return Err(Refusal::Damage(Damage::Checksum {
-            expected: file.crc32c,
-            found,
-        }));
-    }
-    let stored: StoredIdentity = serde_json::from_str(inner)?;
+    let stored: StoredIdentity = checked_json::decode(CONTENT, FORMAT_VERSION, content)?;
     stored
         .into_identity()
         .map_err(|field| Refusal::Damage(Damage::Value { field }))

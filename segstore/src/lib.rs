@@ -10,6 +10,9 @@
 //!   [`Writer`] from [`Archive::writer`].
 //! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
 //!   growing, complete and compressed segments, and follow a timeline's ancestors.
+//! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
+//!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks. [`SlotStore`] keeps
+//!   what they need from [`prune`].
 //! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
 //! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
 //!
@@ -19,7 +22,9 @@
 //! use bytes::Bytes;
 //! use segstore::generator::Generator;
 //! use segstore::sim::SimDisk;
-//! use segstore::{Archive, ArchiveOptions, Compression, Preparation, ServerFacts, WalFormat};
+//! use segstore::{
+//!     Archive, ArchiveOptions, Compression, FeedStep, Preparation, ServerFacts, WalFormat,
+//! };
 //! use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,12 +64,19 @@
 //! let mut records = archive.records(Arc::new(history), start, 1 << 20)?;
 //! let record = records.next_before(last.end)?.ok_or("no record")?;
 //! assert_eq!((record.start, record.header.body_length()), (last.start, 1_000));
+//!
+//! // The same for one who asks for the bytes; more follows with each sync.
+//! let view = archive.view()?;
+//! let mut feed = view.feed(None, start)?;
+//! assert!(matches!(feed.next_step()?, FeedStep::Chunk(chunk) if chunk.end == last.end));
+//! assert!(matches!(feed.next_step()?, FeedStep::CaughtUp));
 //! # Ok(())
 //! # }
 //! ```
 #![forbid(unsafe_code)]
 
 mod archive;
+mod checked_json;
 mod compression;
 mod compressor;
 mod corruption;
@@ -72,11 +84,15 @@ mod directory;
 mod discovery;
 mod disk;
 mod error;
+mod feed;
 mod flushed;
+mod follow;
 pub mod generator;
 mod history;
 mod identity;
+mod listeners;
 mod listing;
+mod live;
 mod lock;
 mod missing;
 mod named_file;
@@ -88,14 +104,18 @@ mod read;
 pub mod record;
 mod records;
 mod recovery;
+mod retention;
 mod segment;
 mod segment_files;
 mod segment_reader;
 pub mod sim;
+mod slots;
 mod stored_records;
+mod tail;
 mod takeover;
 mod unsynced;
 mod validator;
+mod view;
 mod writer;
 
 pub use archive::{Archive, ArchiveOptions, published_position};
@@ -103,9 +123,13 @@ pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, Evidence, Operation};
+pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedEnd, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
+pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
+pub use listeners::Subscription;
 pub use listing::Listing;
+pub use live::DEFAULT_TAIL_BYTES;
 pub use missing::MissingSegments;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
@@ -115,10 +139,15 @@ pub use read::WalReader;
 pub use record::RecordHeader;
 pub use records::{PieceEnd, RecordPiece, RecordReader};
 pub use recovery::{Recovery, Tip};
+pub use retention::{Pruned, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
+pub use slots::{
+    HeldSlot, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession, SlotStore, WalStatus,
+};
 pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{
     IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
 };
+pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

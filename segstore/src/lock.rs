@@ -1,6 +1,7 @@
-//! The lock of the one process that streams into an archive.
+//! The locks of the one process that streams into an archive, and of the one that serves it.
 
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 
 use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::OpenMode;
@@ -10,18 +11,33 @@ use crate::named_file::NamedFile;
 /// Held as long as it lives. What goes with the process is the lock; the file stays, and its
 /// content, the holder's process id, only serves to name the holder.
 #[derive(Debug)]
-pub(crate) struct StreamLock {
+pub(crate) struct ProcessLock {
     file: NamedFile,
 }
 
-impl StreamLock {
-    pub(crate) fn take(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
-        let file = open_or_create(directory)?;
+impl ProcessLock {
+    /// Takes the lock of who streams.
+    pub(crate) fn to_stream(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
+        Self::take(directory, Place::StreamLock, |directory, pid| {
+            ArchiveError::Locked { directory, pid }
+        })
+    }
+
+    /// Takes the lock of who keeps the replication slots.
+    pub(crate) fn to_keep_slots(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
+        Self::take(directory, Place::SlotsLock, |directory, pid| {
+            ArchiveError::SlotsLocked { directory, pid }
+        })
+    }
+
+    fn take(
+        directory: &ArchiveDirectory,
+        place: Place,
+        refusal: impl FnOnce(PathBuf, Option<u32>) -> ArchiveError,
+    ) -> Result<Self, ArchiveError> {
+        let file = open_or_create(directory, place)?;
         if !file.try_lock()? {
-            return Err(ArchiveError::Locked {
-                directory: directory.root().to_owned(),
-                pid: holder(&file)?,
-            });
+            return Err(refusal(directory.root().to_owned(), holder(&file)?));
         }
         file.set_length(0)?;
         let pid = format!("{}\n", std::process::id());
@@ -35,15 +51,15 @@ impl StreamLock {
     }
 }
 
-impl Drop for StreamLock {
+impl Drop for ProcessLock {
     fn drop(&mut self) {
         // Only a courtesy: a process id without a lock means nothing.
         let _ = self.file.set_length(0);
     }
 }
 
-fn open_or_create(directory: &ArchiveDirectory) -> Result<NamedFile, DiskError> {
-    let path = directory.own(Place::StreamLock);
+fn open_or_create(directory: &ArchiveDirectory, place: Place) -> Result<NamedFile, DiskError> {
+    let path = directory.own(place);
     loop {
         match directory.open(path.clone(), OpenMode::ReadWrite) {
             Err(error) if error.is_not_found() => {}

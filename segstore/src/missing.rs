@@ -46,7 +46,11 @@ pub(crate) fn missing_segments(
 }
 
 /// The timeline that a segment of this history ends on.
-fn owner(history: &TimelineHistory, number: SegmentNumber, size: SegmentSize) -> TimelineId {
+pub(crate) fn owner(
+    history: &TimelineHistory,
+    number: SegmentNumber,
+    size: SegmentSize,
+) -> TimelineId {
     let end = number.next().start(size).unwrap_or(Lsn(u64::MAX));
     history.timeline_of(Lsn(end.0.saturating_sub(1)))
 }

@@ -1,6 +1,7 @@
 //! Open files that know their path, so that every error names it.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -97,6 +98,11 @@ impl NamedFile {
 
     pub(crate) fn try_lock(&self) -> Result<bool, DiskError> {
         self.at(Operation::Lock, self.file.try_lock())
+    }
+
+    /// The operating system's handle, if there is one.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.file_descriptor()
     }
 
     /// The file's bytes from the beginning.

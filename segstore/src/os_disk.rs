@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -194,6 +195,10 @@ impl DiskFile for OsFile {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    fn file_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
 }
 
 fn write_all(file: &File, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
@@ -276,6 +281,20 @@ mod tests {
         let mut buffer = [0; 4];
         assert_eq!(file.read_at(&mut buffer, 5 + 11_999).unwrap(), 1);
         assert_eq!(file.read_at(&mut buffer, 5 + 12_000).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_descriptor_is_that_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OsDisk::new();
+        let path = directory.path().join("f");
+        fs::write(&path, b"0123456789").unwrap();
+        let file = disk.open(&path, OpenMode::Read).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mut buffer = [0; 4];
+        let descriptor = file.file_descriptor().unwrap();
+        assert_eq!(rustix::io::pread(descriptor, &mut buffer, 3), Ok(4));
+        assert_eq!(&buffer, b"3456");
     }
 
     #[test]

@@ -126,6 +126,18 @@ pub(crate) fn published(
     Ok(PositionFile::open(directory, Place::Position)?.current)
 }
 
+/// The position up to which everything is durable, by what the archive's writer told: the one
+/// last published, or, if a crash of the machine damaged or took that, the watermark. `None` when
+/// no writer ever told one.
+pub(crate) fn last_told(
+    directory: &ArchiveDirectory,
+) -> Result<Option<ArchivePosition>, ArchiveError> {
+    match published(directory) {
+        Ok(None) | Err(ArchiveError::Damaged { .. }) => Ok(Watermark::open(directory)?.get()),
+        told => told,
+    }
+}
+
 #[derive(Debug)]
 struct PositionFile {
     directory: ArchiveDirectory,

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use walproto::{Lsn, TimelineHistory, TimelineId};
+use walproto::{Lsn, TimelineHistory};
 
 use crate::error::ArchiveError;
 use crate::named_file::NamedFile;
@@ -138,7 +138,7 @@ impl WalReader {
             return Ok(true);
         }
         self.open = None;
-        for (timeline, end) in self.candidates() {
+        for (timeline, end) in self.files.candidates(&self.history, self.position) {
             let name = self.files.name_of(timeline, self.position);
             if let Some((file, opened)) = self.files.find(name)? {
                 let start = self.files.size().start_of(self.position);
@@ -160,28 +160,6 @@ impl WalReader {
             }
         }
         Ok(false)
-    }
-
-    /// The timelines whose file may hold the current position, the newest first, and up to
-    /// where.
-    fn candidates(&self) -> Vec<(TimelineId, Lsn)> {
-        let segment_end = self.files.end_of(self.position);
-        let ancestors = self.history.ancestors();
-        let mut candidates = Vec::new();
-        if self.history.begin().is_none_or(|begin| begin < segment_end) {
-            candidates.push((self.history.timeline(), segment_end));
-        }
-        for (index, ancestor) in ancestors.iter().enumerate().rev() {
-            let before = index
-                .checked_sub(1)
-                .and_then(|before| ancestors.get(before));
-            let begins_here = before.is_none_or(|parent| parent.switch_point < segment_end);
-            if begins_here && self.position < ancestor.switch_point {
-                let end = ancestor.switch_point.min(segment_end);
-                candidates.push((ancestor.timeline, end));
-            }
-        }
-        candidates
     }
 }
 

@@ -1,6 +1,6 @@
 //! The segments of an archive, by position: finding and opening the files that hold them.
 
-use walproto::{Lsn, SegmentSize, TimelineId};
+use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::directory::ArchiveDirectory;
 use crate::disk::OpenMode;
@@ -41,6 +41,35 @@ impl SegmentFiles {
         end.unwrap_or(Lsn(u64::MAX))
     }
 
+    /// The timelines of whose segments one may hold `position` on the way along `history`, the
+    /// newest first, and up to where.
+    ///
+    /// A timeline's first segment begins with a copy of what its parent had there, so that the
+    /// newest one's is to be preferred.
+    pub(crate) fn candidates(
+        &self,
+        history: &TimelineHistory,
+        position: Lsn,
+    ) -> Vec<(TimelineId, Lsn)> {
+        let segment_end = self.end_of(position);
+        let ancestors = history.ancestors();
+        let mut candidates = Vec::new();
+        if history.begin().is_none_or(|begin| begin < segment_end) {
+            candidates.push((history.timeline(), segment_end));
+        }
+        for (index, ancestor) in ancestors.iter().enumerate().rev() {
+            let before = index
+                .checked_sub(1)
+                .and_then(|before| ancestors.get(before));
+            let begins_here = before.is_none_or(|parent| parent.switch_point < segment_end);
+            if begins_here && position < ancestor.switch_point {
+                let end = ancestor.switch_point.min(segment_end);
+                candidates.push((ancestor.timeline, end));
+            }
+        }
+        candidates
+    }
+
     /// Opens the file that holds a segment, `None` when there is none.
     ///
     /// A growing file is looked for before the complete one that it is renamed to, and a plain
@@ -52,7 +81,15 @@ impl SegmentFiles {
     ) -> Result<Option<(SegmentFile, NamedFile)>, DiskError> {
         let growing = Encoding::ALL.map(|e| SegmentFile::partial(name).encoded(e));
         let complete = Encoding::ALL.map(|e| SegmentFile::complete(name).encoded(e));
-        for file in growing.into_iter().chain(complete) {
+        self.find_among(growing.into_iter().chain(complete))
+    }
+
+    /// Opens the first of `files` that is there.
+    pub(crate) fn find_among(
+        &self,
+        files: impl IntoIterator<Item = SegmentFile>,
+    ) -> Result<Option<(SegmentFile, NamedFile)>, DiskError> {
+        for file in files {
             if let Some(opened) = self.open(file, OpenMode::Read)? {
                 return Ok(Some((file, opened)));
             }

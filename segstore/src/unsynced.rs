@@ -1,6 +1,7 @@
 //! A disk on which nothing is made durable, for `--no-sync`.
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,5 +80,9 @@ impl DiskFile for UnsyncedFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         self.0.try_lock()
+    }
+
+    fn file_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.file_descriptor()
     }
 }

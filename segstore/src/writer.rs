@@ -52,7 +52,8 @@ use crate::compressor::Compressor;
 use crate::corruption::Corruption;
 use crate::error::ArchiveError;
 use crate::flushed::{Appended, Durable, FlushedLsn};
-use crate::lock::StreamLock;
+use crate::live::{Live, Unsynced};
+use crate::lock::ProcessLock;
 use crate::named_file::NamedFile;
 use crate::position::{ArchivePosition, PublishedPosition, Watermark};
 use crate::prepare::Preparer;
@@ -106,8 +107,10 @@ pub struct Writer {
     recovered_end: Lsn,
     notes: Notes,
     compressor: Option<Arc<Compressor>>,
+    /// What views in this process are told with each sync.
+    unsynced: Unsynced,
     /// Held as long as anything is written.
-    _lock: Arc<StreamLock>,
+    _lock: Arc<ProcessLock>,
 }
 
 /// What the archive holds on the way along the writer's timeline.
@@ -170,7 +173,8 @@ pub(crate) struct Parts {
     pub(crate) preparer: Preparer,
     pub(crate) notes: Notes,
     pub(crate) compressor: Option<Arc<Compressor>>,
-    pub(crate) lock: Arc<StreamLock>,
+    pub(crate) lock: Arc<ProcessLock>,
+    pub(crate) live: Arc<Live>,
 }
 
 impl Writer {
@@ -199,10 +203,12 @@ impl Writer {
             recovered_end: parts.stored.record_end,
             notes: parts.notes,
             compressor: parts.compressor,
+            unsynced: Unsynced::new(parts.live),
             _lock: parts.lock,
         };
         // Before the first byte, so that from then on recovery can tell what a crash took from
         // what was damaged.
+        this.unsynced.synced(this.safe());
         this.notes.watermark.raise(this.safe())?;
         this.notes.published.publish(this.safe())?;
         this.preparer.request();
@@ -281,6 +287,7 @@ impl Writer {
         self.stored.record_end = self.stored.record_end.max(progress.record_end);
         self.validator = validator;
         self.position = end;
+        self.unsynced.append(self.history.timeline(), at, end, data);
         match verdict {
             Ok(()) => Ok(self.appended()),
             Err(corruption) => {
@@ -408,6 +415,7 @@ impl Writer {
         };
         self.compress_sealed();
         let safe = self.safe();
+        self.unsynced.synced(safe);
         self.notes
             .published
             .publish(safe)

@@ -9,6 +9,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::frame;
 use crate::reader::{MalformedMessage, MessageFault, Reader};
 use crate::{Lsn, PgTimestamp};
 
@@ -54,30 +55,34 @@ impl XLogData {
     /// The bytes of the payload before the WAL.
     pub const HEADER_LENGTH: usize = 25;
 
-    /// Appends all of a `CopyData` message that comes before its `length` bytes of WAL, for a
-    /// sender that gets the WAL onto the wire in some other way.
+    /// The bytes of the `CopyData` message before the WAL.
+    pub const FRAMED_HEADER_LENGTH: usize = frame::HEADER_LENGTH + Self::HEADER_LENGTH;
+
+    /// All of a `CopyData` message that comes before its `length` bytes of WAL, for a sender that
+    /// gets the WAL onto the wire in some other way.
     ///
     /// # Errors
     /// When a message cannot be that long.
-    pub fn encode_header(
+    pub fn header(
         start: Lsn,
         wal_end: Lsn,
         sent_at: PgTimestamp,
         length: usize,
-        out: &mut BytesMut,
-    ) -> Result<(), XLogDataTooLong> {
+    ) -> Result<[u8; Self::FRAMED_HEADER_LENGTH], XLogDataTooLong> {
         // The length on the wire is signed and counts itself.
-        let payload = length
-            .checked_add(Self::HEADER_LENGTH)
-            .and_then(|payload| i32::try_from(payload.checked_add(4)?).ok())
-            .and_then(|framed| u32::try_from(framed - 4).ok())
+        let framed = length
+            .checked_add(4 + Self::HEADER_LENGTH)
+            .and_then(|framed| i32::try_from(framed).ok())
             .ok_or(XLogDataTooLong { length })?;
-        put_header(payload, out);
+        let mut header = [0; Self::FRAMED_HEADER_LENGTH];
+        let mut out = &mut header[..];
+        out.put_u8(COPY_DATA);
+        out.put_i32(framed);
         out.put_u8(b'w');
         out.put_u64(start.0);
         out.put_u64(wal_end.0);
         out.put_i64(sent_at.0);
-        Ok(())
+        Ok(header)
     }
 
     /// Appends the `CopyData` message.
@@ -85,7 +90,8 @@ impl XLogData {
     /// # Errors
     /// When `data` is too long for one message.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), XLogDataTooLong> {
-        Self::encode_header(self.start, self.wal_end, self.sent_at, self.data.len(), out)?;
+        let header = Self::header(self.start, self.wal_end, self.sent_at, self.data.len())?;
+        out.put_slice(&header);
         out.put_slice(&self.data);
         Ok(())
     }

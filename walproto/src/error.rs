@@ -17,14 +17,22 @@ impl SqlState {
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
     /// `08P01`
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
+    /// `22021`: a text is not of the encoding that it should be.
+    pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
+    /// `22023`: a parameter with a value that it does not take.
+    pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     /// `28000`: the role may not connect so, or the server's rules reject the connection.
     pub const INVALID_AUTHORIZATION_SPECIFICATION: Self = Self(*b"28000");
     /// `28P01`
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
+    /// `3D000`: no such database.
+    pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
     /// `42501`: the role has no right to do this.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
     /// `42601`
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    /// `42602`: for example, the name of a replication slot that cannot be one.
+    pub const INVALID_NAME: Self = Self(*b"42602");
     /// `42704`: for example, no such replication slot.
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// `42710`: for example, the replication slot exists.
@@ -37,6 +45,8 @@ impl SqlState {
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
     /// `55006`: for example, somebody else uses the replication slot.
     pub const OBJECT_IN_USE: Self = Self(*b"55006");
+    /// `57014`: the client asked to cancel, or it took too long.
+    pub const QUERY_CANCELED: Self = Self(*b"57014");
     /// `57P01`: the server shuts down, or this connection was ended by hand.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     /// `57P02`: another process of the server crashed.
@@ -181,6 +191,45 @@ impl fmt::Display for ServerMessage {
 const MAX_TEXT_LENGTH: usize = 8 << 10;
 
 impl ServerMessage {
+    /// A message without details.
+    #[must_use]
+    pub fn new(severity: Severity, sqlstate: SqlState, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            sqlstate,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            context: None,
+        }
+    }
+
+    /// An error that ends a command.
+    #[must_use]
+    pub fn error(sqlstate: SqlState, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, sqlstate, message)
+    }
+
+    /// An error that ends the connection.
+    #[must_use]
+    pub fn fatal(sqlstate: SqlState, message: impl Into<String>) -> Self {
+        Self::new(Severity::Fatal, sqlstate, message)
+    }
+
+    /// The same with more about it.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with what may be done about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// Reads the body of an `ErrorResponse` or a `NoticeResponse`, which `message` names.
     ///
     /// What a server leaves out that every server sends is filled in, as libpq does: an error
@@ -191,14 +240,7 @@ impl ServerMessage {
         body: Bytes,
     ) -> Result<Self, MalformedMessage> {
         let mut reader = Reader::new(message, body);
-        let mut decoded = Self {
-            severity: default_severity,
-            sqlstate: SqlState::INTERNAL_ERROR,
-            message: String::new(),
-            detail: None,
-            hint: None,
-            context: None,
-        };
+        let mut decoded = Self::new(default_severity, SqlState::INTERNAL_ERROR, "");
         let mut untranslated = None;
         loop {
             let field = reader.u8("field type")?;

@@ -6,9 +6,11 @@
 //!
 //! - To receive WAL: [`client::ClientSession`], all of a receiver's side from the startup packet
 //!   on, driven with bytes and times. The crate `walreceiver` is its driver for real sockets.
+//! - To serve WAL: [`server::ServerSession`], all of a sender's side, driven in the same way;
+//!   [`scram`] has what a server stores of a password.
 //! - To speak the protocol in another way: [`command`] has what is asked, [`result`] how it is
-//!   answered, [`copy_data`] what is streamed, [`backend`], [`frame`] and [`startup`] the messages
-//!   around it.
+//!   answered, [`copy_data`] what is streamed, [`backend`], [`frontend`], [`frame`] and [`startup`]
+//!   the messages around it.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -48,15 +50,19 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod channel_binding;
 pub mod client;
 pub mod command;
 pub mod copy_data;
 pub mod error;
 pub mod frame;
+pub mod frontend;
 mod ident;
 mod lsn;
 mod reader;
 pub mod result;
+pub mod scram;
+pub mod server;
 pub mod startup;
 mod time;
 mod timeline;

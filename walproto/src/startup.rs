@@ -2,8 +2,47 @@
 //!
 //! Source: the PostgreSQL manual, "Start-up" and "SSL Session Encryption".
 
+mod initial;
+
+use std::fmt;
+
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
+
+pub use initial::{
+    InitialPacket, InvalidStartupPacket, MAX_CANCEL_KEY_LENGTH, MAX_STARTUP_PACKET_LENGTH,
+    StartupPacket,
+};
+
+/// A version of the protocol: the major number in the upper 16 bits, the minor one in the lower.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ProtocolVersion(pub u32);
+
+impl ProtocolVersion {
+    /// What every server since 7.4 has, and the newest that servers before 18 have.
+    pub const V3_0: Self = Self(3 << 16);
+    /// The newest that a server of 18 has. The key to cancel with may be longer than four bytes;
+    /// nothing else differs.
+    pub const V3_2: Self = Self(3 << 16 | 2);
+
+    /// The major number: 3 for all that is in use.
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// The minor number.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.0 & 0xFFFF
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major(), self.minor())
+    }
+}
 
 /// Who connects, and what is told to the server at once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -3,7 +3,6 @@
 //! Source: the PostgreSQL manual, "SSL Support" of libpq and "SSL Session Encryption" of the
 //! protocol; src/interfaces/libpq/fe-secure-openssl.c and fe-connect.c, `PQconnectPoll` (PG 15).
 
-mod binding;
 mod error;
 mod files;
 mod name;
@@ -23,6 +22,7 @@ use rustls::{CertificateError, ClientConfig, SignatureScheme, SupportedProtocolV
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use walproto::channel_binding::server_end_point;
 use walproto::startup::{TlsAnswer, encode_tls_request};
 
 pub use error::{CertificateFault, TlsError, TlsFile};
@@ -180,7 +180,7 @@ impl ClientTls {
 pub(crate) fn channel_binding<S>(stream: &TlsStream<S>) -> Option<Vec<u8>> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates()?.first()?;
-    binding::server_end_point(certificate)
+    server_end_point(certificate)
 }
 
 /// The name to send, which is no address; a name that cannot be sent is not, as an address.

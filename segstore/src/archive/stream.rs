@@ -8,7 +8,7 @@ use super::Archive;
 use crate::directory::Place;
 use crate::error::{ArchiveError, Evidence};
 use crate::page::BLOCK_SIZE;
-use crate::position::{PublishedPosition, Watermark};
+use crate::position::{ArchivePosition, PublishedPosition, Watermark};
 use crate::prepare::{Preparation, Preparer};
 use crate::read::WalReader;
 use crate::recovery::{Examination, Recovery};
@@ -31,13 +31,21 @@ impl Archive {
     /// When there is no identity yet, a history is missing, WAL that was there is damaged or
     /// gone, or the disk refuses. The archive is as it was.
     pub fn recover(&self) -> Result<Recovery, ArchiveError> {
-        Examination {
+        let recovery = Examination {
             archive: self,
             files: self.segment_files()?,
             format: self.wal_format()?,
             notes: self.notes()?,
         }
-        .recover()
+        .recover()?;
+        if let Some(tip) = recovery.tip() {
+            self.live.advance(ArchivePosition {
+                timeline: tip.timeline,
+                record_end: recovery.certain_end,
+                byte_end: recovery.certain_end,
+            });
+        }
+        Ok(recovery)
     }
 
     fn notes(&self) -> Result<Notes, ArchiveError> {
@@ -96,6 +104,7 @@ impl Archive {
             notes: recovery.notes,
             compressor: self.compressor.clone(),
             lock: Arc::clone(&self.lock),
+            live: Arc::clone(&self.live),
         })
     }
 
@@ -220,18 +229,12 @@ impl Archive {
         Ok(stored)
     }
 
-    fn segment_files(&self) -> Result<SegmentFiles, ArchiveError> {
+    pub(crate) fn segment_files(&self) -> Result<SegmentFiles, ArchiveError> {
         let size = self.bound()?.segment_size();
         Ok(SegmentFiles::new(self.directory.clone(), size))
     }
 
     pub(crate) fn wal_format(&self) -> Result<WalFormat, ArchiveError> {
-        let identity = self.bound()?;
-        Ok(WalFormat {
-            system_id: identity.system_id(),
-            segment_size: identity.segment_size(),
-            page_magic: identity.page_magic(),
-            server_version_num: Some(identity.server_version_num()),
-        })
+        Ok(self.bound()?.wal_format())
     }
 }

@@ -10,5 +10,6 @@ mod damage;
 mod faults;
 mod found;
 mod power;
+mod served;
 mod timelines;
 mod world;

@@ -55,19 +55,12 @@ fn each_side_refuses_what_only_the_other_may_send() {
 
 #[test]
 fn wal_that_no_message_can_hold_is_refused_before_anything_is_written() {
-    let mut out = BytesMut::new();
-    let mut encode =
-        |length| XLogData::encode_header(Lsn(0), Lsn(0), PgTimestamp(0), length, &mut out);
+    let header = |length| XLogData::header(Lsn(0), Lsn(0), PgTimestamp(0), length);
     let longest = 0x7FFF_FFFF - 4 - XLogData::HEADER_LENGTH;
-    assert_eq!(encode(longest), Ok(()));
-    let length = longest + 1;
-    assert_eq!(encode(length), Err(XLogDataTooLong { length }));
-    assert_eq!(
-        encode(usize::MAX),
-        Err(XLogDataTooLong { length: usize::MAX })
-    );
-    assert_eq!(&out[..5], b"d\x7F\xFF\xFF\xFF");
-    assert_eq!(out.len(), 5 + XLogData::HEADER_LENGTH);
+    assert_eq!(header(longest).unwrap()[..6], *b"d\x7F\xFF\xFF\xFFw");
+    for length in [longest + 1, usize::MAX] {
+        assert_eq!(header(length), Err(XLogDataTooLong { length }));
+    }
 }
 
 proptest! {

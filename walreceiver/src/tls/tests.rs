@@ -143,7 +143,7 @@ impl Files {
             stream.write_all(b"x").await.map_err(failed)?;
             stream.flush().await.map_err(failed)?;
             assert_eq!(stream.read_u8().await.map_err(failed)?, b'x');
-            let expected = binding::server_end_point(&server.certificates[0]);
+            let expected = server_end_point(&server.certificates[0]);
             assert_eq!(channel_binding(&stream), expected);
             Ok(())
         };

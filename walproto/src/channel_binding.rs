@@ -1,4 +1,5 @@
-//! The channel binding of type `tls-server-end-point`.
+//! The channel binding of type `tls-server-end-point`: what both sides of a SCRAM exchange say of
+//! the TLS connection that it runs in.
 //!
 //! Source: RFC 5929, section 4.1; src/interfaces/libpq/fe-secure-openssl.c,
 //! `pgtls_get_peer_certificate_hash` (PG 15).
@@ -44,9 +45,10 @@ const HASHES: [(&str, Hash); 16] = [
 /// `id-sha512`, which only the parameters of RSASSA-PSS name.
 const SHA512: &str = "2.16.840.1.101.3.4.2.3";
 
-/// The hash of the server's certificate, `None` where RFC 5929 defines none because the
+/// The hash of the server's certificate in DER, `None` where RFC 5929 defines none because the
 /// signature has no hash function of its own (Ed25519).
-pub(crate) fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
     Some(match signature_hash(&parsed.signature_algorithm)? {
         Hash::Sha224 => Sha224::digest(certificate).to_vec(),

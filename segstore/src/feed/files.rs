@@ -1,0 +1,192 @@
+//! The files that a feed takes its chunks from.
+
+use std::sync::Arc;
+
+use walproto::{Lsn, TimelineId};
+
+use super::chunk::ChunkFile;
+use super::decoded::Decoded;
+use super::{Feed, FeedError};
+use crate::corruption::Corruption;
+use crate::error::{ArchiveError, Evidence};
+use crate::listing::Listing;
+use crate::missing::owner;
+use crate::named_file::NamedFile;
+use crate::page::LONG_HEADER_LENGTH;
+use crate::segment::{Encoding, SegmentFile, SegmentName};
+use crate::validator::Validator;
+use crate::view::Followed;
+
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) span: Span,
+    pub(super) source: Source,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Plain(Arc<ChunkFile>),
+    Decoded(Decoded),
+}
+
+/// Which positions are read from a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    /// The newest timeline when the file was looked for.
+    newest: TimelineId,
+    /// The start of its segment.
+    pub(super) start: Lsn,
+    /// The end of its segment, or where its timeline was left.
+    pub(super) end: Lsn,
+    /// What was durable when it was opened.
+    durable_end: Lsn,
+}
+
+impl Span {
+    /// Whether the bytes from `position` up to `end`, or to where the next file takes over, are
+    /// what they were and will be.
+    fn holds(&self, position: Lsn, end: Lsn) -> bool {
+        (self.start..self.end).contains(&position) && end.min(self.end) <= self.durable_end
+    }
+}
+
+/// The file of the segment that grows, which all feeds at the end share.
+#[derive(Debug)]
+pub(crate) struct SharedFile {
+    span: Span,
+    file: Arc<ChunkFile>,
+}
+
+impl Feed {
+    /// Whether the open file has the bytes from here on, up to `end` or to its own.
+    pub(super) fn is_open_for(&self, end: Lsn) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.span.holds(self.position, end))
+    }
+
+    /// Opens the file for the bytes from here up to `end`; what is durable reaches to `limit`.
+    pub(super) fn open_here(&mut self, end: Lsn, limit: Lsn) -> Result<(), FeedError> {
+        self.open = None;
+        if let Some(shared) = &*self.view.newest_file()
+            && shared.span.newest == self.path.timeline()
+            && shared.span.holds(self.position, end)
+        {
+            self.open = Some(OpenFile {
+                span: shared.span,
+                source: Source::Plain(Arc::clone(&shared.file)),
+            });
+            return Ok(());
+        }
+        // Twice: the file may have been given another name while it was looked for.
+        for _ in 0..2 {
+            let files = self.view.files();
+            for (timeline, end) in files.candidates(&self.path, self.position) {
+                let name = files.name_of(timeline, self.position);
+                if let Some((file, opened)) = files.find_among(self.names(name))? {
+                    let span = Span {
+                        newest: self.path.timeline(),
+                        start: files.size().start_of(self.position),
+                        end,
+                        durable_end: limit,
+                    };
+                    return self.take(span, file, opened);
+                }
+            }
+        }
+        Err(self.missing())
+    }
+
+    /// The files that may hold a segment. One that still grows is durable only as far as a writer
+    /// says that it is.
+    fn names(&self, name: SegmentName) -> impl Iterator<Item = SegmentFile> + use<> {
+        let growing = (self.view.followed() != Followed::CompleteSegmentsOnly)
+            .then_some(SegmentFile::partial(name));
+        let complete = SegmentFile::complete(name);
+        [Some(complete), growing].into_iter().flatten().chain(
+            Encoding::ALL
+                .into_iter()
+                .filter(|encoding| *encoding != Encoding::Plain)
+                .map(move |encoding| complete.encoded(encoding)),
+        )
+    }
+
+    /// Goes on in a file that was found, after a look at it.
+    fn take(&mut self, span: Span, file: SegmentFile, opened: NamedFile) -> Result<(), FeedError> {
+        self.view.make_durable(&opened)?;
+        let mut header = [0; LONG_HEADER_LENGTH];
+        let path = opened.path().to_owned();
+        let source = if file.encoding == Encoding::Plain {
+            let needed = span.end.min(span.durable_end).bytes_since(span.start);
+            let length = opened.length()?;
+            if length < needed {
+                return Err(ArchiveError::Lost {
+                    timeline: file.name.timeline(),
+                    found: Lsn(span.start.0.saturating_add(length)),
+                    expected: span.end.min(span.durable_end),
+                }
+                .into());
+            }
+            opened.read_full_at(&mut header, 0)?;
+            let file = Arc::new(ChunkFile::new(opened));
+            if span.durable_end < span.end {
+                let file = Arc::clone(&file);
+                *self.view.newest_file() = Some(SharedFile { span, file });
+            }
+            Source::Plain(file)
+        } else {
+            let decoded = Decoded::new(file, opened)?;
+            header = *decoded.header();
+            Source::Decoded(decoded)
+        };
+        self.check_header(span, &header)
+            .map_err(|corruption| ArchiveError::Corrupt {
+                path,
+                offset: 0,
+                corruption,
+                evidence: Evidence::Durable {
+                    lsn: span.durable_end,
+                },
+            })?;
+        self.open = Some(OpenFile { span, source });
+        Ok(())
+    }
+
+    /// Checks that a segment is the one that its name says, of this cluster and timeline. Its
+    /// records were checked when they arrived, and are by who gets them.
+    fn check_header(
+        &self,
+        span: Span,
+        header: &[u8; LONG_HEADER_LENGTH],
+    ) -> Result<(), Corruption> {
+        let format = self.view.identity().wal_format();
+        // The start of a segment is that of a page.
+        match Validator::new(format, Arc::clone(&self.path), span.start) {
+            Ok(mut validator) => validator.push(header).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Says why there is no file for the bytes from here on.
+    pub(super) fn missing(&self) -> FeedError {
+        let files = self.view.files();
+        let number = files.size().segment_of(self.position);
+        let timeline = owner(&self.path, number, files.size());
+        let segment = files.name_of(timeline, self.position);
+        let listing = match Listing::read(files.directory()) {
+            Ok(listing) => listing,
+            Err(error) => return error.into(),
+        };
+        let is_older = |(file, _): (SegmentFile, u64)| {
+            let other = file.name.number(files.size());
+            other.is_some_and(|other| {
+                // What a timeline had after it was left leads nowhere.
+                other < number && owner(&self.path, other, files.size()) == file.name.timeline()
+            })
+        };
+        if listing.segments().any(is_older) {
+            FeedError::Hole { segment }
+        } else {
+            FeedError::Removed { segment }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What this process has just written.
+
+use super::*;
+
+/// Takes one chunk, and says whether it was in memory.
+fn is_in_memory(feed: &mut Feed, wal: &Generator) -> bool {
+    let FeedStep::Chunk(chunk) = feed.next_step().unwrap() else {
+        panic!("no chunk");
+    };
+    let mut taken = BytesMut::new();
+    chunk.append_to(&mut taken).unwrap();
+    assert!(taken == bytes(wal, chunk.start, chunk.end));
+    matches!(chunk.data, ChunkData::Memory(_))
+}
+
+#[test]
+fn who_is_behind_gets_files_and_then_memory() {
+    let mut wal = generator(31);
+    wal.fill(5 * SEGMENT_SIZE / 2);
+    let mut world = World::new();
+    world.archive.set_tail_capacity(300_000);
+    let mut writer = world.writer(&wal);
+    let first = wal.records()[60].end;
+    write(&mut writer, &wal, first);
+    let view = world.archive.view().unwrap();
+    // Nobody was there to keep it for.
+    let mut feed = view.feed(None, START).unwrap();
+    while feed.position() < first {
+        assert!(!is_in_memory(&mut feed, &wal));
+    }
+    let mut late = view.feed(None, START).unwrap();
+    let mut end = first.0;
+    while end < wal.end().0 {
+        end = (end + 90_000).min(wal.end().0);
+        write(&mut writer, &wal, Lsn(end));
+        // Its bytes need no file.
+        while feed.position() < view.durable().unwrap().record_end {
+            assert!(feed.ready_step().unwrap().is_some());
+        }
+    }
+    let mut kinds = Vec::new();
+    while late.position() < wal.end() {
+        kinds.push(is_in_memory(&mut late, &wal));
+    }
+    let files = kinds.iter().take_while(|in_memory| !*in_memory).count();
+    assert!(files > 10 && kinds[files..].len() > 1, "{kinds:?}");
+    assert!(
+        kinds[files..].iter().all(|in_memory| *in_memory),
+        "{kinds:?}"
+    );
+    // For one that is far behind nothing is kept.
+    let mut far = view.feed(None, START).unwrap();
+    assert!(!is_in_memory(&mut far, &wal));
+    assert!(far.reader.is_none() && late.reader.is_some());
+    // One that came and went leaves the others' memory alone.
+    drop((late, far));
+    let mut again = view.feed(None, Lsn(wal.end().0 - 50_000)).unwrap();
+    assert!(is_in_memory(&mut again, &wal));
+    drop((feed, again));
+    let mut alone = view.feed(None, Lsn(wal.end().0 - 50_000)).unwrap();
+    assert!(!is_in_memory(&mut alone, &wal));
+}
+
+#[test]
+fn without_room_everything_comes_from_files() {
+    let wal = wal(32);
+    let mut world = World::new();
+    world.archive.set_tail_capacity(0);
+    let mut writer = world.writer(&wal);
+    let view = world.archive.view().unwrap();
+    let mut feed = view.feed(None, START).unwrap();
+    write(&mut writer, &wal, wal.end());
+    while feed.position() < wal.end() {
+        assert!(!is_in_memory(&mut feed, &wal));
+    }
+}
+
+#[test]
+fn what_is_not_durable_is_in_nobodys_memory() {
+    let wal = wal(33);
+    let mut world = World::new();
+    let mut writer = world.writer(&wal);
+    let view = world.archive.view().unwrap();
+    let mut feed = view.feed(None, START).unwrap();
+    let record = wal.records()[40];
+    let batch = Bytes::copy_from_slice(bytes(&wal, START, record.end));
+    writer.append(START, &[batch]).unwrap();
+    assert!(view.live().tail(timeline(1), START..record.end).is_none());
+    world
+        .disk
+        .fail_at(world.disk.operations(), crate::sim::Fault::Io);
+    writer.sync().unwrap_err();
+    assert_goes_on(&mut feed, &wal, START, Pause::CaughtUp);
+    assert!(view.live().tail(timeline(1), START..record.end).is_none());
+}
+
+#[test]
+fn another_connection_sends_the_end_once_more() {
+    let wal = wal(34);
+    let mut world = World::new();
+    let mut writer = world.writer(&wal);
+    let view = world.archive.view().unwrap();
+    let mut feed = view.feed(None, START).unwrap();
+    // In the middle of a record.
+    write(&mut writer, &wal, Lsn(wal.records()[90].end.0 + 9));
+    drop(writer);
+    let mut writer = world.writer(&wal);
+    assert!(writer.position() < wal.records()[90].end);
+    for record in [wal.records()[95], *wal.records().last().unwrap()] {
+        write(&mut writer, &wal, record.end);
+        let mut end_only = view.feed(None, Lsn(record.end.0 - 32)).unwrap();
+        assert!(is_in_memory(&mut end_only, &wal));
+        assert_goes_on(&mut feed, &wal, record.end, Pause::CaughtUp);
+    }
+}

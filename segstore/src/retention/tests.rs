@@ -1,0 +1,335 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
+
+use super::*;
+use crate::archive::{Archive, ArchiveOptions};
+use crate::compression::Compression;
+use crate::disk::Disk;
+use crate::feed::FeedError;
+use crate::generator::Generator;
+use crate::identity::ServerFacts;
+use crate::listing::Listing;
+use crate::page::BLOCK_SIZE;
+use crate::prepare::Preparation;
+use crate::segment::SegmentName;
+use crate::sim::{Fault, SimDisk, Survival};
+use crate::slots::{NewSlot, SlotError, SlotLimits, WalStatus};
+use crate::validator::WalFormat;
+use crate::view::ArchiveView;
+use crate::writer::Writer;
+
+const SEGMENT_SIZE: u64 = 1 << 20;
+const FIRST: u64 = 7;
+const START: Lsn = Lsn(FIRST * SEGMENT_SIZE);
+const UNLIMITED: SlotLimits = SlotLimits {
+    max_slots: 10,
+    max_keep_bytes: None,
+};
+
+fn size() -> SegmentSize {
+    SegmentSize::new(SEGMENT_SIZE).unwrap()
+}
+
+fn generator() -> Generator {
+    let format = WalFormat {
+        system_id: SystemId(7_000_000_000_000_000_001),
+        segment_size: size(),
+        page_magic: None,
+        server_version_num: Some(150_018),
+    };
+    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
+    Generator::new(format, history, START, 1).unwrap()
+}
+
+fn open(disk: &SimDisk) -> Archive {
+    let options = ArchiveOptions {
+        directory: PathBuf::from("/a"),
+        sync: true,
+        compression: Compression::NONE,
+    };
+    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+    archive
+        .bind(&ServerFacts {
+            system_id: SystemId(7_000_000_000_000_000_001),
+            segment_size: size(),
+            block_size: u32::try_from(BLOCK_SIZE).unwrap(),
+            server_version_num: 150_018,
+            data_directory_mode: 0o700,
+        })
+        .unwrap();
+    archive
+}
+
+fn write(archive: &mut Archive, wal: &Generator, end: Lsn) -> Writer {
+    archive.store_history(wal.history()).unwrap();
+    let recovery = archive.recover().unwrap();
+    let begin = wal.history().begin();
+    let start = begin.map_or(START, |begin| size().start_of(begin));
+    let writer = archive.writer(recovery, wal.history(), start, Preparation::Inline);
+    let mut writer = writer.unwrap();
+    let range = start.bytes_since(START)..end.bytes_since(START);
+    let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+    let piece = Bytes::copy_from_slice(&wal.bytes()[range]);
+    writer.append(start, &[piece]).unwrap();
+    writer.sync().unwrap();
+    writer
+}
+
+/// Segments 7 to 9 of timeline 1, which was left in 10; 10 to 12 of timeline 2, and a bit of 13.
+fn world() -> SimDisk {
+    let disk = SimDisk::new("/a");
+    let mut archive = open(&disk);
+    let mut first = generator();
+    first.fill(3 * SEGMENT_SIZE + 20_000);
+    let left = first.records().last().unwrap().end;
+    drop(write(&mut archive, &first, left));
+    let mut second = first.promoted(TimelineId::new(2).unwrap(), left).unwrap();
+    second.fill(3 * SEGMENT_SIZE);
+    drop(write(&mut archive, &second, second.end()));
+    disk
+}
+
+fn view(disk: &SimDisk) -> ArchiveView {
+    ArchiveView::open(Arc::new(disk.clone()), Path::new("/a")).unwrap()
+}
+
+fn slots(disk: &SimDisk, limits: SlotLimits) -> SlotStore {
+    SlotStore::open(view(disk), limits).unwrap()
+}
+
+/// The numbers of the complete segments, and whether all else is as it was.
+fn complete(disk: &SimDisk) -> Vec<u64> {
+    let listing = view(disk).listing().unwrap();
+    assert!(listing.length_of(growing(1, 10)).is_some());
+    assert!(listing.length_of(growing(2, 13)).is_some());
+    assert_eq!(listing.histories().len(), 1);
+    numbers(&listing)
+}
+
+fn numbers(listing: &Listing) -> Vec<u64> {
+    let files = listing.segments().filter(|(file, _)| !file.partial);
+    files
+        .map(|(file, _)| file.name.number(size()).unwrap().0)
+        .collect()
+}
+
+fn growing(timeline: u32, number: u64) -> SegmentFile {
+    let lsn = Lsn(number * SEGMENT_SIZE);
+    let timeline = TimelineId::new(timeline).unwrap();
+    SegmentFile::partial(SegmentName::of(timeline, lsn, size()))
+}
+
+/// Gives the slot `name` a position, which is saved by the next removal.
+fn stand(slots: &SlotStore, name: &str, number: u64) {
+    let session = slots.session(1);
+    let name = name.parse().unwrap();
+    session.create(&name, NewSlot::default()).unwrap();
+    let held = session.acquire(&name).unwrap();
+    let lsn = Lsn(number * SEGMENT_SIZE + 100);
+    held.advance(TimelineId::FIRST, lsn).unwrap();
+}
+
+#[test]
+fn what_lies_before_what_is_asked_for_goes() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    let all = [7, 8, 9, 10, 11, 12];
+    assert_eq!(complete(&disk), all);
+    for (keep_from, left) in [
+        (0, 0),
+        (START.0 + 5, 0),
+        (9 * SEGMENT_SIZE - 1, 1),
+        (9 * SEGMENT_SIZE, 2),
+        (8 * SEGMENT_SIZE, 2),
+        // Of the end nothing goes.
+        (u64::MAX, 5),
+    ] {
+        let before = complete(&disk).len();
+        let pruned = prune(&slots, Lsn(keep_from)).unwrap();
+        assert_eq!(complete(&disk), all[left..], "{keep_from}");
+        let removed = before - complete(&disk).len();
+        assert_eq!(pruned.files, removed as u64);
+        assert_eq!(pruned.bytes, removed as u64 * SEGMENT_SIZE);
+        assert_eq!(pruned.kept_by, None);
+    }
+    let pruned = prune(&slots, Lsn(u64::MAX)).unwrap();
+    assert_eq!(pruned.kept_from, Lsn(12 * SEGMENT_SIZE));
+    // What is left is enough to go on from.
+    let archive = open(&disk);
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(
+        tip.record_end.lsn(),
+        view(&disk).durable().unwrap().record_end
+    );
+    // The growing one that the old timeline left is no reason to take the others for missing.
+    for number in [FIRST, 11] {
+        let start = Lsn(number * SEGMENT_SIZE);
+        let error = view(&disk).feed(None, start).unwrap().next_step();
+        let error = error.unwrap_err();
+        assert!(matches!(error, FeedError::Removed { .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_a_slot_needs_stays() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 11);
+    stand(&slots, "b", 9);
+    let session = slots.session(2);
+    // These keep nothing, or what they keep does not matter.
+    session
+        .create(&"c".parse().unwrap(), NewSlot::default())
+        .unwrap();
+    let new = NewSlot {
+        temporary: true,
+        reserve_wal: true,
+    };
+    session.create(&"d".parse().unwrap(), new).unwrap();
+    let pruned = prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap();
+    assert_eq!(complete(&disk), [9, 10, 11, 12]);
+    assert_eq!(pruned.kept_by, Some("b".parse().unwrap()));
+    assert_eq!(pruned.kept_from, Lsn(9 * SEGMENT_SIZE));
+    session.drop_slot(&"b".parse().unwrap()).unwrap();
+    let pruned = prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap();
+    assert_eq!(complete(&disk), [11, 12]);
+    assert_eq!(pruned.kept_by, Some("a".parse().unwrap()));
+    let status = slots
+        .get(&"a".parse().unwrap())
+        .unwrap()
+        .unwrap()
+        .wal_status;
+    assert_eq!(status, Some(WalStatus::Reserved));
+    // It does not keep more than is asked for.
+    let pruned = prune(&slots, Lsn(9 * SEGMENT_SIZE)).unwrap();
+    assert_eq!((pruned.files, pruned.kept_by), (0, None));
+}
+
+#[test]
+fn a_slot_that_needs_more_than_it_may_keep_is_lost() {
+    let disk = world();
+    let limits = SlotLimits {
+        max_keep_bytes: Some(2 * SEGMENT_SIZE),
+        ..UNLIMITED
+    };
+    let slots = slots(&disk, limits);
+    stand(&slots, "a", 8);
+    stand(&slots, "b", 12);
+    let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let session = slots.session(3);
+    let held = session.acquire(&a).unwrap();
+    let status = |name| slots.get(name).unwrap().unwrap().wal_status;
+    assert_eq!(status(&a), Some(WalStatus::Unreserved));
+    let pruned = prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap();
+    assert_eq!(pruned.kept_by, Some(a.clone()));
+    assert_eq!(complete(&disk), [11, 12]);
+    assert_eq!(status(&a), Some(WalStatus::Lost));
+    assert_eq!(status(&b), Some(WalStatus::Reserved));
+    // Who used it hears of it.
+    let error = held.advance(TimelineId::FIRST, Lsn(9 * SEGMENT_SIZE));
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("can no longer access")
+    );
+    drop(held);
+    session.acquire(&a).unwrap_err();
+    // It keeps nothing any more.
+    let pruned = prune(&slots, Lsn(u64::MAX)).unwrap();
+    assert_eq!(complete(&disk), [12]);
+    assert_eq!(pruned.kept_by, None);
+    drop((session, slots));
+    let slots = self::slots(&disk, limits);
+    let status = slots.get(&a).unwrap().unwrap().wal_status;
+    assert_eq!(status, Some(WalStatus::Lost));
+}
+
+#[test]
+fn nothing_is_removed_when_slots_cannot_be_saved() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 9);
+    disk.fail_at(disk.operations(), Fault::NoSpace);
+    prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap_err();
+    assert_eq!(complete(&disk), [7, 8, 9, 10, 11, 12]);
+}
+
+#[test]
+fn compressed_segments_go_with_all_their_files() {
+    let disk = world();
+    let files = open(&disk).segment_files().unwrap();
+    let name = files.name_of(TimelineId::FIRST, START);
+    let plain = disk.content(format!("/a/{name}")).unwrap();
+    crate::compressor::compress(files.directory(), Compression::LZ4, name, &|| true).unwrap();
+    // Left by a crash.
+    disk.plant(format!("/a/{name}"), &plain).unwrap();
+    let slots = slots(&disk, UNLIMITED);
+    let pruned = prune(&slots, Lsn(8 * SEGMENT_SIZE)).unwrap();
+    assert_eq!(pruned.files, 2);
+    assert_eq!(complete(&disk), [8, 9, 10, 11, 12]);
+}
+
+/// A disk with the same files, all of them durable.
+fn copy(disk: &SimDisk) -> SimDisk {
+    let copy = SimDisk::new("/a");
+    let mut directories = vec![PathBuf::from("/a")];
+    while let Some(directory) = directories.pop() {
+        for entry in disk.list(&directory).unwrap() {
+            let path = directory.join(entry.name);
+            if entry.is_file {
+                copy.plant(&path, &disk.content(&path).unwrap()).unwrap();
+            } else {
+                copy.create_directory(&path).unwrap();
+                directories.push(path);
+            }
+        }
+    }
+    copy.reboot(Survival::Everything);
+    copy
+}
+
+/// Moves the slot on, and removes what it no longer needs.
+fn live(disk: &SimDisk) -> Result<(), SlotError> {
+    let view = ArchiveView::open(Arc::new(disk.clone()), Path::new("/a"))?;
+    let slots = SlotStore::open(view, UNLIMITED)?;
+    let session = slots.session(1);
+    let held = session.acquire(&"a".parse().unwrap())?;
+    held.advance(TimelineId::FIRST, Lsn(11 * SEGMENT_SIZE))?;
+    prune(&slots, Lsn(12 * SEGMENT_SIZE))?;
+    Ok(())
+}
+
+#[test]
+fn no_crash_leaves_a_gap_or_takes_what_is_needed() {
+    let world = world();
+    {
+        let slots = slots(&world, UNLIMITED);
+        stand(&slots, "a", 8);
+        slots.save().unwrap();
+    }
+    let disk = copy(&world);
+    live(&disk).unwrap();
+    let operations = disk.operations();
+    assert!(operations > 15, "{operations}");
+    for cut in 0..operations {
+        for seed in 0..6 {
+            let disk = copy(&world);
+            disk.cut_power_at(cut);
+            // The last operation is that of the lock, whose release nobody waits for.
+            assert!(live(&disk).is_err() || cut + 1 == operations);
+            disk.reboot(Survival::Chance(seed));
+            let left = complete(&disk);
+            let gapless = left.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+            let needed = left.ends_with(&[11, 12]);
+            assert!(gapless && needed, "cut {cut}, seed {seed}: {left:?}");
+            // Its file says no less than what was removed.
+            let slots = slots(&disk, UNLIMITED);
+            let slot = slots.get(&"a".parse().unwrap()).unwrap().unwrap();
+            assert_eq!(slot.wal_status, Some(WalStatus::Reserved));
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Physical replication slots: what those who stream from an archive still need of it.
+//!
+//! A slot is a small file in our own subdirectory. Creating and dropping one is durable when it
+//! returns. Where it stands moves in memory with each report of a standby and is written now and
+//! then ([`SlotStore::save`]); a crash leaves an older position, which only keeps more, since
+//! nothing is removed that the file still asks for.
+//!
+//! One process at a time keeps the slots of an archive.
+//!
+//! Source: src/backend/replication/slot.c (PG 15).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use walproto::copy_data::EpochXid;
+use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
+
+use crate::error::ArchiveError;
+use crate::listeners::{Listeners, Subscription};
+use crate::lock::ProcessLock;
+use crate::missing::owner;
+use crate::position::ArchivePosition;
+use crate::view::ArchiveView;
+
+mod error;
+mod required;
+mod session;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+pub use error::SlotError;
+pub use session::{HeldSlot, NewSlot, SlotSession};
+use stored::SlotFiles;
+
+/// What slots may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotLimits {
+    /// How many there may be (`max_replication_slots`).
+    pub max_slots: usize,
+    /// How many bytes of WAL before the durable end they may keep from removal, in whole segments;
+    /// `None` for any number (`max_slot_wal_keep_size`).
+    pub max_keep_bytes: Option<u64>,
+}
+
+/// A slot as it is at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// Its name.
+    pub name: SlotName,
+    /// Whether it ends with the session that created it.
+    pub temporary: bool,
+    /// The process number of the session that has it, `None` when nobody has.
+    pub active_pid: Option<i32>,
+    /// From where on it is to keep WAL, `None` when it is not to keep any.
+    pub restart: Option<SlotPosition>,
+    /// The oldest transaction that its standby needs, of no meaning once its WAL is lost.
+    pub xmin: Option<EpochXid>,
+    /// The same for the system catalogues.
+    pub catalog_xmin: Option<EpochXid>,
+    /// Whether what it keeps is there, `None` when it keeps nothing.
+    pub wal_status: Option<WalStatus>,
+    /// How many more bytes of WAL may be written before its WAL may be removed; negative when it
+    /// may be already. `None` when there is no limit, or nothing to remove.
+    pub safe_wal_size: Option<i64>,
+}
+
+/// A position that a slot keeps WAL from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotPosition {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The first byte that is kept.
+    pub lsn: Lsn,
+}
+
+/// Whether the WAL that a slot is to keep is there, as `pg_replication_slots` says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WalStatus {
+    /// It is, and is kept.
+    Reserved,
+    /// It is more than a slot may keep, and may be removed.
+    Unreserved,
+    /// Some of it has been removed.
+    Lost,
+}
+
+impl WalStatus {
+    /// PostgreSQL's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Unreserved => "unreserved",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// The replication slots of an archive, kept by this process alone. Clones are the same ones.
+#[derive(Clone, Debug)]
+pub struct SlotStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    view: ArchiveView,
+    limits: SlotLimits,
+    files: SlotFiles,
+    state: Mutex<State>,
+    /// Held while slots are written, so that what is written last is what is newest. Taken before
+    /// `state`, which is never held during an access to the disk.
+    writing: Mutex<()>,
+    /// Held while segments are removed. Taken before `writing`.
+    pruning: Mutex<()>,
+    released: Arc<Listeners>,
+    _lock: ProcessLock,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: BTreeMap<SlotName, Entry>,
+    /// The first segment of those that lead to the durable end without a gap, `None` until
+    /// something is durable.
+    oldest: Option<SegmentNumber>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    temporary: bool,
+    active_pid: Option<i32>,
+    data: SlotData,
+    /// What its file holds, `None` when that is not known.
+    saved: Option<SlotData>,
+}
+
+/// What is kept of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct SlotData {
+    restart: Option<SlotPosition>,
+    xmin: Option<EpochXid>,
+    catalog_xmin: Option<EpochXid>,
+}
+
+impl SlotStore {
+    /// Takes over the slots of the archive of `view`.
+    ///
+    /// # Errors
+    /// When another process has them, one is damaged, or the disk refuses.
+    pub fn open(view: ArchiveView, limits: SlotLimits) -> Result<Self, ArchiveError> {
+        let directory = view.files().directory();
+        directory.disk().set_access(view.identity().access());
+        directory.create_own()?;
+        let lock = ProcessLock::to_keep_slots(directory)?;
+        let files = SlotFiles::new(directory.clone());
+        let slots = files.load()?.into_iter().map(|(name, data)| {
+            let entry = Entry {
+                temporary: false,
+                active_pid: None,
+                data,
+                saved: Some(data),
+            };
+            (name, entry)
+        });
+        let state = State {
+            slots: slots.collect(),
+            oldest: None,
+        };
+        let shared = Shared {
+            view,
+            limits,
+            files,
+            state: Mutex::new(state),
+            writing: Mutex::new(()),
+            pruning: Mutex::new(()),
+            released: Arc::default(),
+            _lock: lock,
+        };
+        let this = Self {
+            shared: Arc::new(shared),
+        };
+        this.find_oldest()?;
+        Ok(this)
+    }
+
+    /// The archive that the slots are of.
+    #[must_use]
+    pub fn view(&self) -> &ArchiveView {
+        &self.shared.view
+    }
+
+    /// What slots may take.
+    #[must_use]
+    pub fn limits(&self) -> SlotLimits {
+        self.shared.limits
+    }
+
+    /// A session under the process number `pid`, which no other session has.
+    #[must_use]
+    pub fn session(&self, pid: i32) -> SlotSession {
+        SlotSession::new(self.clone(), pid)
+    }
+
+    /// A slot, `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn get(&self, name: &SlotName) -> Result<Option<Slot>, ArchiveError> {
+        self.find_oldest()?;
+        let state = self.state();
+        let entry = state.slots.get(name);
+        Ok(entry.map(|entry| self.describe(&state, name, entry)))
+    }
+
+    /// All slots, in the order of their names.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn list(&self) -> Result<Vec<Slot>, ArchiveError> {
+        self.find_oldest()?;
+        let state = self.state();
+        let slots = state.slots.iter();
+        Ok(slots
+            .map(|(name, entry)| self.describe(&state, name, entry))
+            .collect())
+    }
+
+    /// Has `callback` called whenever a slot was released or dropped, for who waits for one. It is
+    /// called by the thread that did so and must not block.
+    pub fn on_release(&self, callback: impl Fn() + Send + Sync + 'static) -> Subscription {
+        self.shared.released.subscribe(Arc::new(callback))
+    }
+
+    /// Makes durable where the slots stand. To be called now and then while they move, and at the
+    /// end.
+    ///
+    /// # Errors
+    /// When the disk refuses for one of them: then it is written with the next call.
+    pub fn save(&self) -> Result<(), ArchiveError> {
+        let _writing = self.writing();
+        let dirty: Vec<_> = {
+            let state = self.state();
+            let slots = state.slots.iter();
+            slots
+                .filter(|(_, entry)| !entry.temporary && entry.saved != Some(entry.data))
+                .map(|(name, entry)| (name.clone(), entry.data))
+                .collect()
+        };
+        let mut result = Ok(());
+        for (name, data) in dirty {
+            let saved = self.shared.files.write(&name, &data);
+            if saved.is_ok()
+                && let Some(entry) = self.state().slots.get_mut(&name)
+            {
+                entry.saved = Some(data);
+            }
+            result = result.and(saved);
+        }
+        result
+    }
+
+    /// The segment of the durable end.
+    fn tip(&self) -> Option<SegmentNumber> {
+        let durable = self.shared.view.durable()?;
+        Some(self.size().segment_of(durable.record_end))
+    }
+
+    fn size(&self) -> SegmentSize {
+        self.shared.view.files().size()
+    }
+
+    fn segment_of(&self, position: SlotPosition) -> SegmentNumber {
+        self.size().segment_of(position.lsn)
+    }
+
+    /// How many segments before the last one slots may keep.
+    ///
+    /// Source: src/backend/access/transam/xlog.c, `ConvertToXSegs` (PG 15).
+    fn segments_to_keep(&self) -> Option<u64> {
+        let bytes = self.shared.limits.max_keep_bytes?;
+        Some(bytes / self.size().bytes())
+    }
+
+    fn describe(&self, state: &State, name: &SlotName, entry: &Entry) -> Slot {
+        let data = entry.data;
+        let wal_status = data.restart.map(|restart| self.wal_status(state, restart));
+        let safe = data.restart.filter(|_| wal_status != Some(WalStatus::Lost));
+        Slot {
+            name: name.clone(),
+            temporary: entry.temporary,
+            active_pid: entry.active_pid,
+            restart: data.restart,
+            xmin: data.xmin,
+            catalog_xmin: data.catalog_xmin,
+            wal_status,
+            safe_wal_size: safe.and_then(|restart| self.safe_wal_size(restart)),
+        }
+    }
+
+    /// Source: src/backend/access/transam/xlog.c, `GetWALAvailability` (PG 15).
+    fn wal_status(&self, state: &State, restart: SlotPosition) -> WalStatus {
+        let segment = self.segment_of(restart);
+        if state.oldest.is_some_and(|oldest| segment < oldest) {
+            return WalStatus::Lost;
+        }
+        match (self.segments_to_keep(), self.tip()) {
+            (Some(keep), Some(tip)) if tip.0.saturating_sub(segment.0) > keep => {
+                WalStatus::Unreserved
+            }
+            _ => WalStatus::Reserved,
+        }
+    }
+
+    /// Source: src/backend/replication/slotfuncs.c, `pg_get_replication_slots` (PG 15).
+    fn safe_wal_size(&self, restart: SlotPosition) -> Option<i64> {
+        let keep = self.segments_to_keep()?;
+        let durable = self.shared.view.durable()?;
+        let segments = self
+            .segment_of(restart)
+            .0
+            .checked_add(keep)?
+            .checked_add(1)?;
+        let end = SegmentNumber(segments).start(self.size())?;
+        let left = i128::from(end.0) - i128::from(durable.record_end.0);
+        i64::try_from(left).ok()
+    }
+
+    fn is_lost(&self, state: &State, entry: &Entry) -> bool {
+        let restart = entry.data.restart;
+        restart.is_some_and(|restart| self.wal_status(state, restart) == WalStatus::Lost)
+    }
+
+    /// Looks once where the archive's WAL begins.
+    fn find_oldest(&self) -> Result<(), ArchiveError> {
+        if self.state().oldest.is_some() {
+            return Ok(());
+        }
+        let Some(durable) = self.shared.view.durable() else {
+            return Ok(());
+        };
+        let oldest = oldest_segment(&self.shared.view, durable)?;
+        self.state().oldest.get_or_insert(oldest);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one step.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.shared
+            .writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first segment of those that lead to the durable end without a gap.
+fn oldest_segment(
+    view: &ArchiveView,
+    durable: ArchivePosition,
+) -> Result<SegmentNumber, ArchiveError> {
+    let size = view.files().size();
+    let path = view.history_of(durable.timeline)?;
+    let listing = view.listing()?;
+    let numbers: BTreeSet<_> = listing
+        .segments()
+        .filter_map(|(file, _)| {
+            let number = file.name.number(size)?;
+            (owner(&path, number, size) == file.name.timeline()).then_some(number)
+        })
+        .collect();
+    let mut oldest = size.segment_of(durable.record_end);
+    while let Some(before) = oldest.0.checked_sub(1).map(SegmentNumber)
+        && numbers.contains(&before)
+    {
+        oldest = before;
+    }
+    Ok(oldest)
+}

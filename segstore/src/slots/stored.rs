@@ -1,0 +1,168 @@
+//! The files of slots, `slots/NAME` in our own subdirectory.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use walproto::copy_data::EpochXid;
+use walproto::{SlotName, TimelineId};
+
+use super::{SlotData, SlotPosition};
+use crate::checked_json::{self, Refusal};
+use crate::directory::{ArchiveDirectory, Place};
+use crate::disk::OpenMode;
+use crate::error::{ArchiveError, Damage};
+
+/// The newest format of slots that this version knows, and the one it writes.
+const FORMAT_VERSION: u64 = 1;
+
+/// What such a file is said to hold.
+const CONTENT: &str = "slot";
+
+/// The longest file that is read.
+const MAX_LENGTH: usize = 4096;
+
+/// What the name of a file ends in that is not finished. No slot's name has a dot.
+const UNFINISHED: &str = ".tmp";
+
+/// The directory of the slots' files.
+#[derive(Debug)]
+pub(super) struct SlotFiles {
+    directory: ArchiveDirectory,
+}
+
+impl SlotFiles {
+    pub(super) const fn new(directory: ArchiveDirectory) -> Self {
+        Self { directory }
+    }
+
+    /// Reads all slots. What a crash left unfinished is removed.
+    pub(super) fn load(&self) -> Result<BTreeMap<SlotName, SlotData>, ArchiveError> {
+        let place = self.directory.own(Place::Slots);
+        let mut slots = BTreeMap::new();
+        for entry in self.directory.list(&place)? {
+            let path = place.join(&entry.name);
+            if is_unfinished(&entry.name) {
+                self.directory.remove(&path)?;
+                continue;
+            }
+            let name = entry.name.to_str().and_then(|name| name.parse().ok());
+            let (Some(name), true) = (name, entry.is_file) else {
+                return Err(ArchiveError::Damaged {
+                    path,
+                    reason: Damage::SlotName,
+                });
+            };
+            let content = self.directory.read(&path, MAX_LENGTH)?;
+            let data = decode(&name, &content.unwrap_or_default())
+                .map_err(|refusal| refusal.of(&path, FORMAT_VERSION))?;
+            slots.insert(name, data);
+        }
+        // A crash of the process may have come before.
+        self.directory.sync(&place)?;
+        Ok(slots)
+    }
+
+    /// Makes a slot durable, in the place of what there is of it.
+    pub(super) fn write(&self, name: &SlotName, data: &SlotData) -> Result<(), ArchiveError> {
+        let path = self.path(name);
+        let content = encode(name, data).map_err(|error| ArchiveError::Damaged {
+            path: path.clone(),
+            reason: Damage::Json(error),
+        })?;
+        // Not where other files are made ready: another process empties that.
+        let unfinished = self.path(format!("{name}{UNFINISHED}"));
+        self.directory.remove(&unfinished)?;
+        let file = self
+            .directory
+            .open(unfinished.clone(), OpenMode::CreateNew)?;
+        let written = file
+            .write_at(&[IoSlice::new(&content)], 0)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| self.directory.rename(&unfinished, &path));
+        Ok(written?)
+    }
+
+    /// Removes a slot, durably.
+    pub(super) fn remove(&self, name: &SlotName) -> Result<(), ArchiveError> {
+        self.directory.remove(&self.path(name))?;
+        Ok(self.directory.sync(&self.directory.own(Place::Slots))?)
+    }
+
+    fn path(&self, name: impl std::fmt::Display) -> PathBuf {
+        self.directory.own_file(Place::Slots, name)
+    }
+}
+
+fn is_unfinished(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with(UNFINISHED))
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSlot {
+    name: String,
+    restart: Option<StoredPosition>,
+    xmin: Option<StoredXid>,
+    catalog_xmin: Option<StoredXid>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredPosition {
+    timeline: u32,
+    lsn: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredXid {
+    epoch: u32,
+    xid: u32,
+}
+
+pub(super) fn encode(name: &SlotName, data: &SlotData) -> Result<Vec<u8>, serde_json::Error> {
+    let xid = |xid: EpochXid| StoredXid {
+        epoch: xid.epoch,
+        xid: xid.xid,
+    };
+    let stored = StoredSlot {
+        name: name.to_string(),
+        restart: data.restart.map(|restart| StoredPosition {
+            timeline: restart.timeline.number(),
+            lsn: restart.lsn.to_string(),
+        }),
+        xmin: data.xmin.map(xid),
+        catalog_xmin: data.catalog_xmin.map(xid),
+    };
+    checked_json::encode(CONTENT, FORMAT_VERSION, &stored)
+}
+
+pub(super) fn decode(name: &SlotName, content: &[u8]) -> Result<SlotData, Refusal> {
+    let stored: StoredSlot = checked_json::decode(CONTENT, FORMAT_VERSION, content)?;
+    let out_of_range = |field| Refusal::Damage(Damage::Value { field });
+    if stored.name != name.as_str() {
+        return Err(out_of_range("name"));
+    }
+    let position = |stored: StoredPosition| {
+        Some(SlotPosition {
+            timeline: TimelineId::new(stored.timeline)?,
+            lsn: stored.lsn.parse().ok()?,
+        })
+    };
+    let restart = match stored.restart {
+        Some(restart) => Some(position(restart).ok_or_else(|| out_of_range("restart"))?),
+        None => None,
+    };
+    let xid = |stored: StoredXid| EpochXid {
+        epoch: stored.epoch,
+        xid: stored.xid,
+    };
+    Ok(SlotData {
+        restart,
+        xmin: stored.xmin.map(xid),
+        catalog_xmin: stored.catalog_xmin.map(xid),
+    })
+}

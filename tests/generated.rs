@@ -1,0 +1,102 @@
+//! An archive of made-up WAL, for tests that need no server that wrote it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use segstore::generator::Generator;
+use segstore::{
+    Archive, ArchiveOptions, ArchivePosition, Compression, OsDisk, Preparation, ServerFacts,
+    WalFormat,
+};
+use tempfile::TempDir;
+use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+
+/// An archive of valid WAL of timeline 1, in segments of 1 MiB, that ends in the middle of one.
+#[derive(Debug)]
+pub struct GeneratedArchive {
+    directory: TempDir,
+    wal: Vec<u8>,
+}
+
+impl GeneratedArchive {
+    /// The cluster that it says it is of.
+    pub const SYSTEM_ID: SystemId = SystemId(7_000_000_000_000_000_001);
+
+    /// The first position.
+    pub const START: Lsn = Lsn(5 << 20);
+
+    /// Makes one of at least so many bytes of WAL, of a server of that version as a number like
+    /// 150018.
+    #[must_use]
+    pub fn new(length: usize, server_version_num: u32) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("walrecv-generated-")
+            .tempdir()
+            .unwrap();
+        let segment_size = SegmentSize::new(1 << 20).unwrap();
+        let format = WalFormat {
+            system_id: Self::SYSTEM_ID,
+            segment_size,
+            page_magic: None,
+            server_version_num: Some(server_version_num),
+        };
+        let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
+        let mut generator = Generator::new(format, history.clone(), Self::START, 1).unwrap();
+        while generator.bytes().len() < length {
+            generator.record(5_000);
+        }
+        let options = ArchiveOptions {
+            directory: directory.path().to_owned(),
+            sync: true,
+            compression: Compression::NONE,
+        };
+        let mut archive = Archive::open(Arc::new(OsDisk::new()), options).unwrap();
+        let facts = ServerFacts {
+            system_id: Self::SYSTEM_ID,
+            segment_size,
+            block_size: 8192,
+            server_version_num,
+            data_directory_mode: 0o700,
+        };
+        archive.bind(&facts).unwrap();
+        let recovery = archive.recover().unwrap();
+        let mut writer = archive
+            .writer(recovery, &history, Self::START, Preparation::Inline)
+            .unwrap();
+        let wal = generator.bytes().to_vec();
+        let pieces = [Bytes::copy_from_slice(&wal)];
+        writer.append(Self::START, &pieces).unwrap();
+        let durable = writer.sync().unwrap();
+        assert_eq!(durable.byte_end, Self::end_of(&wal));
+        let position = ArchivePosition {
+            timeline: TimelineId::FIRST,
+            record_end: durable.record_end.lsn(),
+            byte_end: durable.byte_end,
+        };
+        archive.publisher().unwrap().publish(position).unwrap();
+        Self { directory, wal }
+    }
+
+    fn end_of(wal: &[u8]) -> Lsn {
+        Lsn(Self::START.0 + wal.len() as u64)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// All of its WAL.
+    #[must_use]
+    pub fn wal(&self) -> &[u8] {
+        &self.wal
+    }
+
+    /// The end of its WAL.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        Self::end_of(&self.wal)
+    }
+}

@@ -1,0 +1,185 @@
+//! What is answered to what.
+//!
+//! Source: src/backend/replication/walsender.c (PG 13 to 18).
+
+mod slots;
+
+pub(crate) use slots::message_of as slot_message_of;
+
+use segstore::{
+    ArchiveError, ArchivePosition, ArchiveView, Feed, FeedError, FeedStep, HeldSlot, SlotSession,
+    SlotStore,
+};
+use walproto::command::{Command, Identifier};
+use walproto::error::{ServerMessage, SqlState};
+use walproto::result::{IdentifySystem, ResultSet, TimelineEnd, TimelineHistoryFile};
+use walproto::{Lsn, ServerVersion, TimelineId};
+
+use crate::pump::message_of;
+use crate::settings::Settings;
+
+/// The answer to a command.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// A table.
+    Table(ResultSet),
+    /// It is done.
+    Done,
+    /// It cannot be done before somebody has released a slot.
+    WhenReleased,
+    /// A stream of WAL.
+    Stream {
+        feed: Box<Feed>,
+        slot: Option<HeldSlot>,
+        start: Lsn,
+        /// What follows the timeline, as far as it is known now.
+        end: Option<TimelineEnd>,
+    },
+    /// The timeline ends where the stream was to start.
+    AlreadyEnded(TimelineEnd),
+}
+
+/// What a command is answered from. It may read files: not for a thread that does network input
+/// and output.
+#[derive(Debug)]
+pub(crate) struct Commands<'a> {
+    pub(crate) store: &'a SlotStore,
+    pub(crate) session: &'a SlotSession,
+    pub(crate) settings: Settings<'a>,
+}
+
+impl Commands<'_> {
+    /// Does what a command asks for.
+    pub(crate) fn execute(&self, command: &Command) -> Result<Reply, ServerMessage> {
+        match command {
+            Command::IdentifySystem => self.identify_system(),
+            Command::Show(name) => {
+                let setting = self.settings.show(name.as_str())?;
+                Ok(Reply::Table(setting.encode()))
+            }
+            Command::TimelineHistory(timeline) => self.timeline_history(*timeline),
+            Command::StartReplication {
+                slot,
+                start,
+                timeline,
+            } => self.start_replication(slot.as_ref(), *start, *timeline),
+            Command::CreateReplicationSlot(create) => self.create_slot(create),
+            Command::ReadReplicationSlot(name) => self.read_slot(name),
+            Command::DropReplicationSlot { slot, wait } => self.drop_slot(slot, *wait),
+            Command::AlterReplicationSlot { slot, .. } => self.alter_slot(slot),
+            Command::StartLogicalReplication { .. } => Err(no_databases("logical replication")),
+            Command::BaseBackup(_) | Command::UploadManifest => Err(no_databases("base backups")),
+            _ => Err(no_databases("other commands")),
+        }
+    }
+
+    pub(super) fn view(&self) -> &ArchiveView {
+        self.store.view()
+    }
+
+    fn version(&self) -> ServerVersion {
+        self.settings.version
+    }
+
+    fn durable(&self) -> Result<ArchivePosition, ServerMessage> {
+        let durable = self.view().durable();
+        durable.ok_or_else(|| message_of(&FeedError::NothingDurable))
+    }
+
+    fn identify_system(&self) -> Result<Reply, ServerMessage> {
+        let durable = self.durable()?;
+        let reply = IdentifySystem {
+            system_id: self.view().identity().system_id(),
+            timeline: durable.timeline,
+            xlogpos: durable.record_end,
+            dbname: None,
+        };
+        Ok(Reply::Table(reply.encode(self.version())))
+    }
+
+    fn timeline_history(&self, timeline: TimelineId) -> Result<Reply, ServerMessage> {
+        let history = self.view().history(timeline).map_err(internal)?;
+        let file_name = timeline.history_file_name();
+        match history {
+            Some(history) => {
+                let content = history.content().clone();
+                let reply = TimelineHistoryFile { file_name, content };
+                Ok(Reply::Table(reply.encode(self.version())))
+            }
+            None => Err(ServerMessage::error(
+                SqlState::UNDEFINED_FILE,
+                format!("could not open file \"pg_wal/{file_name}\": No such file or directory"),
+            )),
+        }
+    }
+
+    /// Source: walsender.c, `StartReplication` (PG 15).
+    fn start_replication(
+        &self,
+        slot: Option<&Identifier>,
+        start: Lsn,
+        timeline: Option<TimelineId>,
+    ) -> Result<Reply, ServerMessage> {
+        let slot = slot.map(|name| self.acquire(name)).transpose()?;
+        let durable = self.durable()?;
+        let feed = self.view().feed(timeline, start);
+        let mut feed = feed.map_err(|error| message_of(&error))?;
+        let end = self.end_of(feed.timeline(), durable.timeline)?;
+        // Nothing is read for it, and a start ahead is told when the stream has begun.
+        match feed.ready_step() {
+            Ok(Some(FeedStep::EndOfTimeline {
+                switch_point,
+                next_timeline,
+            })) => Ok(Reply::AlreadyEnded(TimelineEnd {
+                next_timeline,
+                switch_point,
+            })),
+            _ => {
+                let feed = self.view().feed(timeline, start);
+                let feed = Box::new(feed.map_err(|error| message_of(&error))?);
+                Ok(Reply::Stream {
+                    feed,
+                    slot,
+                    start,
+                    end,
+                })
+            }
+        }
+    }
+
+    /// Where the way to the newest timeline leaves `timeline`.
+    fn end_of(
+        &self,
+        timeline: TimelineId,
+        newest: TimelineId,
+    ) -> Result<Option<TimelineEnd>, ServerMessage> {
+        if timeline == newest {
+            return Ok(None);
+        }
+        let history = self.view().history(newest).map_err(internal)?;
+        let end = history.and_then(|history| {
+            Some(TimelineEnd {
+                next_timeline: history.successor_of(timeline)?,
+                switch_point: history.switch_point_of(timeline)?,
+            })
+        });
+        Ok(end)
+    }
+}
+
+/// The archive cannot be read.
+fn internal(error: ArchiveError) -> ServerMessage {
+    ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string())
+}
+
+/// The refusal of what needs a database, which says what can be had here instead.
+pub(crate) fn no_databases(what: &str) -> ServerMessage {
+    ServerMessage::error(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("{what} are not supported: this server keeps WAL and has no databases"),
+    )
+    .with_hint(
+        "It answers IDENTIFY_SYSTEM, SHOW, TIMELINE_HISTORY, the commands for physical \
+         replication slots, and START_REPLICATION PHYSICAL.",
+    )
+}

@@ -1,0 +1,366 @@
+//! One client: its session is driven from what it sends, what becomes durable, and the clock.
+
+mod admission;
+mod answers;
+mod error;
+mod opening;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use segstore::{HeldSlot, SlotSession};
+use tokio::sync::watch;
+use walproto::command::Command;
+use walproto::error::{ServerMessage, SqlState};
+use walproto::server::{Event, ServerError, ServerSession, StartupRequest};
+use walproto::{PgTimestamp, ServerVersion};
+
+use crate::pump::{Place, Pump, Pushed};
+use crate::registry::{Registered, StandbyState};
+use crate::server::Shared;
+use crate::socket::{Accepted, Reader, Writer};
+
+use admission::OpenedFacts;
+pub(crate) use error::ConnectionError;
+use opening::Opened;
+
+/// How long a client may take for the last that it is told.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How much is read of a client to which nothing more is said, so that what it was told reaches
+/// it.
+const MAX_LEFT_OVER: usize = 64 << 10;
+
+/// Serves a client to its end.
+pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted, number: u64) {
+    let known = Known {
+        shared: Arc::clone(&shared),
+        number,
+    };
+    let address = match &accepted {
+        Accepted::Tcp(_, address) => Some(*address),
+        Accepted::Unix(_) => None,
+    };
+    let result = match opening::open(&shared, accepted).await {
+        Ok(Some(opened)) => {
+            let (mut connection, asked, failure) = Connection::new(&shared, opened, known);
+            let result = connection.run(asked, failure).await;
+            connection.say_farewell().await;
+            result
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        log_end(address, &error);
+    }
+}
+
+/// Tells that a client has shown who it is, or has gone, when dropped.
+#[derive(Debug)]
+struct Known {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.shared.note_known(self.number);
+    }
+}
+
+fn log_end(address: Option<SocketAddr>, error: &ConnectionError) {
+    let client = address.map_or_else(|| "[local]".to_owned(), |address| address.to_string());
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    tracing::warn!(client, "connection ended: {text}");
+}
+
+/// A client that speaks to its session.
+struct Connection {
+    shared: Arc<Shared>,
+    pump: Option<Pump>,
+    reader: Reader,
+    writer: Writer,
+    input: BytesMut,
+    opened: OpenedFacts,
+    /// Until the client has shown who it is.
+    known: Option<Known>,
+    /// From then on.
+    registered: Option<Arc<Registered>>,
+    request: Option<Box<StartupRequest>>,
+    wal_sender_timeout: Option<Duration>,
+    slots: Option<Arc<SlotSession>>,
+    /// The slot that the stream uses.
+    slot: Option<HeldSlot>,
+    /// What is tried again when a slot is released.
+    waiting: Option<Command>,
+    released: watch::Receiver<()>,
+    advance: watch::Receiver<()>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// A session for a new client.
+fn new_session(shared: &Shared) -> ServerSession {
+    let limits = &shared.config.limits;
+    let times = walproto::server::SessionTimes {
+        authentication_timeout: limits.authentication_timeout,
+        wal_sender_timeout: limits.wal_sender_timeout,
+    };
+    let wall_clock = PgTimestamp::from_system_time(SystemTime::now());
+    let version = ServerVersion(shared.view.identity().server_version_num());
+    ServerSession::new(Instant::now(), wall_clock, version, times)
+}
+
+impl Connection {
+    fn new(
+        shared: &Arc<Shared>,
+        opened: Opened,
+        known: Known,
+    ) -> (Self, Option<Event>, Option<ServerError>) {
+        let plain = match &opened.writer {
+            Writer::Plain(plain) => Some(plain.clone()),
+            Writer::Tls(_) => None,
+        };
+        let connection = Self {
+            shared: Arc::clone(shared),
+            pump: Some(Pump::new(opened.session, plain)),
+            reader: opened.reader,
+            writer: opened.writer,
+            input: opened.input,
+            opened: opened.facts,
+            known: Some(known),
+            registered: None,
+            request: None,
+            wal_sender_timeout: shared.config.limits.wal_sender_timeout,
+            slots: None,
+            slot: None,
+            waiting: None,
+            released: shared.released(),
+            advance: shared.advance(),
+            stopping: shared.stopping(),
+        };
+        (connection, opened.asked, opened.failure)
+    }
+
+    fn pump(&mut self) -> Result<&mut Pump, ConnectionError> {
+        self.pump.as_mut().ok_or(ConnectionError::Fault)
+    }
+
+    fn session(&mut self) -> Result<&mut ServerSession, ConnectionError> {
+        Ok(&mut self.pump()?.session)
+    }
+
+    async fn run(
+        &mut self,
+        asked: Option<Event>,
+        failure: Option<ServerError>,
+    ) -> Result<(), ConnectionError> {
+        if let Some(event) = asked {
+            self.answer(event).await?;
+        }
+        if let Some(failure) = failure {
+            return Err(failure.into());
+        }
+        let mut place = Place::Here;
+        loop {
+            self.answer_events().await?;
+            self.advance.borrow_and_update();
+            let pushed = self.push(place).await?;
+            if self.pump()?.session.is_over() {
+                return Ok(());
+            }
+            place = match pushed {
+                Pushed::OnDisk => Place::OwnThread,
+                Pushed::More => place,
+                Pushed::Idle | Pushed::Blocked => Place::Here,
+            };
+            match pushed {
+                Pushed::OnDisk | Pushed::More => {
+                    self.look().await?;
+                    if place == Place::Here {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Pushed::Idle | Pushed::Blocked => self.wait(pushed).await?,
+            }
+        }
+    }
+
+    /// Answers what the client asks for, until it waits or is waited for.
+    async fn answer_events(&mut self) -> Result<(), ConnectionError> {
+        let mut failure = None;
+        loop {
+            let now = Instant::now();
+            let Some(pump) = &mut self.pump else {
+                return Err(ConnectionError::Fault);
+            };
+            if failure.is_none()
+                && !self.input.is_empty()
+                && let Err(error) = pump.session.handle_input(now, &mut self.input)
+            {
+                failure = Some(error);
+            }
+            let Some(event) = pump.session.poll_event() else {
+                return failure.map_or(Ok(()), |error| Err(error.into()));
+            };
+            self.answer(event).await?;
+        }
+    }
+
+    /// Sends what there is.
+    async fn push(&mut self, place: Place) -> Result<Pushed, ConnectionError> {
+        let mut pump = self.pump.take().ok_or(ConnectionError::Fault)?;
+        let registered = self.registered.clone();
+        let shared = Arc::clone(&self.shared);
+        let push = move || {
+            let pushed = pump.push(&shared.view, registered.as_deref(), place);
+            (pump, pushed)
+        };
+        let (pump, pushed) = match place {
+            Place::Here => push(),
+            Place::OwnThread => {
+                let permit = self.shared.disk_readers.acquire().await;
+                let pushing = tokio::task::spawn_blocking(push);
+                let pushed = pushing.await.map_err(|_panic| ConnectionError::Fault)?;
+                drop(permit);
+                pushed
+            }
+        };
+        let pump = self.pump.insert(pump);
+        if let Some(error) = pump.take_failure() {
+            tracing::warn!(client = self.opened.shown(), "stream failed: {error}");
+            self.end_stream();
+        }
+        Ok(pushed?)
+    }
+
+    /// Takes what is there without waiting.
+    async fn look(&mut self) -> Result<(), ConnectionError> {
+        let now = Instant::now();
+        match self.reader.try_read(&mut self.input)? {
+            Some(0) => self.session()?.handle_eof(now)?,
+            Some(_) => {}
+            None => self.session()?.handle_timeout(now)?,
+        }
+        if self.stopping.has_changed().unwrap_or(true) {
+            self.stop()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do.
+    async fn wait(&mut self, pushed: Pushed) -> Result<(), ConnectionError> {
+        let Some(pump) = &mut self.pump else {
+            return Err(ConnectionError::Fault);
+        };
+        let due = pump.session.next_timeout();
+        let writes = pushed == Pushed::Blocked || (pump.is_buffered() && !pump.out.is_empty());
+        let registered = self.registered.clone();
+        let cancelled = async {
+            match &registered {
+                Some(registered) => registered.cancellation().asked().await,
+                None => std::future::pending().await,
+            }
+        };
+        let timeout = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            read = self.reader.read(&mut self.input) => {
+                if read? == 0 {
+                    pump.session.handle_eof(Instant::now())?;
+                }
+            }
+            progress = self.writer.progress(&mut pump.out), if writes => progress?,
+            changed = self.advance.changed(), if pushed == Pushed::Idle => {
+                changed.map_err(|_gone| ConnectionError::Fault)?;
+            }
+            () = timeout => pump.session.handle_timeout(Instant::now())?,
+            changed = self.released.changed(), if self.waiting.is_some() => {
+                changed.map_err(|_gone| ConnectionError::Fault)?;
+                if let Some(command) = self.waiting.take() {
+                    self.execute(command).await?;
+                }
+            }
+            () = cancelled => self.cancel()?,
+            _ = self.stopping.changed() => self.stop()?,
+        }
+        Ok(())
+    }
+
+    /// Gives up what the client waits for, on behalf of another connection of its own.
+    fn cancel(&mut self) -> Result<(), ConnectionError> {
+        let waited = self.waiting.take().is_some();
+        let session = self.session()?;
+        if waited || session.is_sending() {
+            session.fail(ServerMessage::error(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request",
+            ))?;
+            self.end_stream();
+        }
+        Ok(())
+    }
+
+    /// Begins to stop: a client that has got all there was gets the last of it and confirms it.
+    fn stop(&mut self) -> Result<(), ConnectionError> {
+        self.stopping.borrow_and_update();
+        let now = Instant::now();
+        let durable = self.shared.view.durable();
+        let registered = self.registered.clone();
+        let session = self.session()?;
+        let caught_up = registered.as_ref().is_some_and(|registered| {
+            registered.change_state(StandbyState::Streaming, StandbyState::Stopping)
+        });
+        match durable {
+            Some(durable) if caught_up => session.begin_shutdown(now, durable.record_end),
+            _ => session.reject(ServerMessage::fatal(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+            )),
+        }
+        Ok(())
+    }
+
+    /// Has the client get the last that it was told.
+    async fn say_farewell(&mut self) {
+        let Some(pump) = &mut self.pump else { return };
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let view = &self.shared.view;
+        let farewell = async {
+            pump.stop();
+            loop {
+                let pushed = pump.push(view, None, Place::OwnThread)?;
+                if pump.is_empty() {
+                    break;
+                }
+                debug_assert_ne!(pushed, Pushed::OnDisk);
+                writer.progress(&mut pump.out).await?;
+            }
+            writer.shutdown().await?;
+            // What is closed with unread bytes is reset, and what was said may be lost.
+            let mut rest = BytesMut::new();
+            let mut count = 0;
+            while count < MAX_LEFT_OVER {
+                rest.clear();
+                match reader.read(&mut rest).await? {
+                    0 => break,
+                    more => count += more,
+                }
+            }
+            Ok::<(), ConnectionError>(())
+        };
+        // Who does not take it in time, or is gone, does without.
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+}

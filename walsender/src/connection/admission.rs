@@ -1,0 +1,152 @@
+//! Whether a client may come in, and what it is told then.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use walproto::error::{ServerMessage, SqlState};
+use walproto::server::{ReplicationMode, StartupRequest};
+
+use super::{Connection, ConnectionError};
+use crate::access::{self, Admission, Client};
+use crate::commands::no_databases;
+use crate::hba::ClientOrigin;
+use crate::registry::{KEY_LENGTH, Newcomer, NoRoom};
+use crate::settings;
+use crate::tls::ClientIdentity;
+
+/// What is known of a client beside what it says.
+#[derive(Clone, Debug)]
+pub(super) struct OpenedFacts {
+    pub(super) address: Option<SocketAddr>,
+    pub(super) uid: Option<u32>,
+    pub(super) identity: ClientIdentity,
+    pub(super) encrypted: bool,
+    pub(super) channel_binding: Option<Bytes>,
+}
+
+impl Connection {
+    /// Looks who the client is, or has it show that.
+    pub(super) async fn admit(
+        &mut self,
+        request: Box<StartupRequest>,
+    ) -> Result<(), ConnectionError> {
+        if request.replication == ReplicationMode::Database {
+            let message = no_databases("connections to a database");
+            self.session()?.reject(message);
+            return Ok(());
+        }
+        for (name, value) in &request.settings {
+            if name.eq_ignore_ascii_case("wal_sender_timeout") {
+                match settings::wal_sender_timeout(value) {
+                    Ok(timeout) => {
+                        self.wal_sender_timeout = timeout;
+                        self.session()?.set_wal_sender_timeout(timeout);
+                    }
+                    Err(message) => {
+                        self.session()?.reject(message);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let client = Client {
+            origin: self.opened.origin(),
+            identity: &self.opened.identity,
+            uid: self.opened.uid,
+            user: &request.user,
+        };
+        let mut admission = self.shared.access().admit(client);
+        if let Admission::IfNamed(uid) = admission {
+            let name = tokio::task::spawn_blocking(move || access::user_name(uid));
+            let name = name.await.map_err(|_panic| ConnectionError::Fault)?;
+            admission = if name.as_deref() == Some(request.user.as_str()) {
+                Admission::Believed
+            } else {
+                access::peer_failed(&request.user)
+            };
+        }
+        self.request = Some(request);
+        let channel_binding = self.opened.channel_binding.clone();
+        let session = self.session()?;
+        match admission {
+            Admission::Believed => session.authenticate_trust()?,
+            Admission::Password(secret) => {
+                session.authenticate_scram(*secret, random()?, channel_binding)?;
+            }
+            Admission::Refused(message) => session.reject(*message),
+            Admission::IfNamed(_) => return Err(ConnectionError::Fault),
+        }
+        Ok(())
+    }
+
+    /// Takes the client in, if there is room for one more.
+    pub(super) fn welcome(&mut self) -> Result<(), ConnectionError> {
+        let request = self.request.take().ok_or(ConnectionError::Fault)?;
+        let newcomer = Newcomer {
+            user: request.user.clone(),
+            application_name: request.application_name.clone(),
+            address: self.opened.address,
+            encrypted: self.opened.encrypted,
+        };
+        let key: [u8; KEY_LENGTH] = random()?;
+        // Whoever waits to be known may be the next to be closed.
+        self.known = None;
+        let registered = match self.shared.registry.admit(newcomer, key) {
+            Ok(registered) => Arc::new(registered),
+            Err(no_room) => {
+                let text = match no_room {
+                    NoRoom::Total => "sorry, too many clients already".to_owned(),
+                    NoRoom::User => format!("too many connections for role \"{}\"", request.user),
+                };
+                let message = ServerMessage::fatal(SqlState::TOO_MANY_CONNECTIONS, text);
+                self.session()?.reject(message);
+                return Ok(());
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        let settings = shared.settings(&request, self.wal_sender_timeout);
+        let reported = settings.reported();
+        let process_id = registered.process_id();
+        self.registered = Some(registered);
+        self.slots = Some(Arc::new(self.shared.slots.session(process_id)));
+        let parameters = reported.iter().map(|(name, value)| (*name, value.as_str()));
+        let key = Bytes::copy_from_slice(&key);
+        self.session()?.welcome(parameters, process_id, key)?;
+        tracing::info!(
+            user = request.user,
+            application_name = request.application_name,
+            client = self.opened.shown(),
+            "replication connection authorized"
+        );
+        self.request = Some(request);
+        Ok(())
+    }
+}
+
+impl OpenedFacts {
+    fn origin(&self) -> ClientOrigin {
+        match self.address {
+            Some(address) => ClientOrigin::Tcp {
+                address: address.ip(),
+                encrypted: self.encrypted,
+            },
+            None => ClientOrigin::Local,
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        self.address
+            .map_or_else(|| "[local]".to_owned(), |address| address.to_string())
+    }
+}
+
+/// Bytes that nobody can guess.
+fn random<const N: usize>() -> Result<[u8; N], ConnectionError> {
+    let mut bytes = [0; N];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_no_randomness| ConnectionError::Fault)?;
+    Ok(bytes)
+}

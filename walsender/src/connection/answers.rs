@@ -1,0 +1,143 @@
+//! What a client is answered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use walproto::command::Command;
+use walproto::error::{ServerMessage, SqlState};
+use walproto::server::Event;
+use walproto::{Lsn, SlotName};
+
+use super::{Connection, ConnectionError};
+use crate::commands::{Commands, Reply, slot_message_of};
+use crate::feedback::Horizons;
+
+impl Connection {
+    /// Does what the session tells.
+    pub(super) async fn answer(&mut self, event: Event) -> Result<(), ConnectionError> {
+        let now = Instant::now();
+        match event {
+            Event::Startup(request) => self.admit(request).await,
+            Event::Authenticated => self.welcome(),
+            Event::Command(command) => self.execute(command).await,
+            Event::Sql(_) => {
+                let message = ServerMessage::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "cannot execute SQL commands in WAL sender for physical replication",
+                );
+                Ok(self.session()?.fail(message)?)
+            }
+            Event::Status(_) => {
+                let reported = self.session()?.reported();
+                if let (Some(reported), Some(registered)) = (reported, &self.registered) {
+                    registered.note_reported(reported, now);
+                    self.advance_slot(reported.flush)?;
+                }
+                Ok(())
+            }
+            Event::Feedback(feedback) => {
+                if let Some(registered) = &self.registered {
+                    let needs = Horizons::of_message(feedback.xmin, feedback.catalog_xmin);
+                    registered.note_needs(needs, now);
+                }
+                if let Some(slot) = &self.slot {
+                    slot.set_xmin(feedback.xmin, feedback.catalog_xmin);
+                    self.shared.note_slot_moved();
+                }
+                Ok(())
+            }
+            Event::CopyFinished => {
+                self.end_stream();
+                Ok(())
+            }
+            Event::Cancel {
+                process_id,
+                secret_key,
+            } => {
+                self.shared.registry.cancel(process_id, &secret_key);
+                Ok(())
+            }
+            // The session is over, and says so.
+            Event::Stopped | Event::Terminated => Ok(()),
+            // It was asked and answered before.
+            Event::TlsRequested => Ok(self.session()?.refuse_tls()?),
+            _ => Err(ConnectionError::Fault),
+        }
+    }
+
+    /// Lets go of what only a stream needs.
+    pub(super) fn end_stream(&mut self) {
+        if let Some(pump) = &mut self.pump {
+            pump.stop();
+        }
+        self.slot = None;
+        if let Some(registered) = &self.registered {
+            registered.note_stream(None, None);
+        }
+    }
+
+    /// The client's slot keeps WAL from there on.
+    fn advance_slot(&mut self, flush: Option<Lsn>) -> Result<(), ConnectionError> {
+        let timeline = self.session()?.timeline();
+        if let (Some(slot), Some(flush), Some(timeline)) = (&self.slot, flush, timeline) {
+            match slot.advance(timeline, flush) {
+                Ok(()) => self.shared.note_slot_moved(),
+                Err(error) => self.session()?.reject(slot_message_of(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a command, which may read files, from a thread of its own.
+    pub(super) async fn execute(&mut self, command: Command) -> Result<(), ConnectionError> {
+        self.released.borrow_and_update();
+        let slots = self.slots.clone().ok_or(ConnectionError::Fault)?;
+        let shared = Arc::clone(&self.shared);
+        let request = self.request.take().ok_or(ConnectionError::Fault)?;
+        let timeout = self.wal_sender_timeout;
+        let executing = tokio::task::spawn_blocking(move || {
+            let commands = Commands {
+                store: &shared.slots,
+                session: &slots,
+                settings: shared.settings(&request, timeout),
+            };
+            let reply = commands.execute(&command);
+            (reply, command, request)
+        });
+        let (reply, command, request) = executing.await.map_err(|_panic| ConnectionError::Fault)?;
+        self.request = Some(request);
+        let now = Instant::now();
+        match reply {
+            Ok(Reply::Table(table)) => self.session()?.answer(&table)?,
+            Ok(Reply::Done) => {
+                if let Command::DropReplicationSlot { slot, .. } = &command
+                    && let Ok(name) = SlotName::new(slot.as_str())
+                {
+                    let nothing = Horizons::default();
+                    self.shared.registry.note_slot_needs(&name, nothing);
+                }
+                self.session()?.complete()?;
+            }
+            Ok(Reply::WhenReleased) => self.waiting = Some(command),
+            Ok(Reply::AlreadyEnded(end)) => self.session()?.timeline_already_ended(end)?,
+            Ok(Reply::Stream {
+                feed,
+                slot,
+                start,
+                end,
+            }) => {
+                let timeline = feed.timeline();
+                if let Some(registered) = &self.registered {
+                    let slot = slot.as_ref().map(|slot| slot.name().clone());
+                    registered.note_stream(Some((timeline, start)), slot);
+                }
+                self.slot = slot;
+                let pump = self.pump()?;
+                pump.session.start_streaming(now, timeline, start, end)?;
+                pump.start(*feed);
+            }
+            Err(message) => self.session()?.fail(message)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! Why a connection ends before its time.
+
+use std::io;
+
+use walproto::server::ServerError;
+
+use crate::pump::PushError;
+use crate::tls::TlsError;
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    /// The client broke the protocol, was refused, or took too long.
+    #[error(transparent)]
+    Session(#[from] ServerError),
+    /// The connection broke.
+    #[error("connection to the client")]
+    Io(#[from] io::Error),
+    /// No agreement on TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// WAL could not be sent.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// A part of this program broke down.
+    #[error("a fault of this program")]
+    Fault,
+}

@@ -1,0 +1,187 @@
+//! Where clients connect.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::ListenAddress;
+use crate::socket::Accepted;
+
+/// How many connections wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Where a server can be reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BoundAddress {
+    /// By TCP.
+    Tcp(SocketAddr),
+    /// Through this Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for BoundAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// A Unix socket's name, which goes with it.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that somebody else has removed is as good.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Opens what an address stands for, at least one.
+    pub(crate) fn bind(address: &ListenAddress) -> io::Result<Vec<Self>> {
+        match address {
+            ListenAddress::Tcp(address) => Ok(vec![tcp(*address)?]),
+            ListenAddress::Every { port } => {
+                let v4 = tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), *port))?;
+                // A port that the system chose is to be the same for both.
+                let port = match v4.address()? {
+                    BoundAddress::Tcp(address) => address.port(),
+                    BoundAddress::Unix(_) => *port,
+                };
+                match tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
+                    Ok(v6) => Ok(vec![v4, v6]),
+                    // Not every machine has IPv6.
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(vec![v4]),
+                    Err(error)
+                        if error.raw_os_error()
+                            == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) =>
+                    {
+                        Ok(vec![v4])
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            ListenAddress::Unix { directory, port } => {
+                Ok(vec![unix(&ListenAddress::socket_path(directory, *port))?])
+            }
+        }
+    }
+
+    pub(crate) fn address(&self) -> io::Result<BoundAddress> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(BoundAddress::Tcp),
+            Self::Unix(_, file) => Ok(BoundAddress::Unix(file.0.clone())),
+        }
+    }
+
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
+                let (stream, address) = accepted?;
+                // WAL goes out as it becomes durable, not when more of it has gathered.
+                stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new())?;
+                Ok(Accepted::Tcp(stream, address))
+            }),
+            Self::Unix(listener, _) => listener
+                .poll_accept(cx)
+                .map(|accepted| Ok(Accepted::Unix(accepted?.0))),
+        }
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<Listener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restarted server need not wait for the connections of the one before to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
+}
+
+/// The name of a socket whose server was killed is taken over. Access is decided by the rules,
+/// not by the file's mode (`unix_socket_permissions`).
+fn unix(path: &Path) -> io::Result<Listener> {
+    let bind = || UnixListener::bind(path);
+    let listener = match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            match std::os::unix::net::UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path)?;
+                    bind()?
+                }
+                _ => return Err(error),
+            }
+        }
+        result => result?,
+    };
+    let file = SocketFile(path.to_owned());
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+    Ok(Listener::Unix(listener, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::future::poll_fn;
+
+    #[tokio::test]
+    async fn the_name_of_a_dead_servers_socket_is_taken_over_and_that_of_a_living_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = ListenAddress::Unix {
+            directory: directory.path().to_owned(),
+            port: 1,
+        };
+        let path = directory.path().join(".s.PGSQL.1");
+        // A socket file without a listener, as a killed server leaves it.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let living = Listener::bind(&address).unwrap();
+        assert_eq!(
+            living[0].address().unwrap(),
+            BoundAddress::Unix(path.clone())
+        );
+        let refused = Listener::bind(&address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let accepted = poll_fn(|cx| living[0].poll_accept(cx)).await.unwrap();
+        assert!(matches!(accepted, Accepted::Unix(_)));
+        drop(living);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn every_address_has_the_same_port() {
+        let listeners = Listener::bind(&ListenAddress::Every { port: 0 }).unwrap();
+        let ports: Vec<u16> = listeners
+            .iter()
+            .map(|listener| match listener.address().unwrap() {
+                BoundAddress::Tcp(address) => address.port(),
+                BoundAddress::Unix(path) => panic!("{path:?}"),
+            })
+            .collect();
+        assert!(!ports.is_empty() && ports.iter().all(|port| *port == ports[0]));
+    }
+}

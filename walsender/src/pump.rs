@@ -1,0 +1,370 @@
+//! What is sent to a client without waiting for it: messages first, then as much WAL as it takes.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustix::io::ReadWriteFlags;
+use segstore::{ArchiveError, ArchiveView, Chunk, ChunkData, Feed, FeedError, FeedStep};
+use walproto::error::{ServerMessage, SqlState};
+use walproto::result::TimelineEnd;
+use walproto::server::{ServerError, ServerSession, WAL_HEADER_LENGTH};
+
+use crate::registry::{Registered, StandbyState};
+use crate::socket::Plain;
+
+/// How much WAL is sent before others have their turn.
+const BURST: usize = 8 * Chunk::MAX_LENGTH;
+
+/// As much WAL of a file is read without waiting, if the kernel has it in memory; more goes from
+/// the file to the client without being read.
+const MAX_READ: usize = 16 << 10;
+
+/// How much is encrypted ahead of the client.
+const TLS_BUFFER: usize = Chunk::MAX_LENGTH;
+
+/// The most pieces that are given to the kernel at once.
+const MAX_PIECES: usize = 64;
+
+/// A session, and the way to its client.
+pub(crate) struct Pump {
+    pub(crate) session: ServerSession,
+    sink: Sink,
+    /// What is to be sent, after `unsent`.
+    pub(crate) out: BytesMut,
+    /// WAL whose message has begun.
+    unsent: Option<Unsent>,
+    feed: Option<Feed>,
+    /// What a stream failed by that the client is told: who runs the server has to know too.
+    failure: Option<FeedError>,
+}
+
+/// Where bytes go.
+#[derive(Debug)]
+enum Sink {
+    /// To the client.
+    Plain(Plain),
+    /// To `out`, which is encrypted from there.
+    Tls,
+}
+
+#[derive(Debug)]
+struct Unsent {
+    header: [u8; WAL_HEADER_LENGTH],
+    chunk: Chunk,
+    /// How much of header and chunk is sent.
+    sent: usize,
+}
+
+/// Where a pump runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// Where nothing may wait for a disk.
+    Here,
+    /// On a thread of its own.
+    OwnThread,
+}
+
+/// Why a pump stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pushed {
+    /// There is nothing more to send.
+    Idle,
+    /// The client takes no more now.
+    Blocked,
+    /// What comes next has to be read from the disk.
+    OnDisk,
+    /// There is more, but others wait too.
+    More,
+}
+
+/// Why nothing more can be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PushError {
+    /// The connection broke.
+    #[error("sending")]
+    Io(#[source] io::Error),
+    /// A segment file could not be read in the middle of a message.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The session was not asked in order.
+    #[error(transparent)]
+    Session(#[from] ServerError),
+}
+
+impl Pump {
+    pub(crate) fn new(session: ServerSession, plain: Option<Plain>) -> Self {
+        Self {
+            session,
+            sink: plain.map_or(Sink::Tls, Sink::Plain),
+            out: BytesMut::new(),
+            unsent: None,
+            feed: None,
+            failure: None,
+        }
+    }
+
+    /// Sends the WAL of `feed` from now on.
+    pub(crate) fn start(&mut self, feed: Feed) {
+        self.feed = Some(feed);
+    }
+
+    /// Sends no more WAL than what has begun.
+    pub(crate) fn stop(&mut self) {
+        self.feed = None;
+    }
+
+    /// Whether all is sent that there was.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_empty() && self.unsent.is_none()
+    }
+
+    /// Whether the bytes are given to the client by who owns this.
+    pub(crate) const fn is_buffered(&self) -> bool {
+        matches!(self.sink, Sink::Tls)
+    }
+
+    /// What a stream failed by since this was last asked.
+    pub(crate) fn take_failure(&mut self) -> Option<FeedError> {
+        self.failure.take()
+    }
+
+    /// Sends what the client takes, and tells the registry how far it is.
+    pub(crate) fn push(
+        &mut self,
+        view: &ArchiveView,
+        registered: Option<&Registered>,
+        place: Place,
+    ) -> Result<Pushed, PushError> {
+        let mut budget = BURST;
+        loop {
+            if place == Place::Here && self.is_unsent_in_file() {
+                return Ok(Pushed::OnDisk);
+            }
+            if !self.send_unsent()? {
+                return Ok(Pushed::Blocked);
+            }
+            self.session.poll_transmit(&mut self.out);
+            if !self.send_out()? {
+                return Ok(Pushed::Blocked);
+            }
+            if !self.session.is_sending() {
+                self.feed = None;
+            }
+            if self.feed.is_none() {
+                self.release_memory();
+                return Ok(Pushed::Idle);
+            }
+            if budget == 0 {
+                return Ok(Pushed::More);
+            }
+            match self.step(place) {
+                Ok(None) => return Ok(Pushed::OnDisk),
+                Ok(Some(FeedStep::Chunk(mut chunk))) => {
+                    budget = budget.saturating_sub(chunk.length());
+                    take_into_memory(&mut chunk, place)?;
+                    self.begin_message(chunk, view, registered)?;
+                }
+                Ok(Some(FeedStep::CaughtUp)) => {
+                    if let Some(registered) = registered {
+                        registered.change_state(StandbyState::Catchup, StandbyState::Streaming);
+                    }
+                    self.release_memory();
+                    return Ok(Pushed::Idle);
+                }
+                Ok(Some(FeedStep::EndOfTimeline {
+                    switch_point,
+                    next_timeline,
+                })) => {
+                    self.feed = None;
+                    self.session.end_timeline(TimelineEnd {
+                        next_timeline,
+                        switch_point,
+                    })?;
+                }
+                Err(error) => {
+                    self.feed = None;
+                    self.session.fail(message_of(&error))?;
+                    self.failure = Some(error);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, place: Place) -> Result<Option<FeedStep>, FeedError> {
+        let Some(feed) = &mut self.feed else {
+            return Ok(None);
+        };
+        match place {
+            Place::Here => feed.ready_step(),
+            Place::OwnThread => feed.next_step().map(Some),
+        }
+    }
+
+    fn begin_message(
+        &mut self,
+        chunk: Chunk,
+        view: &ArchiveView,
+        registered: Option<&Registered>,
+    ) -> Result<(), PushError> {
+        let now = Instant::now();
+        let wal_end = view
+            .durable()
+            .map_or(chunk.end, |durable| durable.record_end);
+        let (start, end, length) = (chunk.start, chunk.end, chunk.length());
+        let header = self
+            .session
+            .wal_header(now, start, length, wal_end.max(end))?;
+        if let Some(registered) = registered {
+            registered.note_sent(end, now);
+        }
+        self.unsent = Some(Unsent {
+            header,
+            chunk,
+            sent: 0,
+        });
+        Ok(())
+    }
+
+    /// Whether what is sent next is in a file, so that the disk may have to be waited for.
+    fn is_unsent_in_file(&self) -> bool {
+        let unsent = self.unsent.as_ref();
+        unsent.is_some_and(|unsent| matches!(unsent.chunk.data, ChunkData::File { .. }))
+    }
+
+    /// Sends the rest of the message that has begun; whether none is left.
+    fn send_unsent(&mut self) -> Result<bool, PushError> {
+        let Some(unsent) = &mut self.unsent else {
+            return Ok(true);
+        };
+        match &self.sink {
+            Sink::Plain(plain) => {
+                let length = unsent.chunk.length();
+                while unsent.sent < WAL_HEADER_LENGTH + length {
+                    match unsent.send(plain)? {
+                        Some(count) => unsent.sent += count,
+                        None => return Ok(false),
+                    }
+                }
+            }
+            Sink::Tls => {
+                self.out.extend_from_slice(&unsent.header);
+                unsent.chunk.append_to(&mut self.out)?;
+            }
+        }
+        self.unsent = None;
+        Ok(true)
+    }
+
+    /// Sends the messages; whether there is room for more.
+    fn send_out(&mut self) -> Result<bool, PushError> {
+        let Sink::Plain(plain) = &self.sink else {
+            return Ok(self.out.len() < TLS_BUFFER);
+        };
+        while !self.out.is_empty() {
+            match plain.send(&self.out, false).map_err(PushError::Io)? {
+                Some(count) => self.out.advance(count),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A client that waits for WAL holds no more memory than it needs for that.
+    fn release_memory(&mut self) {
+        if self.out.is_empty() {
+            self.out = BytesMut::new();
+        }
+    }
+}
+
+impl Unsent {
+    /// Sends a part, `None` when the client takes nothing.
+    fn send(&self, plain: &Plain) -> Result<Option<usize>, PushError> {
+        let header = self.header.get(self.sent..).unwrap_or_default();
+        let done = self.sent.saturating_sub(WAL_HEADER_LENGTH);
+        let sent = match &self.chunk.data {
+            ChunkData::Memory(pieces) => plain.send_vectored(&slices(header, pieces, done)),
+            ChunkData::File { .. } if !header.is_empty() => plain.send(header, true),
+            ChunkData::File {
+                file,
+                offset,
+                length,
+            } => {
+                let Some(descriptor) = file.descriptor() else {
+                    return Err(PushError::Io(io::ErrorKind::Unsupported.into()));
+                };
+                let sent = plain.send_file(descriptor, offset + done as u64, length - done);
+                if matches!(sent, Ok(Some(0))) {
+                    // Reading says what is wrong: the file has become shorter.
+                    file.read_exact_at(&mut [0], offset + done as u64)?;
+                }
+                sent
+            }
+        };
+        sent.map_err(PushError::Io)
+    }
+}
+
+/// Reads a chunk that is not worth a thread or a call of its own: a short one that the kernel has
+/// in memory, or one of a file that cannot be sent from.
+fn take_into_memory(chunk: &mut Chunk, place: Place) -> Result<(), ArchiveError> {
+    let ChunkData::File {
+        file,
+        offset,
+        length,
+    } = &chunk.data
+    else {
+        return Ok(());
+    };
+    let bytes = match file.descriptor() {
+        Some(descriptor) if place == Place::Here && *length <= MAX_READ => {
+            let mut bytes = BytesMut::zeroed(*length);
+            let buffers = &mut [IoSliceMut::new(&mut bytes)];
+            let flags = ReadWriteFlags::NOWAIT;
+            match rustix::io::preadv2(descriptor, buffers, *offset, flags) {
+                Ok(count) if count == *length => bytes,
+                // It is not in memory, or this file system cannot tell.
+                Ok(_) | Err(_) => return Ok(()),
+            }
+        }
+        Some(_) => return Ok(()),
+        None => {
+            let mut bytes = BytesMut::new();
+            chunk.append_to(&mut bytes)?;
+            bytes
+        }
+    };
+    chunk.data = ChunkData::Memory(vec![bytes.freeze()]);
+    Ok(())
+}
+
+/// The header and the pieces, less the first `done` bytes of the latter, as the kernel takes them.
+fn slices<'a>(header: &'a [u8], pieces: &'a [Bytes], done: usize) -> Vec<IoSlice<'a>> {
+    let mut slices = Vec::with_capacity(MAX_PIECES.min(pieces.len() + 1));
+    if !header.is_empty() {
+        slices.push(IoSlice::new(header));
+    }
+    let mut skip = done;
+    for piece in pieces {
+        let rest = piece.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(piece.len());
+        if !rest.is_empty() {
+            slices.push(IoSlice::new(rest));
+        }
+        if slices.len() == MAX_PIECES {
+            break;
+        }
+    }
+    slices
+}
+
+/// What a client is told when there is no more WAL for it.
+pub(crate) fn message_of(error: &FeedError) -> ServerMessage {
+    let sqlstate = match error {
+        FeedError::NothingDurable => SqlState::CANNOT_CONNECT_NOW,
+        FeedError::Removed { .. } | FeedError::Hole { .. } => SqlState::UNDEFINED_FILE,
+        _ => SqlState::INTERNAL_ERROR,
+    };
+    ServerMessage::error(sqlstate, error.to_string())
+}

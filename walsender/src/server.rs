@@ -1,0 +1,383 @@
+//! The server: who connects, and how it stops.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use walproto::ServerVersion;
+use walproto::server::StartupRequest;
+
+use crate::access::{Access, AccessError};
+use crate::config::{ListenAddress, ServeConfig};
+use crate::connection;
+use crate::feedback::Horizons;
+use crate::listener::{BoundAddress, Listener};
+use crate::registry::{ConnectedStandby, ConnectionLimits, Downstream, Registry};
+use crate::settings::Settings;
+use crate::socket::Accepted;
+
+/// How many clients may be busy showing who they are. When one more comes, who has taken longest
+/// so far is closed: connections that say nothing do not keep others out.
+const MAX_UNKNOWN_CLIENTS: usize = 128;
+
+/// How many clients read from the disk at a time, each on a thread.
+const MAX_DISK_READERS: usize = 8;
+
+/// How long is waited before the next connection is accepted after the system had no room for
+/// one, as for too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the movements of slots are gathered before they are written.
+const SLOT_SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A server that cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The files that say who may connect.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// An address cannot be listened at.
+    #[error("listening at {address}")]
+    Listen {
+        /// The address.
+        address: ListenAddress,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server of an archive of WAL.
+///
+/// It is made ready by [`Server::bind`], and serves while [`Server::run`] runs.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+    addresses: Vec<BoundAddress>,
+    _subscriptions: [Subscription; 2],
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) view: ArchiveView,
+    pub(crate) slots: SlotStore,
+    pub(crate) config: ServeConfig,
+    pub(crate) registry: Arc<Registry>,
+    access: Mutex<Arc<Access>>,
+    /// Changes whenever more WAL is durable.
+    advance: watch::Sender<()>,
+    /// Changes whenever a slot is released.
+    released: watch::Sender<()>,
+    /// A slot has moved since slots were last saved.
+    slot_moved: Notify,
+    /// Whether the server stops.
+    stopping: watch::Sender<bool>,
+    /// Who still has to show who it is, in the order in which they came.
+    unknown: Mutex<BTreeMap<u64, AbortHandle>>,
+    pub(crate) disk_readers: Semaphore,
+}
+
+/// Looks at a server from outside, also from other threads.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Reads the files that say who may connect, and listens. `slots` are those of the archive
+    /// that is served; who fills it, this process or another, makes no difference.
+    ///
+    /// It reads files, and needs a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// When a file is not as it should be, or an address cannot be listened at.
+    pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
+        let access = Access::load(&config.access)?;
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let bound = Listener::bind(address).map_err(|source| ServeError::Listen {
+                address: address.clone(),
+                source,
+            })?;
+            listeners.extend(bound);
+        }
+        let addresses = listeners.iter().filter_map(|l| l.address().ok()).collect();
+        let limits = ConnectionLimits {
+            total: config.limits.connections,
+            per_user: config.limits.connections_per_user,
+        };
+        let registry = Registry::new(limits, config.policy.clone(), config.feedback_age);
+        for slot in slots.list()? {
+            let needs = Horizons {
+                xmin: slot.xmin,
+                catalog_xmin: slot.catalog_xmin,
+            };
+            registry.note_slot_needs(&slot.name, needs);
+        }
+        let shared = Arc::new(Shared {
+            view: slots.view().clone(),
+            slots,
+            config,
+            registry: Arc::new(registry),
+            access: Mutex::new(Arc::new(access)),
+            advance: watch::Sender::new(()),
+            released: watch::Sender::new(()),
+            slot_moved: Notify::new(),
+            stopping: watch::Sender::new(false),
+            unknown: Mutex::default(),
+            disk_readers: Semaphore::new(MAX_DISK_READERS),
+        });
+        let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
+        Ok(Self {
+            shared,
+            listeners,
+            addresses,
+            _subscriptions: subscriptions,
+        })
+    }
+
+    /// Where clients can connect, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[BoundAddress] {
+        &self.addresses
+    }
+
+    /// A way to look at the server while it runs.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Serves until `stop` is ready, and then until every client that has got all WAL has
+    /// confirmed it, or is gone. Others are told that the server stops.
+    ///
+    /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let shared = Arc::clone(&self.shared);
+        let evaluate = shared.registry.evaluate(|| {
+            let durable = shared.view.durable();
+            durable.map(|durable| durable.timeline)
+        });
+        tokio::select! {
+            () = evaluate => {}
+            () = save_slots(&shared) => {}
+            () = self.serve(stop) => {}
+        }
+        save(&shared).await;
+    }
+
+    async fn serve(self, stop: impl Future<Output = ()>) {
+        let mut clients = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        let mut next = 0;
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                accepted = accept(&self.listeners) => match accepted {
+                    Ok(accepted) => {
+                        self.welcome(&mut clients, next, accepted);
+                        next += 1;
+                    }
+                    Err(error) => {
+                        tracing::warn!("could not accept a connection: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = clients.join_next() => note_panic(ended),
+            }
+        }
+        drop(self.listeners);
+        self.shared.stopping.send_replace(true);
+        while let Some(ended) = clients.join_next().await {
+            note_panic(ended);
+        }
+    }
+
+    fn welcome(&self, clients: &mut JoinSet<()>, number: u64, accepted: Accepted) {
+        let shared = Arc::clone(&self.shared);
+        let mut unknown = self.shared.unknown();
+        let task = clients.spawn(connection::serve(shared, accepted, number));
+        unknown.insert(number, task);
+        if unknown.len() > MAX_UNKNOWN_CLIENTS
+            && let Some((_, oldest)) = unknown.pop_first()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn access(&self) -> Arc<Access> {
+        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&access)
+    }
+
+    /// The parameters of a connection.
+    pub(crate) fn settings<'a>(
+        &'a self,
+        request: &'a StartupRequest,
+        wal_sender_timeout: Option<Duration>,
+    ) -> Settings<'a> {
+        let identity = self.view.identity();
+        Settings {
+            version: ServerVersion(identity.server_version_num()),
+            segment_size: identity.segment_size(),
+            data_directory_mode: identity.data_directory_mode(),
+            config: &self.config,
+            user: &request.user,
+            application_name: &request.application_name,
+            wal_sender_timeout,
+            slots: self.slots.limits(),
+        }
+    }
+
+    /// Changes whenever more WAL is durable.
+    pub(crate) fn advance(&self) -> watch::Receiver<()> {
+        self.advance.subscribe()
+    }
+
+    /// Changes whenever a slot is released.
+    pub(crate) fn released(&self) -> watch::Receiver<()> {
+        self.released.subscribe()
+    }
+
+    /// Has slots saved before long.
+    pub(crate) fn note_slot_moved(&self) {
+        self.slot_moved.notify_one();
+    }
+
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Notes that a client has shown who it is, or is gone.
+    pub(crate) fn note_known(&self, number: u64) {
+        self.unknown().remove(&number);
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerHandle {
+    /// Who is connected, as `pg_stat_replication` shows it, in the order in which they came.
+    #[must_use]
+    pub fn standbys(&self) -> Vec<ConnectedStandby> {
+        let durable = self.shared.view.durable();
+        let timeline = durable.map(|durable| durable.timeline);
+        self.shared.registry.standbys(timeline)
+    }
+
+    /// What the policy makes of the standbys, whenever it changes; `None` without a policy, and
+    /// as long as there is no WAL.
+    #[must_use]
+    pub fn downstream(&self) -> watch::Receiver<Option<Downstream>> {
+        self.shared.registry.downstream()
+    }
+
+    /// Which transactions the standbys still need, whenever it changes. Nothing without
+    /// [`ServeConfig::feedback_age`].
+    #[must_use]
+    pub fn needs(&self) -> watch::Receiver<Horizons> {
+        self.shared.registry.needs()
+    }
+
+    /// Reads the files anew that say who may connect; for who connects from now on. It reads
+    /// files.
+    ///
+    /// # Errors
+    /// When a file is not as it should be: what was read before still holds.
+    pub fn reload(&self) -> Result<(), AccessError> {
+        let access = Arc::new(Access::load(&self.shared.config.access)?);
+        let mut current = self.shared.access.lock();
+        let current = current.as_mut().map_err(|poisoned| poisoned.get_mut());
+        match current {
+            Ok(current) => **current = access,
+            Err(current) => **current = access,
+        }
+        Ok(())
+    }
+}
+
+/// Has connections and policy look again when more WAL is durable.
+fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
+    let weak = Arc::downgrade(shared);
+    let newest = Mutex::new(None);
+    shared.view.on_advance(move || {
+        let Some(shared) = weak.upgrade() else { return };
+        let timeline = shared.view.durable().map(|durable| durable.timeline);
+        let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *newest, timeline) != timeline {
+            shared.registry.note_change();
+        }
+        shared.advance.send_replace(());
+    })
+}
+
+/// Has those look again who wait for a slot.
+fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
+    let weak = Arc::downgrade(shared);
+    shared.slots.on_release(move || {
+        if let Some(shared) = weak.upgrade() {
+            shared.released.send_replace(());
+        }
+    })
+}
+
+/// Saves where the slots stand a while after they have moved, for ever. What a crash takes makes
+/// them keep more, not less.
+async fn save_slots(shared: &Arc<Shared>) {
+    loop {
+        shared.slot_moved.notified().await;
+        tokio::time::sleep(SLOT_SAVE_INTERVAL).await;
+        save(shared).await;
+    }
+}
+
+async fn save(shared: &Arc<Shared>) {
+    let slots = shared.slots.clone();
+    match tokio::task::spawn_blocking(move || slots.save()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!("could not save replication slots: {error}");
+            shared.note_slot_moved();
+        }
+        Err(error) => note_panic(Err(error)),
+    }
+}
+
+/// The next connection of any listener. Cancel safe.
+async fn accept(listeners: &[Listener]) -> io::Result<Accepted> {
+    poll_fn(|cx| {
+        for listener in listeners {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn note_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection ended by a fault of this program: {error}");
+    }
+}
