@@ -1,11 +1,14 @@
 //! A receiver as a child process: ours, or `pg_receivewal` as the model.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 use walproto::Lsn;
 
@@ -17,6 +20,7 @@ use crate::{Cluster, Version};
 #[derive(Debug)]
 pub struct ReceiverBuilder {
     command: Command,
+    on_terminal: bool,
 }
 
 impl ReceiverBuilder {
@@ -62,7 +66,19 @@ impl ReceiverBuilder {
                 None => unshare.env_remove(name),
             };
         }
-        Self { command: unshare }
+        Self {
+            command: unshare,
+            ..self
+        }
+    }
+
+    /// Lets the process's standard error be a terminal, all that is written to which is its log.
+    #[must_use]
+    pub fn on_terminal(self) -> Self {
+        Self {
+            on_terminal: true,
+            ..self.env("TERM", "xterm")
+        }
     }
 
     /// Starts the process.
@@ -74,11 +90,16 @@ impl ReceiverBuilder {
             .unwrap();
         let log_path = directory.path().join("log");
         let log = File::create(&log_path).unwrap();
+        let stderr = if self.on_terminal {
+            terminal_into(log.try_clone().unwrap())
+        } else {
+            log.try_clone().unwrap()
+        };
         let child = self
             .command
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stdout(log)
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         Receiver {
@@ -97,6 +118,20 @@ impl ReceiverBuilder {
         let status = receiver.wait_exit();
         (status, receiver.log())
     }
+}
+
+/// A terminal for a process, what is written to which goes into `log` until the process ends.
+fn terminal_into(mut log: File) -> File {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let path = ptsname(&screen, Vec::new()).unwrap();
+    let options = OpenOptions::new().write(true).clone();
+    let terminal = options.open(OsStr::from_bytes(path.as_bytes())).unwrap();
+    let mut screen = File::from(screen);
+    // It ends with an error once the terminal is closed, and has copied all then.
+    std::thread::spawn(move || drop(io::copy(&mut screen, &mut log)));
+    terminal
 }
 
 /// A receiver that was started; killed when it goes out of scope.
@@ -180,6 +215,7 @@ impl Receiver {
     fn other(program: &Path) -> ReceiverBuilder {
         ReceiverBuilder {
             command: command(program),
+            on_terminal: false,
         }
     }
 

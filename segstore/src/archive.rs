@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
@@ -49,6 +50,7 @@ pub struct ArchiveOptions {
 pub struct Archive {
     directory: ArchiveDirectory,
     sync: bool,
+    segments_are_moved: bool,
     compression: Compression,
     identity: Option<Identity>,
     discovery: Option<Discovery>,
@@ -94,10 +96,13 @@ impl Archive {
         } else {
             listing
         };
+        // Whoever filled it before us need not have synced it.
+        let is_taken_over = identity.is_none() && !listing.is_empty();
+        if !options.sync || is_taken_over {
+            directory.mark_not_durable()?;
+        }
         if options.sync {
             directory.make_durable()?;
-        } else {
-            directory.mark_not_durable()?;
         }
         directory.empty_temporary()?;
         let discovery = match identity {
@@ -108,6 +113,7 @@ impl Archive {
         let mut archive = Self {
             directory,
             sync: options.sync,
+            segments_are_moved: false,
             compression: options.compression,
             identity,
             discovery,
@@ -123,6 +129,17 @@ impl Archive {
             archive.put_in_order(&listing)?;
         }
         Ok(archive)
+    }
+
+    /// Says that another program moves completed segments away: that there are none is no loss
+    /// then, and the archive begins anew where it is told to. Otherwise WAL that was durable and
+    /// is not here any more is an error.
+    pub const fn let_segments_be_moved(&mut self) {
+        self.segments_are_moved = true;
+    }
+
+    pub(crate) const fn segments_are_moved(&self) -> bool {
+        self.segments_are_moved
     }
 
     /// Tells the archive which server is going to fill it. The first one gives it its identity.
@@ -389,6 +406,15 @@ impl Archive {
         }
     }
 
+    /// Closes the archive. Completed segments that wait to be compressed are compressed, for as
+    /// long as `patience` lasts; the others are after the next opening. Returns the first failure
+    /// of that, by which nothing is lost.
+    pub fn close(mut self, patience: Duration) -> Option<ArchiveError> {
+        // A writer that still lives has it go on, and then stops it.
+        let compressor = self.compressor.take().and_then(Arc::into_inner);
+        compressor.and_then(|compressor| compressor.finish(patience))
+    }
+
     /// The first failure of compression since this was last asked. Nothing is lost by it: the
     /// segment is there, plain.
     #[must_use]
@@ -400,7 +426,8 @@ impl Archive {
 }
 
 /// The position up to which the archive in `directory` is durable, as its writer last told. For
-/// other processes; it takes no lock. `None` when no writer ever told one.
+/// other processes; it takes no lock. `None` when no writer ever told one, and while the archive
+/// is one that is written without syncs.
 ///
 /// # Errors
 /// When the disk refuses, or a crash of the machine damaged what was told: the writer mends that
@@ -409,7 +436,11 @@ pub fn published_position(
     disk: Arc<dyn Disk>,
     directory: &Path,
 ) -> Result<Option<ArchivePosition>, ArchiveError> {
-    position::published(&ArchiveDirectory::new(disk, directory))
+    let directory = ArchiveDirectory::new(disk, directory);
+    if directory.is_not_durable()? {
+        return Ok(None);
+    }
+    position::published(&directory)
 }
 
 /// The plain segments after the last compressed one: those that a stop of the compressor left.

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::compression::{self, Compression};
 use crate::directory::ArchiveDirectory;
@@ -32,6 +33,8 @@ pub(crate) struct Compressor {
 struct Shared {
     stop: AtomicBool,
     failure: Mutex<Option<ArchiveError>>,
+    ended: Mutex<bool>,
+    end: Condvar,
 }
 
 impl Compressor {
@@ -49,7 +52,10 @@ impl Compressor {
         let root = directory.root().to_owned();
         let thread = thread::Builder::new()
             .name("wal-compressor".to_owned())
-            .spawn(move || work(&directory, compression, left, &segments, &theirs))
+            .spawn(move || {
+                let _ended = Ended(&theirs);
+                work(&directory, compression, left, &segments, &theirs);
+            })
             .map_err(DiskError::at(Operation::StartThread, root))?;
         Ok(Self {
             queue: Some(queue),
@@ -72,14 +78,31 @@ impl Compressor {
         self.shared.failure().take()
     }
 
-    /// Compresses what is queued, then stops.
-    #[cfg(test)]
-    pub(crate) fn finish(mut self) -> Option<ArchiveError> {
+    /// Compresses what is queued, for as long as `patience` lasts, then stops. Returns the first
+    /// failure.
+    pub(crate) fn finish(mut self, patience: Duration) -> Option<ArchiveError> {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-        self.take_failure()
+        let shared = Arc::clone(&self.shared);
+        let ended = shared.ended();
+        // Whether it has ended or is out of time now makes no difference.
+        drop(
+            shared
+                .end
+                .wait_timeout_while(ended, patience, |ended| !*ended)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        drop(self);
+        shared.failure().take()
+    }
+}
+
+/// Says that the thread has ended, also by a panic.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        *self.0.ended() = true;
+        self.0.end.notify_all();
     }
 }
 
@@ -95,8 +118,12 @@ impl Drop for Compressor {
 }
 
 impl Shared {
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<ArchiveError>> {
+    fn failure(&self) -> MutexGuard<'_, Option<ArchiveError>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, bool> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn goes_on(&self) -> bool {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::disk::{DirectoryEntry, Disk, OpenMode};
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
 use crate::named_file::NamedFile;
-use crate::segment::{OWN_DIRECTORY, SegmentFile};
+use crate::segment::{EntryName, OWN_DIRECTORY, SegmentFile};
 
 /// What lies in the subdirectory that is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +31,8 @@ pub(crate) enum Place {
     Prepared,
     /// Markers of files whose sync failed.
     Poison,
+    /// An empty file that becomes such a marker where there is no room for another file.
+    SpareMarker,
     /// What was found bad and moved out of the way.
     Quarantine,
 }
@@ -53,6 +55,7 @@ impl Place {
             Self::Temporary => "tmp",
             Self::Prepared => "prepared",
             Self::Poison => "poison",
+            Self::SpareMarker => "spare-marker",
             Self::Quarantine => "quarantine",
         }
     }
@@ -109,12 +112,16 @@ impl ArchiveDirectory {
         self.own(place).join(name.to_string())
     }
 
-    /// Makes our subdirectory and those in it, durably, unless they are there.
+    /// Makes our subdirectory and what is always in it, durably, unless it is there.
     pub(crate) fn create_own(&self) -> Result<(), DiskError> {
         let own = self.root.join(OWN_DIRECTORY);
         self.create_directory(&own)?;
         for place in Place::DIRECTORIES {
             self.create_directory(&self.own(place))?;
+        }
+        match self.create_empty(self.own(Place::SpareMarker)) {
+            Err(error) if error.is_disk_full() => {}
+            created => created?,
         }
         self.sync(&own)?;
         self.sync(&self.root)
@@ -124,10 +131,13 @@ impl ArchiveDirectory {
     pub(crate) fn apply_access(&self) -> Result<(), DiskError> {
         let mut paths = vec![self.root.join(OWN_DIRECTORY), self.own(Place::StreamLock)];
         paths.extend(Place::DIRECTORIES.map(|place| self.own(place)));
+        paths.push(self.own(Place::SpareMarker));
         for path in paths {
-            self.disk
-                .apply_access(&path)
-                .map_err(DiskError::at(Operation::SetPermissions, path))?;
+            match self.disk.apply_access(&path) {
+                // There need be no spare marker.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(DiskError::at(Operation::SetPermissions, path))?,
+            }
         }
         Ok(())
     }
@@ -136,6 +146,13 @@ impl ArchiveDirectory {
         match self.disk.create_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             result => result.map_err(DiskError::at(Operation::Create, path)),
+        }
+    }
+
+    fn create_empty(&self, path: PathBuf) -> Result<(), DiskError> {
+        match self.open(path, OpenMode::CreateNew) {
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result?.sync_data(),
         }
     }
 
@@ -274,22 +291,33 @@ impl ArchiveDirectory {
 
     /// Leaves a marker that files are written without being synced.
     pub(crate) fn mark_not_durable(&self) -> Result<(), DiskError> {
-        match self.open(self.own(Place::NotDurable), OpenMode::CreateNew) {
-            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result.map(drop),
-        }
+        self.create_empty(self.own(Place::NotDurable))
     }
 
-    /// Makes everything durable that was written without being synced, if anything was.
-    pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
+    /// Whether files were written without being synced, and were not synced since.
+    pub(crate) fn is_not_durable(&self) -> Result<bool, DiskError> {
         let marker = self.own(Place::NotDurable);
-        if NamedFile::open_if_exists(self.disk(), marker.clone(), OpenMode::Read)?.is_none() {
+        Ok(NamedFile::open_if_exists(self.disk(), marker, OpenMode::Read)?.is_some())
+    }
+
+    /// Makes all of the archive durable that was written without being synced, if anything was.
+    pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
+        if !self.is_not_durable()? {
             return Ok(());
         }
         let own = self.root.join(OWN_DIRECTORY);
         for directory in [&*self.root, &own] {
             for entry in self.list(directory)?.iter().filter(|entry| entry.is_file) {
-                let opened = self.open(directory.join(&entry.name), OpenMode::Read)?;
+                let is_foreign = EntryName::classify(&entry.name) == EntryName::Foreign;
+                if *directory == *self.root && is_foreign {
+                    continue;
+                }
+                let path = directory.join(&entry.name);
+                // Another program may have moved it away meanwhile.
+                let Some(opened) = NamedFile::open_if_exists(self.disk(), path, OpenMode::Read)?
+                else {
+                    continue;
+                };
                 if let Err(error) = opened.sync_data() {
                     if let Some(segment) = SegmentFile::from_name(&entry.name) {
                         // A second try would succeed without the bytes; this error is the one
@@ -302,16 +330,18 @@ impl ArchiveDirectory {
             self.sync(directory)?;
         }
         // Only now, so that a crash before has it all done again.
-        self.remove(&marker)?;
+        self.remove(&self.own(Place::NotDurable))?;
         self.sync(&own)
     }
 
     /// Leaves a durable marker that nothing in a file may be trusted, since a sync of it failed.
+    /// That may have been for lack of room, which is then lacking for the marker too.
     pub(crate) fn poison(&self, file: SegmentFile) -> Result<(), DiskError> {
         let path = self.own_file(Place::Poison, file);
-        match self.open(path.clone(), OpenMode::CreateNew) {
-            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result?.sync_data()?,
+        if let Err(error) = self.create_empty(path.clone()) {
+            let spare = self.rename_unsynced(&self.own(Place::SpareMarker), &path);
+            // Why there is no new file tells more than why the spare one is gone.
+            spare.map_err(|_no_spare| error)?;
         }
         self.sync(&self.own(Place::Poison))
     }

@@ -9,6 +9,7 @@ use crate::directory::ArchiveDirectory;
 use crate::disk::OpenMode;
 use crate::error::{ArchiveError, DiskError, Operation};
 use crate::listing::Listing;
+use crate::named_file::NamedFile;
 use crate::page::{
     BLOCK_SIZE, LONG_HEADER, LONG_HEADER_LENGTH, PageHeader, SHORT_HEADER_LENGTH, SegmentHeader,
 };
@@ -65,7 +66,11 @@ fn read(
     file: SegmentFile,
 ) -> Result<Option<Discovery>, ArchiveError> {
     let path = directory.path(file);
-    let opened = directory.open(path.clone(), OpenMode::Read)?;
+    // Another program may have moved it away meanwhile.
+    let opened = NamedFile::open_if_exists(directory.disk(), path.clone(), OpenMode::Read)?;
+    let Some(opened) = opened else {
+        return Ok(None);
+    };
     let mut bytes = [0; LONG_HEADER_LENGTH];
     let result = compression::decoder(file.encoding, opened.into_reader())
         .and_then(|mut input| compression::read_full(&mut input, &mut bytes));

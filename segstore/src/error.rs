@@ -153,7 +153,8 @@ pub enum ArchiveError {
 
     /// WAL pages are of another size than the one there is support for.
     #[error(
-        "the WAL block size of \"{}\" is {found} bytes, only {expected} is supported",
+        "the WAL block size of \"{}\" is {found} bytes, only {expected} is supported; use a \
+         server that was built without --with-wal-blocksize",
         origin.display()
     )]
     OtherBlockSize {
@@ -240,7 +241,7 @@ pub enum ArchiveError {
 
     /// A segment file's name is not of a segment of this size.
     #[error(
-        "segment file \"{}\" cannot be: no segment of {} bytes has that name",
+        "segment file \"{}\" cannot be: no segment of {} bytes has that name; move it away",
         path.display(), segment_size.bytes()
     )]
     ImpossibleSegment {

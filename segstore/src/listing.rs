@@ -27,6 +27,8 @@ impl Listing {
                 }
                 EntryName::History(file) if entry.is_file => this.histories.push(file),
                 EntryName::Own => {}
+                // At the root of some file systems, and nobody's to remove.
+                EntryName::Foreign if entry.name == "lost+found" => {}
                 EntryName::Segment(_) | EntryName::History(_) | EntryName::Foreign => {
                     this.foreign.push(entry.name);
                 }

@@ -25,7 +25,12 @@ impl StreamLock {
         }
         file.set_length(0)?;
         let pid = format!("{}\n", std::process::id());
-        file.write_at(&[IoSlice::new(pid.as_bytes())], 0)?;
+        match file.write_at(&[IoSlice::new(pid.as_bytes())], 0) {
+            // The lock is held all the same. Who starts on a full disk waits for room as who
+            // runs does, with what is durable intact.
+            Err(error) if error.is_disk_full() => {}
+            written => written?,
+        }
         Ok(Self { file })
     }
 }

@@ -15,6 +15,11 @@
 //!   acknowledged, and what lies after it may well be torn: writes that were not synced reach the
 //!   disk in any order.)
 //!
+//! **Files that are moved away.** Other programs take completed segments out of the directory, as
+//! barman does. Those before the last ones are not missed; one that goes while it is read has
+//! recovery begin anew. That none at all is left between two segments is no loss either where the
+//! archive was told so ([`Archive::let_segments_be_moved`]).
+//!
 //! **Durable before it counts.** What is found may be in the page cache only, written by a process
 //! that was killed. So every file that was read is synced, and the directory, before recovery
 //! vouches for a position.
@@ -45,6 +50,9 @@ use run::Run;
 
 /// What is read at once, in bytes.
 const BLOCK: usize = 256 << 10;
+
+/// How often recovery begins anew because files were taken away while it looked at them.
+const MOST_CHANGES: usize = 3;
 
 /// How far an archive's WAL reaches: at the end of its newest timeline, not in the segment with
 /// the highest number.
@@ -91,31 +99,53 @@ impl Examination<'_> {
     pub(crate) fn recover(self) -> Result<Recovery, ArchiveError> {
         let rebuilt = self.rebuild_poisoned()?;
         remove_prepared(self.files.directory())?;
-        let listing = Listing::read(self.files.directory())?;
-        let (newest, empty) = self.newest_with_content(&listing)?;
+        let mut listing = Listing::read(self.files.directory())?;
+        for _ in 0..MOST_CHANGES {
+            let found = self.look(&listing, rebuilt);
+            let now = Listing::read(self.files.directory())?;
+            if found.is_ok() || now == listing {
+                return self.vouch(found?);
+            }
+            // Whoever takes completed segments away did so just now.
+            listing = now;
+        }
+        let found = self.look(&listing, rebuilt)?;
+        self.vouch(found)
+    }
+
+    /// Finds out how far the files of `listing` reach, and makes that durable. With the tip comes
+    /// the end of what is never replaced.
+    fn look(&self, listing: &Listing, rebuilt: bool) -> Result<Option<(Tip, Lsn)>, ArchiveError> {
+        let (newest, empty) = self.newest_with_content(listing)?;
         let Some(last) = newest else {
-            self.check_nothing_lost(None)?;
-            return Ok(Recovery {
-                tip: None,
-                certain_end: Lsn::INVALID,
-                notes: self.notes,
-            });
+            if !self.archive.segments_are_moved() {
+                self.check_nothing_lost(None)?;
+            }
+            return Ok(None);
         };
-        let run = self.read_run(&listing, last)?;
+        let run = self.read_run(listing, last)?;
         self.check_end(&run)?;
         self.check_nothing_lost(Some(&run))?;
         let byte_end = self.byte_end(&run)?;
         self.make_durable(&run)?;
-        self.finish_names(&listing, &run, &empty)?;
+        self.finish_names(listing, &run, &empty)?;
         let tip = Tip {
             timeline: last.name.timeline(),
             record_end: FlushedLsn::synced(self.tip_end(&run)),
             byte_end,
             resume_at: self.resume_at(&run, rebuilt),
         };
+        Ok(Some((tip, run.certain_end())))
+    }
+
+    fn vouch(mut self, found: Option<(Tip, Lsn)>) -> Result<Recovery, ArchiveError> {
+        if found.is_none() && self.check_nothing_lost(None).is_err() {
+            // All of it was moved away. What is begun now may end before what was noted of it.
+            self.notes = self.archive.forget_positions()?;
+        }
         Ok(Recovery {
-            tip: Some(tip),
-            certain_end: run.certain_end(),
+            tip: found.map(|(tip, _)| tip),
+            certain_end: found.map_or(Lsn::INVALID, |(_, certain_end)| certain_end),
             notes: self.notes,
         })
     }

@@ -393,6 +393,56 @@ fn the_messages_and_files_of_a_run_to_a_position_are_the_models() {
 }
 
 #[test]
+fn completed_segments_are_compressed_when_a_run_ends_as_the_models_are() {
+    let complete = |directory: &Path| -> Vec<String> {
+        let names = listing(directory).into_keys();
+        names.filter(|name| !name.ends_with(".partial")).collect()
+    };
+    for method in ["gzip", "lz4"] {
+        // Its slots are moved on by each run.
+        let (cluster, middle) = cluster_with_wal(0o700);
+        let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+        let conninfo = cluster.conninfo();
+        let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
+        let end = middle.to_string();
+        let words = ["-n", "-E", &end, "-Z", method];
+        let (status, log) = model.args(words).args(["-S", "model"]).run();
+        assert_eq!(status.code(), Some(0), "{log}");
+        let expected = complete(model_archive.path());
+        assert!(expected.len() > 1 && expected.iter().all(|name| name.contains('.')));
+        let (status, log) = dropin(&cluster, archive.path())
+            .args(words)
+            .args(["-S", "ours"])
+            .run();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert_eq!(complete(archive.path()), expected);
+    }
+}
+
+#[test]
+fn segments_that_are_moved_away_are_missed_only_by_the_own_face() {
+    let (cluster, _) = cluster_with_wal(0o700);
+    let archive = ArchiveDirectory::new();
+    let words = ["-S", "ours", "--synchronous"];
+    let take_all = || {
+        for name in archive.files() {
+            fs::remove_file(archive.path().join(name)).unwrap();
+        }
+    };
+    for _ in 0..2 {
+        let mut receiver = dropin(&cluster, archive.path()).args(words).start();
+        let end = cluster.write_wal(1);
+        receiver.wait_flushed(&cluster, "pg_receivewal", end);
+        receiver.kill9();
+        take_all();
+    }
+    let (status, log) = Receiver::of(&cluster, archive.path()).args(words).run();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("put back the missing segments"), "{log}");
+    assert_eq!(archive.files(), [""; 0]);
+}
+
+#[test]
 fn the_messages_of_an_interrupted_run_are_the_models() {
     let (cluster, _) = cluster_with_wal(0o700);
     let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
@@ -442,10 +492,19 @@ fn a_first_connection_that_fails_ends_pg_receivewal_and_not_wal_receiver() {
         .args(words)
         .run();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(
-        log.starts_with("pg_receivewal: error: connection to server "),
-        "{log}"
-    );
+    // The model's message goes on in a second line.
+    let failed = "pg_receivewal: error: connection to server on socket \
+                  \"/nonexistent/.s.PGSQL.5432\" failed: No such file or directory";
+    assert!(log.starts_with(failed) && log.lines().count() == 1, "{log}");
+    let conninfo = "host=/nonexistent";
+    for no_loop in [&[][..], &["--no-loop"]] {
+        let model = Receiver::pg_receivewal(Version::V15, conninfo, archive.path());
+        let (status, expected) = model.args(no_loop).run();
+        assert_eq!(status.code(), Some(1), "{expected}");
+        assert!(expected.starts_with(failed), "{expected}");
+        let ours = Receiver::as_pg_receivewal(directory.path()).args(words);
+        assert_eq!(ours.args(no_loop).run(), (status, log.clone()));
+    }
     let mut receiver = Receiver::bare().args(words).start();
     receiver.wait_for_log("wal-receiver: disconnected; waiting ");
     assert!(receiver.stop().success(), "{}", receiver.log());

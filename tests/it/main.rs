@@ -23,6 +23,7 @@ mod proxied;
 mod refused;
 mod slots;
 mod streaming;
+mod terminal;
 mod timelines;
 mod tls;
 

@@ -49,6 +49,9 @@ pub struct ReceiverConfig {
     pub fork: OnFork,
     /// What to do when the slot reserves no WAL although there is WAL in the archive.
     pub lost_slot: OnLostSlot,
+    /// Whether another program moves completed segments out of the directory. That none is left
+    /// there is no error then, and the receiver begins as with an empty directory.
+    pub segments_are_moved: bool,
 }
 
 impl ReceiverConfig {
@@ -75,6 +78,7 @@ impl ReceiverConfig {
             apply: ReportedApply::Progress,
             fork: OnFork::Stop,
             lost_slot: OnLostSlot::Stop,
+            segments_are_moved: false,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use segstore::{ArchiveError, MissingSegments};
 use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
 
+use crate::error::ReceiveError;
 use crate::stream::IncompleteTail;
 
 /// How many foreign files, or holes, are named in a warning.
@@ -17,13 +18,14 @@ const MAX_NAMES: usize = 5;
 /// Takes the events of a receiver, in the order in which they happen.
 ///
 /// It is called on the receiver's own task: it must not block for long, since nothing is
-/// received meanwhile. Events are rare; none is sent for a message or a batch of WAL.
-pub trait Reporter {
+/// received meanwhile. Events are rare; none is sent for a message or a batch of WAL. That task
+/// may move from one thread to another.
+pub trait Reporter: Send + Sync {
     /// Takes one event.
     fn report(&self, event: &ReceiverEvent<'_>);
 }
 
-impl<F: Fn(&ReceiverEvent<'_>)> Reporter for F {
+impl<F: Fn(&ReceiverEvent<'_>) + Send + Sync> Reporter for F {
     fn report(&self, event: &ReceiverEvent<'_>) {
         self(event);
     }
@@ -70,8 +72,8 @@ pub enum ReceiverEvent<'a> {
     },
     /// The connection is lost or could not be made, and will be tried again.
     Disconnected {
-        /// Why; `None` when the server ended the stream in good order.
-        error: Option<&'a (dyn Error + 'static)>,
+        /// Why.
+        error: &'a ReceiveError,
         /// The time until the next try.
         retry_in: Duration,
     },

@@ -2,10 +2,21 @@
 //!
 //! Source: the PostgreSQL manual, "Specifying Multiple Hosts" and `target_session_attrs`.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
 use walproto::client::SessionTimes;
 
 use crate::connection::{Attempt, ConnectError, ConnectFailure, Connection, ConnectionError};
 use crate::conninfo::{ConnectionConfig, HostCandidate, LoadBalanceHosts, TargetSessionAttrs};
+
+/// How long the other hosts may still take once one of them has answered. Long enough for whoever
+/// is there, and short enough that commits which wait for us are not kept waiting by a host that
+/// is down.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Every server that answered and is in the state asked for, and what became of the others.
 pub struct Answered {
@@ -43,8 +54,11 @@ pub async fn connect_any(
     Err(ConnectError { attempts })
 }
 
-/// Connects to all hosts that work and are in the state that `target_session_attrs` asks for, one
-/// after the other. For whoever must compare them, as to take the one with the newest timeline.
+/// Connects to all hosts that work and are in the state that `target_session_attrs` asks for, all
+/// at the same time. For whoever must compare them, as to take the one with the newest timeline.
+///
+/// Once one has answered, the others have five seconds more: a host that is down must not keep us
+/// from the one that is not.
 ///
 /// # Cancel safety
 /// Dropped half way, all connections are given up.
@@ -55,25 +69,87 @@ pub async fn connect_all(
     config: &ConnectionConfig,
     times: SessionTimes,
 ) -> Result<Answered, ConnectError> {
+    let mut failed = Vec::new();
+    for wanted in passes(config.target_session_attrs) {
+        let tries = order(config).into_iter().map(|host| Try {
+            host,
+            running: Box::pin(connect_suitable(config, host, times, *wanted)),
+            outcome: None,
+        });
+        let answered = all_that_answer(tries.collect()).await;
+        if !answered.connections.is_empty() {
+            return Ok(answered);
+        }
+        failed = answered.failed;
+    }
+    Err(ConnectError { attempts: failed })
+}
+
+/// One host that is being connected to.
+struct Try<'a, F> {
+    host: &'a HostCandidate,
+    running: Pin<Box<F>>,
+    /// `None` as long as it runs.
+    outcome: Option<Result<Connection, Vec<Attempt>>>,
+}
+
+impl<F: Future<Output = Result<Connection, Vec<Attempt>>>> Try<'_, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if self.outcome.is_none()
+            && let Poll::Ready(outcome) = self.running.as_mut().poll(cx)
+        {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    const fn has_connected(&self) -> bool {
+        matches!(self.outcome, Some(Ok(_)))
+    }
+
+    fn end(self) -> Result<Connection, Vec<Attempt>> {
+        self.outcome.unwrap_or_else(|| {
+            Err(vec![Attempt {
+                server: self.host.to_string(),
+                failure: ConnectFailure::Timeout {
+                    after: PATIENCE,
+                    limit: "since another host answered",
+                },
+            }])
+        })
+    }
+}
+
+/// Waits until all tries have ended, or for the time that the others have once one has connected.
+async fn all_that_answer<F>(mut tries: Vec<Try<'_, F>>) -> Answered
+where
+    F: Future<Output = Result<Connection, Vec<Attempt>>>,
+{
+    let mut patience: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        for one in &mut tries {
+            one.poll(cx);
+        }
+        if tries.iter().all(|one| one.outcome.is_some()) {
+            return Poll::Ready(());
+        }
+        if tries.iter().any(Try::has_connected) {
+            let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            return patience.as_mut().poll(cx);
+        }
+        Poll::Pending
+    })
+    .await;
     let mut answered = Answered {
         connections: Vec::new(),
         failed: Vec::new(),
     };
-    for wanted in passes(config.target_session_attrs) {
-        answered.failed.clear();
-        for host in order(config) {
-            match connect_suitable(config, host, times, *wanted).await {
-                Ok(connection) => answered.connections.push(connection),
-                Err(mut failed) => answered.failed.append(&mut failed),
-            }
-        }
-        if !answered.connections.is_empty() {
-            return Ok(answered);
+    for one in tries {
+        match one.end() {
+            Ok(connection) => answered.connections.push(connection),
+            Err(mut failed) => answered.failed.append(&mut failed),
         }
     }
-    Err(ConnectError {
-        attempts: answered.failed,
-    })
+    answered
 }
 
 /// What to look for, and what to look for when that is not found.
@@ -113,7 +189,10 @@ async fn connect_suitable(
     let failure = match config.connect_timeout {
         Some(after) => match tokio::time::timeout(after, checked).await {
             Ok(checked) => checked.err(),
-            Err(tokio::time::error::Elapsed { .. }) => Some(ConnectFailure::Timeout { after }),
+            Err(tokio::time::error::Elapsed { .. }) => Some(ConnectFailure::Timeout {
+                after,
+                limit: "connect_timeout",
+            }),
         },
         None => checked.await.err(),
     };

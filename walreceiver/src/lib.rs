@@ -35,7 +35,7 @@
 //!
 //! `examples/archive.rs` and `examples/apply.rs` are whole programs. A receiver needs a tokio
 //! runtime with its drivers for I/O and time enabled; one thread is enough, for it never waits for
-//! the disk there.
+//! the disk there. On a runtime with several its future can be spawned.
 #![forbid(unsafe_code)]
 
 mod apply;

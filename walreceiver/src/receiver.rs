@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use segstore::{Archive, ArchiveError, ArchiveOptions, MissingSegments, OsDisk, WriteError};
 use tokio::sync::watch;
@@ -23,14 +24,25 @@ use crate::stream::{Stop, TailMemory};
 /// way from it.
 const DAMAGE_TRIES: u32 = 3;
 
+/// How long completed segments may take to be compressed after the word to stop, or an error: what
+/// is left then is compressed after the next start. It keeps short what a service manager waits
+/// for, which would kill us in the end, and is enough where compression keeps up.
+const COMPRESSION_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Receives WAL into an archive.
 ///
 /// See `examples/` for a program that does no more than this.
 pub struct Receiver {
+    work: Work,
+    apply: Option<(Box<dyn Apply>, ApplyConfig)>,
+}
+
+/// What is needed as long as it receives. Apart from what applies, which goes to a thread of its
+/// own and need not be fit for two at once, as the future that borrows this has to be.
+struct Work {
     config: ReceiverConfig,
     connection: ConnectionConfig,
-    reporter: Box<dyn Reporter + Send + Sync>,
-    apply: Option<(Box<dyn Apply>, ApplyConfig)>,
+    reporter: Box<dyn Reporter>,
     progress: watch::Sender<Option<Progress>>,
 }
 
@@ -41,18 +53,20 @@ impl Receiver {
         let (progress, _) = watch::channel(None);
         let reporter = Box::new(|_: &ReceiverEvent<'_>| {});
         Self {
-            config,
-            connection,
-            reporter,
+            work: Work {
+                config,
+                connection,
+                reporter,
+                progress,
+            },
             apply: None,
-            progress,
         }
     }
 
     /// Tells events to `reporter`.
     #[must_use]
-    pub fn with_reporter(mut self, reporter: impl Reporter + Send + Sync + 'static) -> Self {
-        self.reporter = Box::new(reporter);
+    pub fn with_reporter(mut self, reporter: impl Reporter + 'static) -> Self {
+        self.work.reporter = Box::new(reporter);
         self
     }
 
@@ -66,11 +80,12 @@ impl Receiver {
     /// How far the receiver has come, `None` while it does not stream.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Option<Progress>> {
-        self.progress.subscribe()
+        self.work.progress.subscribe()
     }
 
     /// Receives until `stop` says to end, or the configured end is reached. What was received by
-    /// then is durable.
+    /// then is durable, and completed segments are compressed if they are to be; after the word to
+    /// stop only those for which ten seconds are enough.
     ///
     /// The archive is opened first, which may take a while: the end of its WAL is looked for.
     ///
@@ -80,25 +95,30 @@ impl Receiver {
     /// # Cancel safety
     /// To drop it may lose what was received and not yet synced, none of which was acknowledged.
     /// Its threads end by themselves after what they are at, and then the archive is unlocked.
-    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ReceiveError> {
+        let Self { work, apply } = self;
         let stop = pin!(stop);
-        let options = self.archive_options();
+        let options = work.archive_options();
         let open = move || {
             let archive = Archive::open(Arc::new(OsDisk::new()), options)?;
             let missing = archive.missing_segments()?;
             Ok::<_, ArchiveError>((archive, missing))
         };
-        let (archive, missing) = match tokio::task::spawn_blocking(open).await {
+        let (mut archive, missing) = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        self.warn_of_foreign_files(&archive);
-        self.warn_of_missing_segments(&missing);
-        let applier = match self.apply.take() {
+        if work.config.segments_are_moved {
+            archive.let_segments_be_moved();
+        }
+        work.warn_of_foreign_files(&archive);
+        work.warn_of_missing_segments(&missing);
+        let applier = match apply {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
             None => None,
         };
-        let ended = self.keep_receiving(archive, applier.as_ref(), stop).await;
+        let receiving = work.keep_receiving(archive, applier.as_ref(), stop);
+        let ended = receiving.await;
         match applier {
             // An applier that failed is why receiving ended.
             Some(applier) => applier
@@ -109,7 +129,9 @@ impl Receiver {
             None => ended,
         }
     }
+}
 
+impl Work {
     fn warn_of_foreign_files(&self, archive: &Archive) {
         let names = archive.foreign();
         if !names.is_empty() {
@@ -140,16 +162,49 @@ impl Receiver {
         applier: Option<&Applier>,
         mut stop: Stop<'_>,
     ) -> Result<(), ReceiveError> {
+        let mut archive = Some(archive);
+        let stopped = AtomicBool::new(false);
+        let stop = pin!(async {
+            stop.as_mut().await;
+            stopped.store(true, Ordering::Relaxed);
+        });
+        let ended = self.try_again(&mut archive, applier, &stopped, stop).await;
+        if let Some(archive) = archive {
+            let at_leisure = ended.is_ok() && !stopped.load(Ordering::Relaxed);
+            let patience = if at_leisure {
+                Duration::MAX
+            } else {
+                COMPRESSION_PATIENCE
+            };
+            self.close(archive, patience).await;
+        }
+        ended
+    }
+
+    async fn close(&self, archive: Archive, patience: Duration) {
+        let failure = match tokio::task::spawn_blocking(move || archive.close(patience)).await {
+            Ok(failure) => failure,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        if let Some(error) = failure {
+            let warning = Warning::NotCompressed { error: &error };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+    }
+
+    /// Tries until something ends it for good. The archive is back when it returns, unless a
+    /// thread has lost it.
+    async fn try_again(
+        &self,
+        archive: &mut Option<Archive>,
+        applier: Option<&Applier>,
+        stopped: &AtomicBool,
+        mut stop: Stop<'_>,
+    ) -> Result<(), ReceiveError> {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
         let mut ever_connected = false;
-        let mut archive = Some(archive);
-        let stopped = AtomicBool::new(false);
-        let mut stop = pin!(async {
-            stop.as_mut().await;
-            stopped.store(true, Ordering::Relaxed);
-        });
         while let Some(kept) = archive.take() {
             let mut attempt = Attempt {
                 config: &self.config,
@@ -164,6 +219,7 @@ impl Receiver {
                 streamed: false,
             };
             let outcome = attempt.run(stop.as_mut()).await;
+            *archive = attempt.archive.take();
             ever_connected |= attempt.connected;
             if attempt.streamed {
                 backoff = self::backoff(self.config.reconnect);
@@ -174,7 +230,6 @@ impl Receiver {
                 Err(error) if stopped.load(Ordering::Relaxed) => return Err(error),
                 Err(error) => damage.count(error),
             };
-            archive = attempt.archive;
             let must_connect = self.config.first_connection_must_succeed && !ever_connected;
             let Some(backoff) = &mut backoff else {
                 return Err(error);
@@ -185,7 +240,7 @@ impl Receiver {
             let retry_in = backoff.next_wait(fastrand::f64());
             self.progress.send_replace(None);
             self.reporter.report(&ReceiverEvent::Disconnected {
-                error: Some(&error),
+                error: &error,
                 retry_in,
             });
             tokio::select! {
@@ -251,5 +306,38 @@ impl Damage {
         } else {
             source.into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::conninfo::Overrides;
+
+    #[tokio::test]
+    async fn it_can_be_spawned_on_a_runtime_with_several_threads() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = ConnectionConfig::from_sources(
+            Some("host=/nonexistent user=u"),
+            &Overrides::default(),
+            &|_| None,
+        );
+        let config = ApplyConfig {
+            from: None,
+            whole_length: 0,
+        };
+        // One that must not be used by two threads at once.
+        let count = Cell::new(0);
+        let apply = move |_| {
+            count.set(count.get() + 1);
+            Ok(())
+        };
+        let receiver = Receiver::new(ReceiverConfig::new(directory.path()), connection.unwrap())
+            .with_reporter(|_: &ReceiverEvent<'_>| {})
+            .with_apply(apply, config);
+        let received = tokio::spawn(receiver.run(async {}));
+        received.await.unwrap().unwrap();
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use super::Archive;
+use crate::directory::Place;
 use crate::error::{ArchiveError, Evidence};
 use crate::page::BLOCK_SIZE;
 use crate::position::{PublishedPosition, Watermark};
 use crate::prepare::{Preparation, Preparer};
 use crate::read::WalReader;
 use crate::recovery::{Examination, Recovery};
-use crate::segment::{SegmentFile, SegmentName};
+use crate::segment::{OWN_DIRECTORY, SegmentFile, SegmentName};
 use crate::segment_files::SegmentFiles;
 use crate::validator::{NotPageAligned, Validator, WalFormat};
 use crate::writer::{Notes, Parts, Stored, Writer};
@@ -34,13 +35,26 @@ impl Archive {
             archive: self,
             files: self.segment_files()?,
             format: self.wal_format()?,
-            notes: Notes {
-                watermark: Watermark::open(&self.directory)?,
-                published: PublishedPosition::open(&self.directory)?,
-                raised: None,
-            },
+            notes: self.notes()?,
         }
         .recover()
+    }
+
+    fn notes(&self) -> Result<Notes, ArchiveError> {
+        Ok(Notes {
+            watermark: Watermark::open(&self.directory)?,
+            published: PublishedPosition::open(&self.directory)?,
+            raised: None,
+        })
+    }
+
+    /// Forgets how far WAL was durable, since none of it is here any more.
+    pub(crate) fn forget_positions(&self) -> Result<Notes, ArchiveError> {
+        for place in [Place::Watermark, Place::Position] {
+            self.directory.remove(&self.directory.own(place))?;
+        }
+        self.directory.sync(&self.path().join(OWN_DIRECTORY))?;
+        self.notes()
     }
 
     /// A writer of the WAL from `start` on, on the timeline of `history`.

@@ -53,12 +53,6 @@ fn bound(disk: &SimDisk) -> Archive {
     archive
 }
 
-/// Waits until what is queued is compressed.
-fn finish_compression(archive: &mut Archive) -> Option<ArchiveError> {
-    let compressor = archive.compressor.take().and_then(Arc::into_inner);
-    compressor.and_then(Compressor::finish)
-}
-
 fn timeline(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
@@ -377,6 +371,24 @@ fn a_poison_marker_survives_until_it_is_cleared() {
 }
 
 #[test]
+fn a_poison_marker_needs_no_room() {
+    let disk = SimDisk::new("/a");
+    let archive = bound(&disk);
+    disk.set_full(true);
+    archive.poison(partial(1, 5)).unwrap();
+    archive.poison(partial(1, 5)).unwrap();
+    // There is one to spare; the next start makes another.
+    archive.poison(partial(1, 6)).unwrap_err();
+    drop(archive);
+    disk.reboot(Survival::Nothing);
+    let archive = open(&disk);
+    assert_eq!(archive.poisoned().unwrap(), [partial(1, 5)]);
+    disk.set_full(true);
+    archive.poison(partial(1, 6)).unwrap();
+    assert_eq!(archive.poisoned().unwrap(), [partial(1, 5), partial(1, 6)]);
+}
+
+#[test]
 fn the_newest_timeline_is_the_greatest_with_a_segment() {
     let disk = SimDisk::new("/a");
     let mut archive = bound(&disk);
@@ -502,10 +514,10 @@ fn a_segment_is_read_whatever_its_compression() {
         drop(bound(&disk));
         disk.plant(format!("/a/{}", segment(1, 3)), &content)
             .unwrap();
-        let mut archive = Archive::open(Arc::new(disk.clone()), options(method)).unwrap();
+        let archive = Archive::open(Arc::new(disk.clone()), options(method)).unwrap();
         archive.compress(segment(1, 3).name);
-        let failure = finish_compression(&mut archive);
-        assert!(failure.is_none());
+        assert!(archive.close(Duration::MAX).is_none());
+        let archive = open(&disk);
         let file = segment(1, 3).encoded(method.encoding());
         assert_eq!(
             archive

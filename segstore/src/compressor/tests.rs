@@ -40,7 +40,7 @@ fn segments_are_compressed_in_the_background() {
         assert!(compressor.enqueue(name()));
         // One that is not there any more is nothing to complain about.
         assert!(compressor.enqueue(name()));
-        assert!(compressor.finish().is_none());
+        assert!(compressor.finish(Duration::MAX).is_none());
         assert_eq!(disk.content(format!("/a/{NAME}")), None);
         let path = format!("/a/{NAME}{}", method.encoding().suffix());
         assert!(disk.content(path).unwrap().len() < 10_000);
@@ -94,7 +94,7 @@ fn any_failure_keeps_the_plain_segment_and_is_told() {
             disk.fail_at(disk.operations() + operation, fault);
             let compressor = Compressor::start(directory.clone(), gzip(), Vec::new()).unwrap();
             assert!(compressor.enqueue(name()));
-            let failure = compressor.finish().unwrap();
+            let failure = compressor.finish(Duration::MAX).unwrap();
             assert!(
                 matches!(failure, ArchiveError::Disk(_)),
                 "{operation}: {failure}"
@@ -125,11 +125,27 @@ fn what_was_left_waits_for_a_later_segment() {
     }
     let compressor = Compressor::start(directory.clone(), gzip(), vec![later]).unwrap();
     assert!(compressor.enqueue(name()));
-    assert!(compressor.finish().is_none());
+    assert!(compressor.finish(Duration::MAX).is_none());
     assert_eq!(disk.content(format!("/a/{NAME}")), None);
     assert!(disk.content(format!("/a/{later}")).is_some());
     let compressor = Compressor::start(directory, gzip(), vec![later]).unwrap();
     assert!(compressor.enqueue(SegmentName::parse("000000010000000000000005").unwrap()));
-    assert!(compressor.finish().is_none());
+    assert!(compressor.finish(Duration::MAX).is_none());
     assert_eq!(disk.content(format!("/a/{later}")), None);
+}
+
+#[test]
+fn what_there_is_no_time_for_stays_as_it_is() {
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    disk.plant(format!("/a/{NAME}"), &[7; 100_000]).unwrap();
+    let left = vec![name()];
+    // Nothing is queued after it, so there is nothing to wait for.
+    let compressor = Compressor::start(directory.clone(), gzip(), left).unwrap();
+    assert!(compressor.finish(Duration::MAX).is_none());
+    let compressor = Compressor::start(directory, gzip(), Vec::new()).unwrap();
+    compressor.shared.stop.store(true, Ordering::Relaxed);
+    assert!(compressor.enqueue(name()));
+    assert!(compressor.finish(Duration::ZERO).is_none());
+    assert!(disk.content(format!("/a/{NAME}")).is_some());
 }

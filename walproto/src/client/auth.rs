@@ -15,6 +15,11 @@ use postgres_protocol::message::frontend;
 use super::require_auth::{AuthMethod, RequireAuth};
 use crate::backend::AuthenticationRequest;
 
+/// The most SCRAM iterations that `postgres_protocol` does for a server, which has proved nothing
+/// yet when it asks for them. PostgreSQL's default is 4096; from 16 on `scram_iterations` allows
+/// any number.
+const MAX_ITERATIONS: u64 = 100_000;
+
 /// Whether the password exchange has to prove that the server holds the certificate of this very
 /// TLS connection (`channel_binding`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -124,6 +129,17 @@ pub enum AuthError {
     /// taken the TLS away.
     #[error("the server offers SCRAM-SHA-256-PLUS on a connection without TLS")]
     PlusWithoutTls,
+    /// The password was stored on the server with more iterations than are done here.
+    #[error(
+        "the server asks for {found} SCRAM iterations, at most {limit} are done; lower \
+         scram_iterations for this role and set its password again"
+    )]
+    Iterations {
+        /// How many the server asks for.
+        found: u64,
+        /// The most that are done.
+        limit: u64,
+    },
     /// The server's side of the SCRAM exchange is wrong: it does not know the password, or
     /// somebody is in between.
     #[error("the server did not prove that it knows the password")]
@@ -222,6 +238,7 @@ impl Authentication {
                 Exchange::ScramStarted(Box::new(start_scram(&self.credentials, mechanisms, out)?))
             }
             (Exchange::ScramStarted(mut scram), Request::SaslContinue(challenge)) => {
+                check_iterations(challenge)?;
                 scram.exchange.update(challenge).map_err(AuthError::Scram)?;
                 frontend::sasl_response(scram.exchange.message(), out).map_err(AuthError::Scram)?;
                 Exchange::ScramProven(scram)
@@ -279,6 +296,21 @@ impl Authentication {
             return Err(AuthError::ChannelBindingMissing);
         }
         Ok(())
+    }
+}
+
+/// Looks for the count in a challenge, `r=..,s=..,i=4096`, for the sake of the message. What has
+/// none is left to who takes it apart.
+fn check_iterations(challenge: &[u8]) -> Result<(), AuthError> {
+    let mut fields = challenge.split(|byte| *byte == b',');
+    let count = fields.find_map(|field| field.strip_prefix(b"i="));
+    let count = count.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
+    match count {
+        Some(found) if found > MAX_ITERATIONS => Err(AuthError::Iterations {
+            found,
+            limit: MAX_ITERATIONS,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -134,7 +134,8 @@ impl Candidate<'_> {
         }
     }
 
-    /// Tries the ways that `sslmode` allows, within one `connect_timeout`.
+    /// Tries the ways that `sslmode` allows, within one `connect_timeout`. Without one, a server
+    /// that is silent for as long as while it streams is gone, also while TLS is agreed on.
     async fn negotiate(
         &self,
         target: &Target,
@@ -156,12 +157,16 @@ impl Candidate<'_> {
                 None => Err(failed.failure),
             }
         };
-        match self.config.connect_timeout {
-            Some(after) => match tokio::time::timeout(after, tries).await {
-                Ok(result) => result,
-                Err(tokio::time::error::Elapsed { .. }) => Err(ConnectFailure::Timeout { after }),
-            },
-            None => tries.await,
+        let (after, limit) = match (self.config.connect_timeout, self.times.receive_timeout) {
+            (Some(after), _) => (after, "connect_timeout"),
+            (None, Some(after)) => (after, "receive timeout"),
+            (None, None) => return tries.await,
+        };
+        match tokio::time::timeout(after, tries).await {
+            Ok(result) => result,
+            Err(tokio::time::error::Elapsed { .. }) => {
+                Err(ConnectFailure::Timeout { after, limit })
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::tls::TlsError;
 #[non_exhaustive]
 pub enum ConnectionError {
     /// The socket, or TLS, is broken.
-    #[error("{operation} server at {server}")]
+    #[error("{operation} server {}", Place(server))]
     Io {
         /// What was done.
         operation: &'static str,
@@ -118,7 +118,8 @@ impl fmt::Display for ConnectError {
             let Attempt { server, failure } = attempt;
             write!(
                 f,
-                "{separator}connection to server at {server} failed: {failure}"
+                "{separator}connection to server {} failed: {failure}",
+                Place(server)
             )?;
             let mut source = failure.source();
             while let Some(error) = source {
@@ -127,6 +128,22 @@ impl fmt::Display for ConnectError {
             }
         }
         Ok(())
+    }
+}
+
+/// A server's name with the word that libpq puts before it.
+struct Place<'a>(&'a str);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(server) = self;
+        // The name of a host comes in quotes.
+        let word = if server.starts_with("socket ") {
+            "on"
+        } else {
+            "at"
+        };
+        write!(f, "{word} {server}")
     }
 }
 
@@ -152,11 +169,13 @@ pub enum ConnectFailure {
         /// Why.
         error: io::Error,
     },
-    /// `connect_timeout` is over.
-    #[error("timeout expired: no connection within connect_timeout={}", after.as_secs())]
+    /// The time that a connection may take is over.
+    #[error("timeout expired: no connection within {} s ({limit})", after.as_secs_f64())]
     Timeout {
         /// The time.
         after: Duration,
+        /// Which time it is.
+        limit: &'static str,
     },
     /// Who runs the server behind a socket cannot be found out.
     #[error("could not get peer credentials for requirepeer")]

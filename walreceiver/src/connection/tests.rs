@@ -51,7 +51,7 @@ async fn a_refusal_says_who_refused_why_and_what_to_do() {
         let server = Server::answering(error("FATAL", sqlstate));
         let error = refusal(&format!("host={}", server.host())).await;
         let expected = format!(
-            "connection to server at socket \"{}/.s.PGSQL.5432\" failed: FATAL: no [SQLSTATE \
+            "connection to server on socket \"{}/.s.PGSQL.5432\" failed: FATAL: no [SQLSTATE \
              {sqlstate}]{advice}",
             server.host()
         );
@@ -293,9 +293,89 @@ async fn a_server_that_does_not_answer_is_given_up_after_connect_timeout() {
         std::future::pending().await
     });
     let error = refusal(&format!("host={} connect_timeout=3", server.host())).await;
-    let expected = "failed: timeout expired: no connection within connect_timeout=3";
+    let expected = "failed: timeout expired: no connection within 3 s (connect_timeout)";
     assert!(error.to_string().ends_with(expected), "{error}");
     assert!(error.is_transient());
+}
+
+/// An address that takes connections and never says a word, as that of a process that is stopped.
+async fn silent() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_silent_from_the_start_is_given_up_after_the_receive_timeout() {
+    let (_listener, port) = silent().await;
+    let times = SessionTimes {
+        receive_timeout: Some(Duration::from_secs(60)),
+        ..TIMES
+    };
+    for sslmode in ["disable", "require", "require sslnegotiation=direct"] {
+        let config = config(&format!("host=127.0.0.1 port={port} sslmode={sslmode}"));
+        let error = connect_any(&config, times).await.err().unwrap();
+        let expected = "failed: timeout expired: no connection within 60 s (receive timeout)";
+        assert!(error.to_string().ends_with(expected), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_does_not_keep_us_from_the_one_that_answers() {
+    let (_listener, port) = silent().await;
+    let server = Server::start(|mut stream| async move {
+        read_startup(&mut stream).await;
+        stream.write_all(&welcome(&[V15])).await.unwrap();
+        let _closed_by_client = stream.read(&mut [0; 64]).await;
+    });
+    let hosts = format!("host=127.0.0.1,{} port={port},5432", server.host());
+    let began = tokio::time::Instant::now();
+    let answered = connect_all(&config(&hosts), TIMES).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let names: Vec<_> = answered
+        .connections
+        .iter()
+        .map(Connection::server)
+        .collect();
+    assert!(
+        names.len() == 1 && names[0].contains(server.host()),
+        "{names:?}"
+    );
+    let failed: Vec<_> = answered
+        .failed
+        .iter()
+        .map(|a| a.failure.to_string())
+        .collect();
+    let expected = "timeout expired: no connection within 5 s (since another host answered)";
+    assert_eq!(failed, [expected]);
+    assert!(answered.failed[0].server.contains(&port.to_string()));
+}
+
+#[tokio::test]
+async fn of_several_hosts_that_want_a_password_one_has_it_asked_for() {
+    let servers = [(); 3].map(|()| {
+        Server::start(|mut stream| async move {
+            read_startup(&mut stream).await;
+            stream.write_all(&authentication(3)).await.unwrap();
+            if let Ok(tag) = stream.read_u8().await {
+                assert_eq!(tag, b'p');
+                assert_eq!(read_startup(&mut stream).await, b"typed\0");
+                stream.write_all(&welcome(&[V15])).await.unwrap();
+                let _closed_by_client = stream.read(&mut [0; 64]).await;
+            }
+        })
+    });
+    let hosts = servers.each_ref().map(Server::host).join(",");
+    let mut config = config(&format!("host={hosts}"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    config.password_prompt = Some(PasswordPrompt::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(Password::new("typed"))
+    }));
+    let answered = connect_all(&config, TIMES).await.unwrap();
+    assert_eq!(answered.connections.len(), servers.len());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 /// What came first on each connection to a TCP server that has no TLS: a request for TLS, or a

@@ -73,7 +73,7 @@ pub struct ConnectionConfig {
     /// Settings for the session: `client_encoding`, `options`, and what `PGDATESTYLE`, `PGTZ` and
     /// `PGGEQO` say.
     pub session_settings: Vec<(&'static str, String)>,
-    /// `connect_timeout`, for each address; `None` is for ever.
+    /// `connect_timeout`, for each address; `None` is the session's `receive_timeout`.
     pub connect_timeout: Option<Duration>,
     /// `channel_binding`
     pub channel_binding: ChannelBindingPolicy,

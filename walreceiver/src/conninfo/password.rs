@@ -36,6 +36,8 @@ type Ask = dyn Fn() -> io::Result<Password> + Send + Sync;
 pub struct PasswordPrompt {
     ask: Arc<Ask>,
     answer: Arc<Mutex<Option<Password>>>,
+    /// Held while somebody is asked.
+    asking: Arc<Mutex<()>>,
 }
 
 impl PasswordPrompt {
@@ -45,6 +47,7 @@ impl PasswordPrompt {
         Self {
             ask: Arc::new(ask),
             answer: Arc::default(),
+            asking: Arc::default(),
         }
     }
 
@@ -54,8 +57,13 @@ impl PasswordPrompt {
         answer.clone()
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer. Of several hosts that want one at the same time only the
+    /// first has somebody asked.
     pub(crate) fn ask(&self) -> io::Result<()> {
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.answer().is_some() {
+            return Ok(());
+        }
         let password = (self.ask)()?;
         let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         *answer = Some(password);

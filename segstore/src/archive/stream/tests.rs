@@ -1,11 +1,14 @@
-use std::sync::Arc;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::ArchiveOptions;
+use crate::archive::{ArchiveOptions, published_position};
 use crate::compression::Compression;
 use crate::corruption::CorruptionReason;
+use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
 use crate::identity::ServerFacts;
 use crate::sim::{SimDisk, Survival};
@@ -46,12 +49,16 @@ fn archive() -> Archive {
 }
 
 fn open(disk: &SimDisk, sync: bool) -> Archive {
+    open_on(Arc::new(disk.clone()), sync)
+}
+
+fn open_on(disk: Arc<dyn Disk>, sync: bool) -> Archive {
     let options = ArchiveOptions {
         directory: "/archive".into(),
         sync,
         compression: Compression::NONE,
     };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+    let mut archive = Archive::open(disk, options).unwrap();
     let facts = ServerFacts {
         system_id: SystemId(7_000_000_000_000_000_001),
         segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
@@ -153,18 +160,69 @@ fn a_start_past_the_last_record_is_refused() {
 }
 
 #[test]
+fn no_position_is_published_of_what_is_not_synced() {
+    let mut wal = generator(9);
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    let published = || published_position(Arc::new(disk.clone()), "/archive".as_ref()).unwrap();
+    assert_eq!(published(), None);
+    fill(&open(&disk, false), &wal, START, wal.end());
+    assert_eq!(published(), None);
+    let archive = open(&disk, true);
+    let resume_at = archive.recover().unwrap().tip().unwrap().resume_at;
+    drop(writer(&archive, &wal, resume_at));
+    let position = published().unwrap();
+    assert_eq!(
+        (position.timeline, position.record_end),
+        (TimelineId::FIRST, wal.end())
+    );
+    drop(archive);
+    drop(open(&disk, false));
+    assert_eq!(published(), None);
+}
+
+#[test]
 fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
     let mut wal = generator(6);
     wal.fill(4 * SEGMENT_SIZE);
     let disk = SimDisk::new("/archive");
     fill(&open(&disk, false), &wal, START, wal.end());
-    let archive = open(&disk, true);
+    assert_vouched_for_survives(&disk, &wal);
+}
+
+#[test]
+fn what_another_program_wrote_without_syncs_is_synced_by_who_takes_it_over() {
+    let mut wal = generator(7);
+    wal.fill(4 * SEGMENT_SIZE);
+    let disk = SimDisk::new("/archive");
+    // As `pg_receivewal --no-sync` or `cp` leaves it.
+    for number in 0.. {
+        let start = Lsn(START.0 + number * SEGMENT_SIZE);
+        let end = Lsn(start.0 + SEGMENT_SIZE);
+        if end > wal.end() {
+            break;
+        }
+        let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
+        let name = SegmentName::of(TimelineId::FIRST, start, size);
+        let path = format!("/archive/{}", SegmentFile::complete(name));
+        let file = disk.open(path.as_ref(), OpenMode::CreateNew).unwrap();
+        file.write_at(&[IoSlice::new(&bytes(&wal, start, end))], 0)
+            .unwrap();
+    }
+    assert_vouched_for_survives(&disk, &wal);
+}
+
+/// What a synced archive says to be its tip is there after the power was cut, from the start on.
+#[track_caller]
+fn assert_vouched_for_survives(disk: &SimDisk, wal: &Generator) {
+    let archive = open(disk, true);
     let recovery = archive.recover().unwrap();
     let vouched = recovery.tip().unwrap().record_end.lsn();
+    assert!(vouched > Lsn(START.0 + 3 * SEGMENT_SIZE));
     drop((recovery, archive));
     disk.cut_power();
     disk.reboot(Survival::Nothing);
-    let archive = open(&disk, true);
+    let archive = open(disk, true);
     let mut reader = archive.reader(wal.history().clone(), START).unwrap();
     let mut found = vec![0; usize::try_from(vouched.0 - START.0).unwrap()];
     let mut filled = 0;
@@ -174,5 +232,139 @@ fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
             count => filled += count,
         }
     }
-    assert!(found == bytes(&wal, START, vouched));
+    assert!(found == bytes(wal, START, vouched));
+}
+
+#[test]
+fn a_start_on_a_full_disk_goes_on_in_the_segment_that_there_is() {
+    let mut wal = generator(8);
+    wal.fill(60_000);
+    let middle = wal.end();
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, middle);
+    disk.set_full(true);
+    let archive = open(&disk, true);
+    let resume_at = archive.recover().unwrap().tip().unwrap().resume_at;
+    fill(&archive, &wal, resume_at, wal.end());
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), wal.end());
+    // The lock is held though it could not be said by whom.
+    let again = Archive::open(
+        Arc::new(disk.clone()),
+        ArchiveOptions {
+            directory: "/archive".into(),
+            sync: true,
+            compression: Compression::NONE,
+        },
+    );
+    assert!(matches!(again, Err(ArchiveError::Locked { pid: None, .. })));
+}
+
+fn segment(number: u64, partial: bool) -> SegmentFile {
+    let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
+    let start = Lsn(START.0 + number * SEGMENT_SIZE);
+    let name = SegmentName::of(TimelineId::FIRST, start, size);
+    if partial {
+        SegmentFile::partial(name)
+    } else {
+        SegmentFile::complete(name)
+    }
+}
+
+#[test]
+fn an_archive_whose_segments_were_all_moved_away_begins_anew_where_that_is_no_loss() {
+    let mut wal = generator(10);
+    wal.fill(2 * SEGMENT_SIZE + 60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, wal.end());
+    // The last one is complete and was moved before a byte came of the next one.
+    for file in [segment(0, false), segment(1, false), segment(2, true)] {
+        disk.remove(format!("/archive/{file}").as_ref()).unwrap();
+    }
+    let lost = open(&disk, true).recover().unwrap_err();
+    assert!(matches!(lost, ArchiveError::Lost { .. }), "{lost}");
+
+    let mut archive = open(&disk, true);
+    archive.let_segments_be_moved();
+    let recovery = archive.recover().unwrap();
+    assert_eq!(recovery.tip(), None);
+    // As a slot has it: less than what was durable here before.
+    let start = Lsn(START.0 + 2 * SEGMENT_SIZE);
+    let preparation = Preparation::Inline;
+    let mut writer = archive
+        .writer(recovery, wal.history(), start, preparation)
+        .unwrap();
+    let middle = Lsn(start.0 + 30_000);
+    writer.append(start, &[bytes(&wal, start, middle)]).unwrap();
+    let durable = writer.sync().unwrap().record_end.lsn();
+    assert!(durable < wal.end());
+    drop((writer, archive));
+    disk.cut_power();
+    disk.reboot(Survival::Nothing);
+    // From then on it is missed again.
+    let tip = open(&disk, true).recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), durable);
+}
+
+#[test]
+fn a_segment_that_is_moved_away_while_it_is_read_is_not_missed() {
+    let mut wal = generator(11);
+    wal.fill(2 * SEGMENT_SIZE + 60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, wal.end());
+    let moved = Moved {
+        disk: disk.clone(),
+        path: Mutex::new(Some(format!("/archive/{}", segment(1, false)).into())),
+    };
+    let archive = open_on(Arc::new(moved), true);
+    let tip = archive.recover().unwrap().tip().unwrap();
+    assert_eq!(tip.record_end.lsn(), wal.end());
+    let gone = disk.content(format!("/archive/{}", segment(1, false)));
+    assert_eq!(gone, None);
+}
+
+/// A disk with a file that goes when it is opened.
+#[derive(Debug)]
+struct Moved {
+    disk: SimDisk,
+    path: Mutex<Option<PathBuf>>,
+}
+
+impl Disk for Moved {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let moved = self.path.lock().unwrap().take_if(|moved| *moved == path);
+        if moved.is_some() {
+            self.disk.remove(path)?;
+        }
+        self.disk.open(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_directory(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        self.disk.list(directory)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+
+    fn set_access(&self, access: Access) {
+        self.disk.set_access(access);
+    }
+
+    fn apply_access(&self, path: &Path) -> io::Result<()> {
+        self.disk.apply_access(path)
+    }
 }

@@ -155,6 +155,8 @@ fn foreign_files_are_named_and_left_alone() {
     plant(&disk, "00000002.history.tmp", b"y");
     disk.create_directory(Path::new("/a/archive_status"))
         .unwrap();
+    // That of a file system whose root is the archive is not worth a word.
+    disk.create_directory(Path::new("/a/lost+found")).unwrap();
     // A directory with the name of a segment is no segment.
     disk.create_directory(Path::new("/a/000000010000000000000001"))
         .unwrap();

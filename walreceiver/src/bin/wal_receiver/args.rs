@@ -309,6 +309,7 @@ impl Given {
                     OnFork::Stop
                 },
                 lost_slot: face.lost_slot(),
+                segments_are_moved: face.segments_are_moved(),
             }),
         };
         Ok(Arguments {

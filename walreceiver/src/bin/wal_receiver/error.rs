@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
-use walreceiver::{ReceiveError, SlotError};
+use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MainError {
-    #[error("could not open directory \"{}\": {}", path.display(), reason(error))]
+    #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
     #[error("could not start: {0}")]
     Runtime(io::Error),
@@ -31,6 +31,14 @@ pub(crate) enum MainError {
 }
 
 impl MainError {
+    /// Where in the WAL it happened, if it is about a place there.
+    pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
+        match self {
+            Self::Receive(error) => error.position(),
+            _ => None,
+        }
+    }
+
     /// What the server advises, in its language.
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {
@@ -40,25 +48,17 @@ impl MainError {
     }
 }
 
-/// What the system says, without the number that Rust adds.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rsplit_once(" (os error ") {
-        Some((reason, _)) => reason.to_owned(),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logging::chain;
 
     #[test]
     fn a_directory_that_is_not_there_is_named_as_by_pg_receivewal() {
         let error = std::fs::read_dir("/nonexistent/wal").unwrap_err();
         let path = PathBuf::from("/nonexistent/wal");
         assert_eq!(
-            MainError::Directory { path, error }.to_string(),
+            chain(&MainError::Directory { path, error }),
             "could not open directory \"/nonexistent/wal\": No such file or directory"
         );
     }

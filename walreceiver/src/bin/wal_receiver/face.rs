@@ -75,6 +75,12 @@ impl Face {
         }
     }
 
+    /// Whether completed segments may be gone. Who archives with `pg_receivewal` takes them out of
+    /// its directory, as barman does.
+    pub(crate) const fn segments_are_moved(self) -> bool {
+        matches!(self, Self::PgReceivewal)
+    }
+
     /// What is told as applied.
     pub(crate) const fn apply(self) -> ReportedApply {
         match self {

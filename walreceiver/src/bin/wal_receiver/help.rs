@@ -12,9 +12,12 @@ pub(crate) fn text(face: Face, program: &str) -> String {
              and acknowledges it as a synchronous standby does."
         }
     };
-    let own = match face {
-        Face::PgReceivewal => "",
-        Face::WalReceiver => OWN_DIFFERENCES,
+    let (synchronous, own) = match face {
+        Face::PgReceivewal => ("make WAL durable and tell the server at once", ""),
+        Face::WalReceiver => (
+            "make WAL durable and tell the server at once (always done)",
+            OWN_DIFFERENCES,
+        ),
     };
     format!(
         "{program} {what}
@@ -31,7 +34,7 @@ Options:
   -s, --status-interval=SECS
                          longest time between status messages (default: {STATUS_INTERVAL}, 0: none)
   -S, --slot=SLOTNAME    replication slot to stream from
-      --synchronous      make WAL durable and tell the server at once
+      --synchronous      {synchronous}
   -v, --verbose          tell about segments, timelines and positions
   -V, --version          print the version and exit
   -Z, --compress=METHOD[:DETAIL]
@@ -56,13 +59,12 @@ Connection options:
 
 Optional actions, instead of receiving:
       --create-slot      create the replication slot that --slot names
-      --drop-slot        drop the replication slot that --slot names
-{own}"
+      --drop-slot        drop the replication slot that --slot names{own}"
     )
 }
 
 const OWN_DIFFERENCES: &str = "
+
 Called as pg_receivewal (by a symbolic link) it has that program's defaults instead: it
 acknowledges only with --synchronous or for a slot, a new slot reserves no WAL, it waits five
-seconds before it connects again, and a first connection that fails ends it.
-";
+seconds before it connects again, and a first connection that fails ends it.";

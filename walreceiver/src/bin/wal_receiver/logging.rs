@@ -43,8 +43,28 @@ where
     }
 }
 
+/// What the system says of an error, without the number that Rust adds to it.
+pub(crate) fn without_numbers(text: &str) -> String {
+    const BEFORE: &str = " (os error ";
+    let mut parts = text.split(BEFORE);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                shown.push_str(rest);
+            }
+            _ => shown.extend([BEFORE, part]),
+        }
+    }
+    shown
+}
+
 /// An error and what caused it, on one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    without_numbers(&whole_chain(error))
+}
+
+fn whole_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -227,5 +247,13 @@ pub(crate) mod tests {
         struct Outer(#[source] io::Error);
         let error = Outer(io::Error::other("inner"));
         assert_eq!(chain(&error), "outer: inner");
+        let error = Outer(io::Error::from_raw_os_error(2));
+        assert_eq!(chain(&error), "outer: No such file or directory");
+        for (text, shown) in [
+            ("a (os error 2): b (os error 13)!", "a: b!"),
+            ("a (os error x) (os error 2", "a (os error x) (os error 2"),
+        ] {
+            assert_eq!(without_numbers(text), shown);
+        }
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tracing::{error, info, warn};
-use walreceiver::{ReceiverEvent, Reporter, Warning};
+use walreceiver::{ReceiveError, ReceiverEvent, Reporter, TimelineId, Warning};
 
-use crate::logging::chain;
+use crate::logging::{chain, without_numbers};
 
 /// Logs the events of a receiver.
 ///
@@ -27,9 +27,7 @@ impl Reporter for LogReporter {
                 "not renaming \"{file_name}\", segment is not complete"
             ),
             ReceiverEvent::Disconnected { error, retry_in } => {
-                if let Some(error) = error {
-                    error!(event = "connection_lost", "{}", chain(*error));
-                }
+                tell_loss(error);
                 let seconds = whole_seconds(*retry_in);
                 info!(
                     event = "disconnected",
@@ -40,7 +38,9 @@ impl Reporter for LogReporter {
             ReceiverEvent::DiskWritable => {
                 info!(event = "disk_writable", "there is room on the disk again");
             }
-            ReceiverEvent::Warning(Warning::SlotUnlimited { .. }) if !self.advice => {}
+            ReceiverEvent::Warning(
+                Warning::SlotUnlimited { .. } | Warning::ForeignFiles { .. },
+            ) if !self.advice => {}
             ReceiverEvent::Warning(warning) => warn(warning),
             event => {
                 if self.verbose {
@@ -49,6 +49,18 @@ impl Reporter for LogReporter {
             }
         }
     }
+}
+
+/// Tells why a try has ended, and where if that is at a position.
+pub(crate) fn tell_loss(error: &ReceiveError) {
+    let (timeline, lsn) = error.position().unzip();
+    error!(
+        event = "connection_lost",
+        timeline = timeline.map(TimelineId::number),
+        lsn = lsn.map(display),
+        "{}",
+        chain(error)
+    );
 }
 
 /// What is told only with `--verbose`.
@@ -125,7 +137,7 @@ fn warn(warning: &Warning<'_>) {
             hint = "Set max_slot_wal_keep_size on the server.",
             "{warning}"
         ),
-        other => warn!("{other}"),
+        other => warn!("{}", without_numbers(&other.to_string())),
     }
 }
 
@@ -136,9 +148,7 @@ fn whole_seconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
-    use walproto::{Lsn, SlotName, TimelineId};
+    use walproto::{Lsn, SlotName};
 
     use super::*;
     use crate::args::LogFormat;
@@ -203,7 +213,10 @@ mod tests {
 
     #[test]
     fn trouble_is_told_always() {
-        let error = io::Error::other("connection reset");
+        let error = ReceiveError::ServerEnded {
+            timeline: TIMELINE,
+            lsn: LSN,
+        };
         for (event, expected) in [
             (
                 ReceiverEvent::SegmentLeftPartial {
@@ -214,18 +227,19 @@ mod tests {
             ),
             (
                 ReceiverEvent::Disconnected {
-                    error: Some(&error),
+                    error: &error,
                     retry_in: Duration::from_secs(5),
                 },
-                "prog: error: connection reset\n\
+                "prog: error: server ended the stream at 1/3000000 (timeline 1)\n\
                  prog: disconnected; waiting 5 seconds to try again\n",
             ),
             (
                 ReceiverEvent::Disconnected {
-                    error: None,
+                    error: &ReceiveError::NoServer,
                     retry_in: Duration::from_millis(1200),
                 },
-                "prog: disconnected; waiting 2 seconds to try again\n",
+                "prog: error: no server to connect to\n\
+                 prog: disconnected; waiting 2 seconds to try again\n",
             ),
             (
                 ReceiverEvent::Warning(Warning::SlotUnlimited {
@@ -242,17 +256,41 @@ mod tests {
 
     #[test]
     fn json_carries_positions_as_fields() {
-        let event = ReceiverEvent::SegmentFinished {
+        let error = ReceiveError::ServerEnded {
             timeline: TIMELINE,
-            end: LSN,
+            lsn: LSN,
         };
-        let text = report(LogFormat::Json, true, &event);
-        for part in [
-            "\"event\":\"segment_finished\"",
-            "\"timeline\":1",
-            "\"lsn\":\"1/3000000\"",
+        for (event, name) in [
+            (
+                ReceiverEvent::SegmentFinished {
+                    timeline: TIMELINE,
+                    end: LSN,
+                },
+                "segment_finished",
+            ),
+            (
+                ReceiverEvent::Disconnected {
+                    error: &error,
+                    retry_in: Duration::from_secs(1),
+                },
+                "connection_lost",
+            ),
         ] {
-            assert!(text.contains(part), "{part} in {text}");
+            let text = report(LogFormat::Json, true, &event);
+            let line = text.lines().next().unwrap();
+            let event = format!("\"event\":\"{name}\"");
+            for part in [&event, "\"timeline\":1", "\"lsn\":\"1/3000000\""] {
+                assert!(line.contains(part), "{part} in {text}");
+            }
         }
+        let without = ReceiverEvent::Disconnected {
+            error: &ReceiveError::NoServer,
+            retry_in: Duration::from_secs(1),
+        };
+        let text = report(LogFormat::Json, true, &without);
+        assert!(
+            !text.contains("timeline") && !text.contains("lsn"),
+            "{text}"
+        );
     }
 }

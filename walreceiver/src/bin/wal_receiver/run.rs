@@ -13,13 +13,16 @@ use walproto::client::SessionTimes;
 
 use walreceiver::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
 use walreceiver::hosts::connect_any;
-use walreceiver::{NewPhysicalSlot, Receiver, ReceiverConfig, Reconnect, create_slot, drop_slot};
+use walreceiver::{
+    NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, TimelineId, create_slot,
+    drop_slot,
+};
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
-use crate::report::LogReporter;
+use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 use crate::{live_line, password};
@@ -31,10 +34,15 @@ pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
     match try_run(face, arguments, &screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match error.hint() {
-                Some(hint) => error!(event = "failed", hint, "{}", chain(&error)),
-                None => error!(event = "failed", "{}", chain(&error)),
-            }
+            let (timeline, lsn) = error.position().unzip();
+            error!(
+                event = "failed",
+                timeline = timeline.map(TimelineId::number),
+                lsn = lsn.map(display),
+                hint = error.hint(),
+                "{}",
+                chain(&error)
+            );
             ExitCode::FAILURE
         }
     }
@@ -228,10 +236,11 @@ async fn receive(
     };
     match ended {
         Ok(()) => Ok(()),
-        Err(error) if loops => Err(error.into()),
+        // What never was connected is not disconnected.
+        Err(error) if loops || matches!(error, ReceiveError::Connect(_)) => Err(error.into()),
         Err(error) => {
             // The reason, and then what `pg_receivewal` says last.
-            error!(event = "connection_lost", "{}", chain(&error));
+            tell_loss(&error);
             Err(MainError::Disconnected)
         }
     }

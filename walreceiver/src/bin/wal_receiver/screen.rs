@@ -5,6 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// Return to the first column and erase the line.
 const CLEAR: &str = "\r\x1b[K";
+/// What is longer than the terminal is wide is cut off (DECAWM): the rest of it would become a
+/// line of its own, which is not erased with the first.
+const NO_WRAP: &str = "\x1b[?7l";
+/// As it is for everybody else.
+const WRAP: &str = "\x1b[?7h";
 
 /// A place for messages, below which one line may be kept up to date.
 ///
@@ -43,7 +48,8 @@ impl<W: Write> Screen<W> {
         if line.is_empty() {
             drop(output.write_all(lines));
         } else {
-            let text = [CLEAR.as_bytes(), lines, line.as_bytes()].concat();
+            let shown = shown(line);
+            let text = [CLEAR.as_bytes(), lines, shown.as_bytes()].concat();
             drop(output.write_all(&text));
         }
         drop(output.flush());
@@ -54,10 +60,19 @@ impl<W: Write> Screen<W> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.line != line {
             line.clone_into(&mut inner.line);
-            let text = format!("{CLEAR}{line}");
+            let text = format!("{CLEAR}{}", shown(line));
             drop(inner.output.write_all(text.as_bytes()));
             drop(inner.output.flush());
         }
+    }
+}
+
+/// What writes a line that stays on one.
+fn shown(line: &str) -> String {
+    if line.is_empty() {
+        String::new()
+    } else {
+        format!("{NO_WRAP}{line}{WRAP}")
     }
 }
 
@@ -101,7 +116,8 @@ mod tests {
         (&screen).write_all(b"end\n").unwrap();
         assert_eq!(
             written(screen),
-            "\r\x1b[Kat 1\r\x1b[Kmessage\nat 1\r\x1b[Kat 2\r\x1b[Kend\n"
+            "\r\x1b[K\x1b[?7lat 1\x1b[?7h\r\x1b[Kmessage\n\x1b[?7lat 1\x1b[?7h\
+             \r\x1b[K\x1b[?7lat 2\x1b[?7h\r\x1b[Kend\n"
         );
     }
 

@@ -126,9 +126,9 @@ fn segments_that_the_run_before_had_no_time_to_compress_are_compressed() {
     // Nothing was ever compressed here: what lies there was wanted plain.
     let queue_a_sixth = || {
         plant(&disk, segment(1, 6), &wal(1, 6, &facts()));
-        let mut archive = open_compressing(&disk).unwrap();
+        let archive = open_compressing(&disk).unwrap();
         archive.compress(segment(1, 6).name);
-        assert!(finish_compression(&mut archive).is_none());
+        assert!(archive.close(Duration::MAX).is_none());
         assert_eq!(content(&disk, segment(1, 6)), None);
     };
     queue_a_sixth();
@@ -149,7 +149,12 @@ fn segments_that_the_run_before_had_no_time_to_compress_are_compressed() {
             .collect::<Vec<_>>()
     };
     // Recovery may yet find that one of them is bad.
-    assert!(finish_compression(&mut open_compressing(&disk).unwrap()).is_none());
+    assert!(
+        open_compressing(&disk)
+            .unwrap()
+            .close(Duration::MAX)
+            .is_none()
+    );
     assert_eq!(plain(), [1, 2, 4, 5]);
     queue_a_sixth();
     assert_eq!(plain(), [1, 2]);

@@ -45,6 +45,7 @@ fn defaults_of_pg_receivewal() {
             apply: ReportedApply::Never,
             fork: OnFork::Stop,
             lost_slot: OnLostSlot::Warn,
+            segments_are_moved: true,
         }
     );
 }
