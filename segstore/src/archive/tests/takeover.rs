@@ -143,7 +143,7 @@ fn a_name_that_no_segment_of_this_size_has_is_refused() {
     assert_eq!(
         error.to_string(),
         "segment file \"/a/000000010000000000001000\" cannot be: no segment of 1048576 bytes has \
-         that name"
+         that name; move it away"
     );
     assert_eq!(archive.identity(), None);
 }
