@@ -8,16 +8,16 @@ use crate::for_each_version;
 for_each_version!(a_standby_catches_up_goes_live_and_survives_a_restart_of_the_server);
 
 /// A primary, and an archive that our receiver fills with its WAL.
-struct Archived {
-    cluster: Cluster,
-    archive: ArchiveDirectory,
+pub(crate) struct Archived {
+    pub(crate) cluster: Cluster,
+    pub(crate) archive: ArchiveDirectory,
     receiver: Receiver,
     /// From where on there is WAL.
-    start: Lsn,
+    pub(crate) start: Lsn,
 }
 
 impl Archived {
-    fn start(version: Version) -> Self {
+    pub(crate) fn start(version: Version) -> Self {
         let cluster = Cluster::builder(version).segment_size_mib(1).start();
         let archive = ArchiveDirectory::new();
         let start = cluster.segment_size().start_of(cluster.flush_lsn());
@@ -33,13 +33,13 @@ impl Archived {
 
     /// Waits until the archive has all that the primary has, and says up to where.
     #[track_caller]
-    fn wait_archived(&mut self) -> Lsn {
+    pub(crate) fn wait_archived(&mut self) -> Lsn {
         let (cluster, end) = (&self.cluster, self.cluster.flush_lsn());
         self.receiver.wait_flushed(cluster, "wal_receiver", end);
         end
     }
 
-    fn assert_same_wal(&self, copy: &ArchiveDirectory, end: Lsn) {
+    pub(crate) fn assert_same_wal(&self, copy: &ArchiveDirectory, end: Lsn) {
         copy.assert_same_wal(&self.cluster, TimelineId::FIRST, self.start, end);
     }
 }

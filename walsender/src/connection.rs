@@ -48,6 +48,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted, number: u64) 
             let (mut connection, asked, failure) = Connection::new(&shared, opened, known);
             let result = connection.run(asked, failure).await;
             connection.say_farewell().await;
+            connection.log_client("disconnection");
             result
         }
         Ok(None) => Ok(()),
@@ -79,7 +80,7 @@ fn log_end(address: Option<SocketAddr>, error: &ConnectionError) {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    tracing::warn!(client, "connection ended: {text}");
+    tracing::warn!(client, "connection from {client} ended: {text}");
 }
 
 /// A client that speaks to its session.
@@ -235,7 +236,8 @@ impl Connection {
         };
         let pump = self.pump.insert(pump);
         if let Some(error) = pump.take_failure() {
-            tracing::warn!(client = self.opened.shown(), "stream failed: {error}");
+            let client = self.opened.shown();
+            tracing::warn!(client, "stream to {client} failed: {error}");
             self.end_stream();
         }
         Ok(pushed?)

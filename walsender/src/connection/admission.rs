@@ -113,14 +113,26 @@ impl Connection {
         let parameters = reported.iter().map(|(name, value)| (*name, value.as_str()));
         let key = Bytes::copy_from_slice(&key);
         self.session()?.welcome(parameters, process_id, key)?;
-        tracing::info!(
-            user = request.user,
-            application_name = request.application_name,
-            client = self.opened.shown(),
-            "replication connection authorized"
-        );
         self.request = Some(request);
+        self.log_client("replication connection authorized");
         Ok(())
+    }
+
+    /// Says what has become of a client that has shown who it is, as PostgreSQL does with
+    /// `log_connections` and `log_disconnections`.
+    pub(super) fn log_client(&self, what: &str) {
+        let (Some(request), Some(_)) = (&self.request, &self.registered) else {
+            return;
+        };
+        let (user, name) = (&request.user, &request.application_name);
+        let client = self.opened.shown();
+        // Quoted with escapes: names are the client's to choose, and a line is to stay one.
+        tracing::debug!(
+            user,
+            application_name = name,
+            client,
+            "{what}: user={user:?} application_name={name:?} client={client}"
+        );
     }
 }
 

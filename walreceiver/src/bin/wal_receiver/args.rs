@@ -5,7 +5,7 @@
 mod compression;
 mod error;
 mod number;
-mod options;
+pub(crate) mod options;
 #[cfg(test)]
 mod tests;
 
@@ -92,6 +92,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    pub(crate) fn from_option(value: String) -> Result<Self, UsageError> {
+        match value.as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UsageError::LogFormat { value }),
+        }
+    }
+}
+
 /// The options as they were given, before they are looked at together.
 struct Given {
     connection: ConnectionArguments,
@@ -145,27 +155,28 @@ pub(crate) fn parse(
         log_format: LogFormat::Text,
     };
     let mut stray: Option<OsString> = None;
-    while let Some((spec, value)) = next_option(&mut parser, &mut stray)? {
+    while let Some((spec, value)) =
+        next_option(&mut parser, &mut stray, options::short, options::long)?
+    {
         match spec.meaning {
             Meaning::Help => return Ok(Invocation::Help),
             Meaning::Version => return Ok(Invocation::Version),
             _ => given.set(spec, value)?,
         }
     }
-    if let Some(stray) = stray {
-        return Err(UsageError::TooManyArguments {
-            first: stray.to_string_lossy().into_owned(),
-        });
-    }
+    refuse_stray(stray)?;
     given.finish(face).map(Box::new).map(Invocation::Run)
 }
 
 /// The next option and its value, empty for one without. The first argument that is none goes
-/// to `stray`.
-fn next_option(
+/// to `stray`. `find_short` and `find_long` know the options, by letter and by name; the latter is
+/// given the whole argument too, for the error.
+pub(crate) fn next_option<M>(
     parser: &mut Parser,
     stray: &mut Option<OsString>,
-) -> Result<Option<(&'static Spec, OsString)>, UsageError> {
+    find_short: impl Fn(char) -> Result<&'static Spec<M>, UsageError>,
+    find_long: impl Fn(&str, &str) -> Result<&'static Spec<M>, UsageError>,
+) -> Result<Option<(&'static Spec<M>, OsString)>, UsageError> {
     loop {
         // Not `next()?`: its only error is a value that was not taken, and all are taken below.
         let (spec, short, attached) = match parser.next() {
@@ -174,7 +185,7 @@ fn next_option(
                 stray.get_or_insert(argument);
                 continue;
             }
-            Ok(Some(Arg::Short(letter))) => (options::short(letter)?, Some(letter), None),
+            Ok(Some(Arg::Short(letter))) => (find_short(letter)?, Some(letter), None),
             Ok(Some(Arg::Long(name))) => {
                 let name = name.to_owned();
                 let attached = parser.optional_value();
@@ -182,7 +193,7 @@ fn next_option(
                     Some(value) => format!("{name}={}", value.to_string_lossy()),
                     None => name.clone(),
                 };
-                (options::long(&name, &argument)?, None, attached)
+                (find_long(&name, &argument)?, None, attached)
             }
         };
         let value = match (spec.takes_value, attached) {
@@ -198,13 +209,26 @@ fn next_option(
     }
 }
 
+/// Refuses arguments that are no options.
+pub(crate) fn refuse_stray(stray: Option<OsString>) -> Result<(), UsageError> {
+    match stray {
+        None => Ok(()),
+        Some(stray) => Err(UsageError::TooManyArguments {
+            first: stray.to_string_lossy().into_owned(),
+        }),
+    }
+}
+
+/// An option's value, if it is text.
+pub(crate) fn text(option: &'static str, value: OsString) -> Result<String, UsageError> {
+    value
+        .into_string()
+        .map_err(|_bytes| UsageError::NotUtf8 { option })
+}
+
 impl Given {
     fn set(&mut self, spec: &Spec, value: OsString) -> Result<(), UsageError> {
-        let text = |value: OsString| {
-            value
-                .into_string()
-                .map_err(|_bytes| UsageError::NotUtf8 { option: spec.long })
-        };
+        let text = |value| text(spec.long, value);
         match spec.meaning {
             Meaning::Help | Meaning::Version => {}
             Meaning::Directory => self.directory = Some(value.into()),
@@ -238,16 +262,7 @@ impl Given {
             Meaning::Synchronous => self.synchronous = true,
             Meaning::NoSync => self.sync = false,
             Meaning::FollowFork => self.follow_fork = true,
-            Meaning::LogFormat => {
-                self.log_format = match text(value)?.as_str() {
-                    "text" => LogFormat::Text,
-                    "json" => LogFormat::Json,
-                    other => {
-                        let value = other.to_owned();
-                        return Err(UsageError::LogFormat { value });
-                    }
-                };
-            }
+            Meaning::LogFormat => self.log_format = LogFormat::from_option(text(value)?)?,
         }
         Ok(())
     }

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use segstore::ArchiveError;
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
+use walsender::ServeError;
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,10 @@ pub(crate) enum MainError {
     Slot(#[from] SlotError),
     #[error(transparent)]
     Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
 }
 
 impl MainError {

@@ -13,18 +13,24 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::args::{LogFormat, UsageError};
 use crate::screen::Screen;
 
-/// Sends every message of this process to `screen` from now on.
-pub(crate) fn init(program: &str, format: LogFormat, screen: Arc<Screen>) {
+/// Sends every message of this process, down to `level`, to `screen` from now on.
+pub(crate) fn init(program: &str, format: LogFormat, level: Level, screen: Arc<Screen>) {
+    let subscriber = subscriber(program, format, level, screen);
     // Fails only when it is called twice, which `main` does not.
-    let _only_once = tracing::subscriber::set_global_default(subscriber(program, format, screen));
+    let _only_once = tracing::subscriber::set_global_default(subscriber);
 }
 
-fn subscriber<W>(program: &str, format: LogFormat, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    program: &str,
+    format: LogFormat,
+    level: Level,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt()
-        .with_max_level(Level::INFO)
+        .with_max_level(level)
         .with_writer(writer);
     match format {
         LogFormat::Text => {
@@ -182,7 +188,7 @@ pub(crate) mod tests {
             let lines = lines.clone();
             move || lines.clone()
         };
-        tracing::subscriber::with_default(subscriber("prog", format, writer), act);
+        tracing::subscriber::with_default(subscriber("prog", format, Level::INFO, writer), act);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }

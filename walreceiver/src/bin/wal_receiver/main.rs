@@ -11,29 +11,37 @@ mod password;
 mod report;
 mod run;
 mod screen;
+mod serve;
 mod signals;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::args::Invocation;
+use crate::args::{Invocation, UsageError};
 use crate::face::Face;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let program = face::program_name(words.next().as_deref());
     let face = Face::of(&program);
+    let mut words = words.peekable();
+    if face == Face::WalReceiver && words.next_if(|word| word == "serve").is_some() {
+        return serve::main(&program, words);
+    }
     match args::parse(face, words) {
         Ok(Invocation::Help) => print(&help::text(face, &program)),
         Ok(Invocation::Version) => print(&face.version()),
         Ok(Invocation::Run(arguments)) => run::run(face, &program, *arguments),
-        Err(error) => {
-            let message = logging::usage_error(&program, &error);
-            // Nobody to tell if that fails, and the exit code says the same.
-            drop(io::stderr().write_all(message.as_bytes()));
-            ExitCode::FAILURE
-        }
+        Err(error) => refuse(&program, &error),
     }
+}
+
+/// Says what is wrong with the command line.
+fn refuse(program: &str, error: &UsageError) -> ExitCode {
+    let message = logging::usage_error(program, error);
+    // Nobody to tell if that fails, and the exit code says the same.
+    drop(io::stderr().write_all(message.as_bytes()));
+    ExitCode::FAILURE
 }
 
 /// Writes what was asked for to standard output.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::runtime;
-use tracing::{error, info, warn};
+use tracing::{Level, error, info, warn};
 use walproto::SlotName;
 use walproto::client::SessionTimes;
 
@@ -30,8 +30,18 @@ use crate::{live_line, password};
 /// Does the work and tells why, if it ended otherwise than asked.
 pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
     let screen = Arc::new(Screen::stderr());
-    logging::init(program, arguments.log_format, Arc::clone(&screen));
-    match try_run(face, arguments, &screen) {
+    logging::init(
+        program,
+        arguments.log_format,
+        Level::INFO,
+        Arc::clone(&screen),
+    );
+    conclude(try_run(face, arguments, &screen))
+}
+
+/// Tells why the work has ended otherwise than asked, and with what exit code the program ends.
+pub(crate) fn conclude(ended: Result<(), MainError>) -> ExitCode {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let (timeline, lsn) = error.position().unzip();
@@ -67,7 +77,7 @@ fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), Main
 }
 
 /// Finds out before anything else, as `pg_receivewal` does, whether the directory is there.
-fn check_directory(path: &Path) -> Result<(), MainError> {
+pub(crate) fn check_directory(path: &Path) -> Result<(), MainError> {
     match fs::read_dir(path) {
         Ok(_) => Ok(()),
         Err(error) => Err(MainError::Directory {

@@ -1,6 +1,7 @@
 //! What can be wrong with a command line, in the words of `getopt_long` and `pg_receivewal`.
 
 use walproto::InvalidSlotName;
+use walsender::InvalidListenAddress;
 
 use super::compression::CompressionError;
 
@@ -34,7 +35,20 @@ pub(crate) enum UsageError {
     SynchronousWithoutSync,
     #[error("no target directory specified")]
     NoDirectory,
+    #[error("no address to listen at specified using --listen")]
+    NoListenAddress,
+    #[error("{given} needs {missing}")]
+    Needs {
+        given: &'static str,
+        missing: &'static str,
+    },
 
+    #[error("invalid value \"{value}\" for option {option}, expected {expected}")]
+    Unexpected {
+        option: &'static str,
+        value: String,
+        expected: &'static str,
+    },
     #[error("invalid value \"{value}\" for option {option}")]
     InvalidNumber { option: &'static str, value: String },
     #[error("{option} must be in range 0..{max}")]
@@ -47,6 +61,8 @@ pub(crate) enum UsageError {
     LogFormat { value: String },
     #[error("value of option {option} is not valid UTF-8")]
     NotUtf8 { option: &'static str },
+    #[error(transparent)]
+    ListenAddress(InvalidListenAddress),
     #[error(transparent)]
     Slot(InvalidSlotName),
     #[error(transparent)]
@@ -77,6 +93,8 @@ impl UsageError {
                     | Self::NoSlot { .. }
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory
+                    | Self::NoListenAddress
+                    | Self::Needs { .. }
             )
     }
 }

@@ -4,7 +4,7 @@ use super::error::UsageError;
 
 /// What an option means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     Help,
     Version,
     Directory,
@@ -31,16 +31,16 @@ pub(super) enum Meaning {
     LogFormat,
 }
 
-/// An option.
+/// An option, with what it means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Spec {
-    pub(super) long: &'static str,
-    pub(super) short: Option<char>,
-    pub(super) takes_value: bool,
-    pub(super) meaning: Meaning,
+pub(crate) struct Spec<M = Meaning> {
+    pub(crate) long: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) takes_value: bool,
+    pub(crate) meaning: M,
 }
 
-const fn flag(long: &'static str, short: Option<char>, meaning: Meaning) -> Spec {
+pub(crate) const fn flag<M: Copy>(long: &'static str, short: Option<char>, meaning: M) -> Spec<M> {
     Spec {
         long,
         short,
@@ -49,7 +49,7 @@ const fn flag(long: &'static str, short: Option<char>, meaning: Meaning) -> Spec
     }
 }
 
-const fn value(long: &'static str, short: Option<char>, meaning: Meaning) -> Spec {
+pub(crate) const fn value<M: Copy>(long: &'static str, short: Option<char>, meaning: M) -> Spec<M> {
     Spec {
         long,
         short,

@@ -1,0 +1,248 @@
+//! `wal-receiver serve`: an archive, which another process may be filling, is served.
+
+mod args;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use segstore::{ArchiveError, ArchiveView, Followed, OsDisk, SlotStore, Subscription};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::{Level, error, info, warn};
+use walproto::{Lsn, TimelineId};
+use walsender::{Server, ServerHandle};
+
+use self::args::{Arguments, Invocation, MAX_SLOTS};
+use crate::error::MainError;
+use crate::face::Face;
+use crate::logging::{self, chain};
+use crate::run::{check_directory, conclude};
+use crate::screen::Screen;
+use crate::signals::StopSignals;
+
+/// Does what the arguments after `serve` ask for.
+pub(crate) fn main(program: &str, words: impl Iterator<Item = OsString>) -> ExitCode {
+    match args::parse(words) {
+        Ok(Invocation::Help) => crate::print(&help(program)),
+        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
+        Ok(Invocation::Serve(arguments)) => {
+            let level = match arguments.verbose {
+                true => Level::DEBUG,
+                false => Level::INFO,
+            };
+            let screen = Arc::new(Screen::stderr());
+            logging::init(program, arguments.log_format, level, screen);
+            conclude(try_serve(*arguments))
+        }
+        Err(error) => crate::refuse(&format!("{program} serve"), &error),
+    }
+}
+
+fn try_serve(arguments: Arguments) -> Result<(), MainError> {
+    check_directory(&arguments.directory)?;
+    // One thread for the network is enough: what waits for the disk has threads of its own.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(MainError::Runtime)?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), MainError> {
+    let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
+    let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
+    let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
+    let watch = Watch::new(&view);
+    // Hears of what another process makes durable, as long as it lives.
+    let _follower = view.follow()?;
+    let slots = SlotStore::open(view.clone(), arguments.slots)?;
+    let server = Server::bind(arguments.config, slots)?;
+    tell_archive(&view)?;
+    let followed = view.followed();
+    tell_followed(&view, followed);
+    if view.is_on_network()? {
+        warn!(
+            event = "network_file_system",
+            "archive \"{}\" is on a network file system: WAL that another machine writes there is \
+             not noticed",
+            view.path().display()
+        );
+    }
+    for address in server.addresses() {
+        info!(event = "listening", %address, "listening at {address}");
+    }
+    let handle = server.handle();
+    let stopped = async {
+        stop.received().await;
+        info!(
+            event = "stop_requested",
+            "received interrupt signal, stopping once clients have confirmed all WAL"
+        );
+    };
+    tokio::select! {
+        () = server.run(stopped) => {}
+        () = reload_on(hangup, handle) => {}
+        () = watch.tell(&view, followed) => {}
+    }
+    Ok(())
+}
+
+/// Tells which archive is served, and what of it.
+fn tell_archive(view: &ArchiveView) -> Result<(), ArchiveError> {
+    let identity = view.identity();
+    let version = walproto::ServerVersion(identity.server_version_num()).major();
+    let directory = view.path().display();
+    let durable = view.durable();
+    let oldest = oldest(view)?;
+    let what = match (oldest, durable) {
+        (Some((timeline, oldest)), Some(durable)) => format!(
+            "from {oldest} (timeline {timeline}) on, durable up to {} (timeline {})",
+            durable.record_end, durable.timeline
+        ),
+        _ => "nothing of it is durable yet".to_owned(),
+    };
+    info!(
+        event = "serving",
+        timeline = durable.map(|durable| durable.timeline.number()),
+        lsn = durable.map(|durable| tracing::field::display(durable.record_end)),
+        oldest_lsn = oldest.map(|(_, oldest)| tracing::field::display(oldest)),
+        "serving archive \"{directory}\" of PostgreSQL {version}, system identifier {}: {what}",
+        identity.system_id()
+    );
+    Ok(())
+}
+
+/// Where the oldest segment begins.
+fn oldest(view: &ArchiveView) -> Result<Option<(TimelineId, Lsn)>, ArchiveError> {
+    let size = view.identity().segment_size();
+    let listing = view.listing()?;
+    let oldest = listing.segments().next().and_then(|(file, _)| {
+        let start = file.name.number(size)?.start(size)?;
+        Some((file.name.timeline(), start))
+    });
+    Ok(oldest)
+}
+
+/// Tells who says how far the archive is durable.
+fn tell_followed(view: &ArchiveView, followed: Followed) {
+    match followed {
+        Followed::CompleteSegmentsOnly => warn!(
+            event = "complete_segments_only",
+            "no wal-receiver has written archive \"{}\": only complete segments are served, the \
+             growing one is not",
+            view.path().display()
+        ),
+        Followed::Published | Followed::SameProcess => info!(
+            event = "every_record",
+            "WAL is served as soon as its receiver has made it durable"
+        ),
+    }
+}
+
+/// Hears of what happens to the archive besides WAL that arrives.
+struct Watch {
+    changed: Arc<Notify>,
+    _subscription: Subscription,
+}
+
+impl Watch {
+    fn new(view: &ArchiveView) -> Self {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        let subscription = view.on_advance(move || notify.notify_one());
+        Self {
+            changed,
+            _subscription: subscription,
+        }
+    }
+
+    /// Tells of it, for ever.
+    async fn tell(&self, view: &ArchiveView, mut followed: Followed) {
+        loop {
+            self.changed.notified().await;
+            if let Some(error) = view.take_failure() {
+                warn!(
+                    event = "following_failed",
+                    "could not find out how far the archive is durable, trying again when it \
+                     changes: {}",
+                    chain(&error)
+                );
+            }
+            let now = view.followed();
+            if std::mem::replace(&mut followed, now) != now {
+                tell_followed(view, now);
+            }
+        }
+    }
+}
+
+/// Reads the files anew that say who may connect, at each signal, for ever.
+async fn reload_on(mut hangup: Signal, handle: ServerHandle) {
+    while hangup.recv().await.is_some() {
+        let handle = handle.clone();
+        // It reads files.
+        let reloaded = tokio::task::spawn_blocking(move || handle.reload()).await;
+        match reloaded.map_err(io::Error::other) {
+            Ok(Ok(())) => info!(
+                event = "reloaded",
+                "received hangup signal, access files read anew"
+            ),
+            Ok(Err(error)) => tell_not_reloaded(&error),
+            Err(error) => tell_not_reloaded(&error),
+        }
+    }
+    // No more signals can come.
+    std::future::pending().await
+}
+
+fn tell_not_reloaded(error: &(dyn std::error::Error + 'static)) {
+    error!(
+        event = "not_reloaded",
+        "access files were not read anew, what was read before still holds: {}",
+        chain(error)
+    );
+}
+
+/// The help text, without the last line's end.
+fn help(program: &str) -> String {
+    let limits = walsender::Limits::default();
+    let max_connections = limits.connections;
+    format!(
+        "{program} serve serves an archive of WAL to standbys, pg_receivewal and other receivers,
+also while another process fills it.
+
+Usage:
+  {program} serve -D DIR --listen=ADDRESS [OPTION]...
+
+Options (never abbreviated):
+  -D, --directory=DIR    the archive
+      --listen=ADDRESS   where clients connect, may be given several times: 127.0.0.1:5432,
+                         *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
+      --max-connections=N
+                         the most clients at a time (default: {max_connections})
+      --max-slots=N      the most replication slots (default: {MAX_SLOTS})
+      --max-slot-keep-size=SIZE
+                         the most WAL that a slot keeps from removal, in kB, MB, GB or TB
+                         (default: any)
+      --log-format=text|json
+                         write messages as text or one JSON object a line (default: text)
+  -v, --verbose          tell about clients that connect and leave
+  -V, --version          print the version and exit
+  -?, --help             print this help and exit
+
+Who may connect (without these: the same user, through a Unix socket):
+      --hba-file=FILE    access rules, in the form of pg_hba.conf
+      --users-file=FILE  users and their SCRAM verifiers, a line each: \"NAME\" \"VERIFIER\"
+      --trust-loopback   believe whoever connects from 127.0.0.1 or ::1 and has no rule
+      --tls-cert=FILE    our certificate and those of authorities above it, for TLS
+      --tls-key=FILE     its key
+      --tls-client-ca=FILE
+                         who is trusted to sign clients' certificates
+      --tls-crl=FILE     which of those are revoked
+
+SIGHUP reads these files anew; SIGINT and SIGTERM stop it cleanly, a second one at once."
+    )
+}

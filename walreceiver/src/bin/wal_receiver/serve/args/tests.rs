@@ -1,0 +1,159 @@
+use std::time::Duration;
+
+use super::*;
+
+fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
+    parse(words.iter().map(OsString::from))
+}
+
+fn serve(words: &[&str]) -> Arguments {
+    match parse_words(words) {
+        Ok(Invocation::Serve(arguments)) => *arguments,
+        other => panic!("{words:?} gave {other:?}"),
+    }
+}
+
+fn refused(words: &[&str]) -> String {
+    match parse_words(words) {
+        Err(error) => error.to_string(),
+        other => panic!("{words:?} gave {other:?}"),
+    }
+}
+
+#[test]
+fn without_options_only_the_same_user_is_served() {
+    let arguments = serve(&["-D", "wal", "--listen", "/run/wal:5433"]);
+    assert_eq!(arguments.directory, PathBuf::from("wal"));
+    let expected = ServeConfig::new(vec!["/run/wal:5433".parse().unwrap()]);
+    assert_eq!(arguments.config.listen, expected.listen);
+    assert_eq!(arguments.config.access, expected.access);
+    assert_eq!(arguments.config.limits, expected.limits);
+    let slots = SlotLimits {
+        max_slots: 10,
+        max_keep_bytes: None,
+    };
+    assert_eq!(arguments.slots, slots);
+    assert!(!arguments.verbose);
+    assert_eq!(arguments.log_format, LogFormat::Text);
+}
+
+#[test]
+fn every_option_reaches_what_it_is_for() {
+    let arguments = serve(&[
+        "--directory=wal",
+        "--listen=127.0.0.1",
+        "--listen",
+        "*:5433",
+        "--hba-file=h",
+        "--users-file=u",
+        "--trust-loopback",
+        "--tls-cert=c",
+        "--tls-key=k",
+        "--tls-client-ca=a",
+        "--tls-crl=r",
+        "--max-connections=3",
+        "--max-slots=4",
+        "--max-slot-keep-size=5GB",
+        "--log-format=json",
+        "-v",
+    ]);
+    let config = arguments.config;
+    let addresses = ["127.0.0.1:5432", "*:5433"].map(|text| text.parse().unwrap());
+    assert_eq!(config.listen, addresses);
+    assert_eq!(config.access.hba, Some("h".into()));
+    assert_eq!(config.access.users, Some("u".into()));
+    assert!(config.access.trust_loopback);
+    let tls = TlsFiles {
+        certificate: "c".into(),
+        key: "k".into(),
+        client_authorities: Some("a".into()),
+        revocation_list: Some("r".into()),
+    };
+    assert_eq!(config.access.tls, Some(tls));
+    assert_eq!(config.limits.connections, 3);
+    assert_eq!(config.limits.connections_per_user, 3);
+    assert_eq!(
+        config.limits.authentication_timeout,
+        Duration::from_secs(60)
+    );
+    assert_eq!(arguments.slots.max_slots, 4);
+    assert_eq!(arguments.slots.max_keep_bytes, Some(5 << 30));
+    assert_eq!(arguments.log_format, LogFormat::Json);
+    assert!(arguments.verbose);
+}
+
+#[test]
+fn help_and_version_come_before_what_is_missing() {
+    assert!(matches!(parse_words(&["--help"]), Ok(Invocation::Help)));
+    assert!(matches!(parse_words(&["-?"]), Ok(Invocation::Help)));
+    assert!(matches!(parse_words(&["-V"]), Ok(Invocation::Version)));
+}
+
+#[test]
+fn sizes_have_postgresql_s_units() {
+    for (text, bytes) in [
+        ("0", 0),
+        ("3", 3 << 20),
+        ("64kB", 64 << 10),
+        ("2 MB", 2 << 20),
+        ("1TB", 1 << 40),
+    ] {
+        assert_eq!(size("--x", text.to_owned()), Ok(bytes), "{text}");
+    }
+    for text in ["", "MB", "-1", "+1", "1gb", "1.5GB", "1B", "99999999TB"] {
+        let error = size("--x", text.to_owned()).unwrap_err();
+        assert!(matches!(error, UsageError::Unexpected { .. }), "{text}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_in_one_line() {
+    let at = ["-D", "wal", "--listen", "*"];
+    let with = |words: &[&'static str]| refused(&[&at, words].concat());
+    assert_eq!(refused(&["--listen", "*"]), "no target directory specified");
+    assert_eq!(
+        refused(&["-D", "wal"]),
+        "no address to listen at specified using --listen"
+    );
+    assert!(refused(&["--listen", "db:1"]).starts_with("invalid listen address \"db:1\""));
+    assert_eq!(with(&["--tls-cert=c"]), "--tls-cert needs --tls-key");
+    assert_eq!(with(&["--tls-key=k"]), "--tls-key needs --tls-cert");
+    assert_eq!(
+        with(&["--tls-client-ca=a"]),
+        "--tls-client-ca needs --tls-cert and --tls-key"
+    );
+    assert_eq!(
+        with(&["--tls-crl=r"]),
+        "--tls-crl needs --tls-client-ca, --tls-cert and --tls-key"
+    );
+    assert_eq!(
+        with(&["--tls-cert=c", "--tls-key=k", "--tls-crl=r"]),
+        "--tls-crl needs --tls-client-ca"
+    );
+    assert_eq!(
+        with(&["--max-slots=-1"]),
+        "invalid value \"-1\" for option --max-slots, expected a whole number"
+    );
+    assert_eq!(
+        with(&["--max-slot-keep-size=1gb"]),
+        "invalid value \"1gb\" for option --max-slot-keep-size, expected a number with kB, MB, GB \
+         or TB, or without a unit for MB"
+    );
+    assert_eq!(
+        with(&["--log-format=xml"]),
+        "invalid value \"xml\" for option --log-format, expected text or json"
+    );
+    // Neither what belongs to receiving nor abbreviations.
+    for word in ["--slot=s", "--max-slot=1"] {
+        assert_eq!(with(&[word]), format!("unrecognized option '{word}'"));
+    }
+    assert_eq!(with(&["-S", "s"]), "invalid option -- 'S'");
+    assert_eq!(
+        with(&["--trust-loopback=yes"]),
+        "option '--trust-loopback' doesn't allow an argument"
+    );
+    assert_eq!(
+        with(&["more"]),
+        "too many command-line arguments (first is \"more\")"
+    );
+}
