@@ -24,6 +24,7 @@ mod refused;
 mod sender_session;
 mod serve;
 mod serve_access;
+mod serve_live;
 mod serve_requests;
 mod serve_standbys;
 mod slots;
