@@ -6,17 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use segstore::generator::Generator;
 use segstore::{
-    Archive, ArchiveOptions, ArchivePosition, Compression, OsDisk, Preparation, ServerFacts,
-    WalFormat,
+    Archive, ArchiveOptions, ArchivePosition, ArchiveView, Compression, OsDisk, Preparation,
+    PublishedPosition, ServerFacts, WalFormat, Writer,
 };
 use tempfile::TempDir;
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
-/// An archive of valid WAL of timeline 1, in segments of 1 MiB, that ends in the middle of one.
-#[derive(Debug)]
+/// An archive of valid WAL of timeline 1, in segments of 1 MiB, of which more can be written.
 pub struct GeneratedArchive {
     directory: TempDir,
-    wal: Vec<u8>,
+    generator: Generator,
+    archive: Archive,
+    writer: Writer,
+    published: PublishedPosition,
 }
 
 impl GeneratedArchive {
@@ -42,10 +44,7 @@ impl GeneratedArchive {
             server_version_num: Some(server_version_num),
         };
         let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-        let mut generator = Generator::new(format, history.clone(), Self::START, 1).unwrap();
-        while generator.bytes().len() < length {
-            generator.record(5_000);
-        }
+        let generator = Generator::new(format, history.clone(), Self::START, 1).unwrap();
         let options = ArchiveOptions {
             directory: directory.path().to_owned(),
             sync: true,
@@ -61,25 +60,47 @@ impl GeneratedArchive {
         };
         archive.bind(&facts).unwrap();
         let recovery = archive.recover().unwrap();
-        let mut writer = archive
+        let writer = archive
             .writer(recovery, &history, Self::START, Preparation::Inline)
             .unwrap();
-        let wal = generator.bytes().to_vec();
-        let pieces = [Bytes::copy_from_slice(&wal)];
-        writer.append(Self::START, &pieces).unwrap();
-        let durable = writer.sync().unwrap();
-        assert_eq!(durable.byte_end, Self::end_of(&wal));
+        let published = archive.publisher().unwrap();
+        let mut this = Self {
+            directory,
+            generator,
+            archive,
+            writer,
+            published,
+        };
+        this.write(length);
+        this
+    }
+
+    /// Makes at least so many bytes more durable.
+    pub fn write(&mut self, length: usize) {
+        let before = self.wal().len();
+        while self.wal().len() < before + length {
+            self.generator.record(5_000);
+        }
+        let start = Lsn(Self::START.0 + before as u64);
+        let pieces: Vec<Bytes> = self.wal()[before..]
+            .chunks(100_000)
+            .map(Bytes::copy_from_slice)
+            .collect();
+        self.writer.append(start, &pieces).unwrap();
+        let durable = self.writer.sync().unwrap();
+        assert_eq!(durable.byte_end, self.end());
         let position = ArchivePosition {
             timeline: TimelineId::FIRST,
             record_end: durable.record_end.lsn(),
             byte_end: durable.byte_end,
         };
-        archive.publisher().unwrap().publish(position).unwrap();
-        Self { directory, wal }
+        self.published.publish(position).unwrap();
     }
 
-    fn end_of(wal: &[u8]) -> Lsn {
-        Lsn(Self::START.0 + wal.len() as u64)
+    /// A view that hears of what is written as a relay in one process does.
+    #[must_use]
+    pub fn view(&self) -> ArchiveView {
+        self.archive.view().unwrap()
     }
 
     /// The directory.
@@ -91,12 +112,12 @@ impl GeneratedArchive {
     /// All of its WAL.
     #[must_use]
     pub fn wal(&self) -> &[u8] {
-        &self.wal
+        self.generator.bytes()
     }
 
     /// The end of its WAL.
     #[must_use]
     pub fn end(&self) -> Lsn {
-        Self::end_of(&self.wal)
+        Lsn(Self::START.0 + self.wal().len() as u64)
     }
 }

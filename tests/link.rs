@@ -90,6 +90,15 @@ impl Link {
         }
     }
 
+    /// What the server says follows a timeline when there is nothing of it to stream.
+    pub fn end_of_stream(&mut self, command: &str) -> ResultSet {
+        self.begin(command);
+        match self.runtime.block_on(self.connection.event()).unwrap() {
+            Event::StreamEnded(Some(end)) => end,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// So many bytes of the WAL of timeline 1.
     pub fn stream(&mut self, start: Lsn, length: usize) -> Vec<u8> {
         self.stream_command(&format!("START_REPLICATION {start} TIMELINE 1"), length)
@@ -97,9 +106,26 @@ impl Link {
 
     /// So many bytes of the WAL that a command asks for.
     pub fn stream_command(&mut self, command: &str, length: usize) -> Vec<u8> {
+        self.begin(command);
+        let mut wal = self.receive(length);
+        wal.truncate(length);
+        wal
+    }
+
+    /// Asks for the WAL of timeline 1, without taking any yet.
+    pub fn begin_stream(&mut self, start: Lsn) {
+        self.begin(&format!("START_REPLICATION {start} TIMELINE 1"));
+    }
+
+    fn begin(&mut self, command: &str) {
         let command = Command::parse(command).unwrap();
         let now = std::time::Instant::now();
         self.connection.session().execute(now, &command).unwrap();
+        self.runtime.block_on(self.connection.flush()).unwrap();
+    }
+
+    /// What a stream brings, at least so many bytes.
+    pub fn receive(&mut self, length: usize) -> Vec<u8> {
         let mut wal = Vec::new();
         while wal.len() < length {
             match self.runtime.block_on(self.connection.event()).unwrap() {
@@ -108,7 +134,6 @@ impl Link {
                 _ => {}
             }
         }
-        wal.truncate(length);
         wal
     }
 }

@@ -35,7 +35,16 @@ impl EmbeddedServer {
     #[must_use]
     #[track_caller]
     pub fn start(config: ServeConfig, archive: &Path) -> Self {
-        let view = ArchiveView::open(Arc::new(OsDisk::new()), archive).unwrap();
+        Self::of_view(
+            config,
+            ArchiveView::open(Arc::new(OsDisk::new()), archive).unwrap(),
+        )
+    }
+
+    /// Serves the archive of a view, which this process may be filling.
+    #[must_use]
+    #[track_caller]
+    pub fn of_view(config: ServeConfig, view: ArchiveView) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (started, starting) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {

@@ -25,6 +25,7 @@ mod refused;
 mod sender_session;
 mod serve;
 mod serve_access;
+mod serve_live;
 mod serve_program;
 mod serve_requests;
 mod serve_standbys;

@@ -2,8 +2,9 @@
 //! of their reports.
 
 use tests::{
-    ArchiveDirectory, Cluster, EmbeddedServer, Receiver, Serving, Signal, Version, wait_until,
+    ArchiveDirectory, Cluster, EmbeddedServer, Link, Receiver, Serving, Signal, Version, wait_until,
 };
+use walproto::result::TimelineEnd;
 use walproto::{Lsn, TimelineId};
 use walsender::StandbyState;
 use walsender::policy::Verdict;
@@ -99,6 +100,33 @@ fn a_promotion_upstream_is_followed_behind_the_server(version: Version) {
         .unwrap();
     let start = promoted.segment_size().start_of(switch_point);
     copy.assert_same_wal(&promoted, second(), start, end);
+    assert_timelines_are_served(&server, start, switch_point);
+}
+
+/// What is answered to one who starts at, after, and before the end of the first timeline.
+fn assert_timelines_are_served(server: &EmbeddedServer, start: Lsn, switch_point: Lsn) {
+    let mut link = Link::new(&server.conninfo(), std::path::Path::new("/")).unwrap();
+    let at_once = link.end_of_stream(&format!("START_REPLICATION {switch_point} TIMELINE 1"));
+    let end = TimelineEnd {
+        next_timeline: second(),
+        switch_point,
+    };
+    assert_eq!(TimelineEnd::decode(&at_once), Ok(end));
+    let after = Lsn(switch_point.0 + 8);
+    let refused = link.refused_stream(&format!("START_REPLICATION {after} TIMELINE 1"));
+    assert_eq!(refused.sqlstate.as_str(), "XX000");
+    assert!(
+        refused.message.contains("is not in this server's history"),
+        "{refused}"
+    );
+    // The new timeline's first segment begins with what the old one had.
+    let length = usize::try_from(switch_point.0 - start.0).unwrap();
+    let of = |timeline: u32| {
+        let command = format!("START_REPLICATION {start} TIMELINE {timeline}");
+        let mut link = Link::new(&server.conninfo(), std::path::Path::new("/")).unwrap();
+        link.stream_command(&command, length)
+    };
+    assert!(of(2) == of(1));
 }
 
 /// A primary, an archive of its WAL, and whoever fills that.

@@ -7,8 +7,7 @@ mod slots;
 pub(crate) use slots::message_of as slot_message_of;
 
 use segstore::{
-    ArchiveError, ArchivePosition, ArchiveView, Feed, FeedError, FeedStep, HeldSlot, SlotSession,
-    SlotStore,
+    ArchiveError, ArchivePosition, ArchiveView, Feed, FeedError, HeldSlot, SlotSession, SlotStore,
 };
 use walproto::command::{Command, Identifier};
 use walproto::error::{ServerMessage, SqlState};
@@ -121,49 +120,21 @@ impl Commands<'_> {
         timeline: Option<TimelineId>,
     ) -> Result<Reply, ServerMessage> {
         let slot = slot.map(|name| self.acquire(name)).transpose()?;
-        let durable = self.durable()?;
         let feed = self.view().feed(timeline, start);
-        let mut feed = feed.map_err(|error| message_of(&error))?;
-        let end = self.end_of(feed.timeline(), durable.timeline)?;
-        // Nothing is read for it, and a start ahead is told when the stream has begun.
-        match feed.ready_step() {
-            Ok(Some(FeedStep::EndOfTimeline {
-                switch_point,
-                next_timeline,
-            })) => Ok(Reply::AlreadyEnded(TimelineEnd {
-                next_timeline,
-                switch_point,
-            })),
-            _ => {
-                let feed = self.view().feed(timeline, start);
-                let feed = Box::new(feed.map_err(|error| message_of(&error))?);
-                Ok(Reply::Stream {
-                    feed,
-                    slot,
-                    start,
-                    end,
-                })
-            }
-        }
-    }
-
-    /// Where the way to the newest timeline leaves `timeline`.
-    fn end_of(
-        &self,
-        timeline: TimelineId,
-        newest: TimelineId,
-    ) -> Result<Option<TimelineEnd>, ServerMessage> {
-        if timeline == newest {
-            return Ok(None);
-        }
-        let history = self.view().history(newest).map_err(internal)?;
-        let end = history.and_then(|history| {
-            Some(TimelineEnd {
-                next_timeline: history.successor_of(timeline)?,
-                switch_point: history.switch_point_of(timeline)?,
-            })
+        let feed = feed.map_err(|error| message_of(&error))?;
+        let end = feed.end().map(|end| TimelineEnd {
+            next_timeline: end.next_timeline,
+            switch_point: end.switch_point,
         });
-        Ok(end)
+        match end {
+            Some(end) if end.switch_point <= start => Ok(Reply::AlreadyEnded(end)),
+            _ => Ok(Reply::Stream {
+                feed: Box::new(feed),
+                slot,
+                start,
+                end,
+            }),
+        }
     }
 }
 
