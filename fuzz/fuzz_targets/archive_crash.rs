@@ -130,7 +130,7 @@ impl World {
                 let noted = synced.and_then(|durable| {
                     self.acknowledged = self.acknowledged.max(durable.record_end.lsn());
                     let noted = writer.acknowledged(durable, Instant::now());
-                    noted.map(|()| durable)
+                    noted.map(|_| durable)
                 });
                 self.writer = Some(writer);
                 noted
