@@ -101,6 +101,8 @@ impl Worker {
             Ok(()) => true,
             Err(error) => {
                 self.failure.get_or_insert(error);
+                // The thread has nothing to wait for any more.
+                self.queue.close();
                 false
             }
         }
