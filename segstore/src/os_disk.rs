@@ -298,6 +298,37 @@ mod tests {
     }
 
     #[test]
+    fn bulk_is_written_wherever_it_begins_and_ends() {
+        // Beside the source, since a file system in memory may not have direct writes.
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let disk = OsDisk::new();
+        let bytes: Vec<u8> = (0..1_500_000u32).map(|i| (i % 251) as u8).collect();
+        for (offset, length) in [
+            (0, 1 << 20),
+            (1, 300_000),
+            (4095, 1_500_000),
+            (8192, 1),
+            (5000, 3000),
+            (0, 0),
+            (4096, (512 << 10) + 4096),
+        ] {
+            let path = directory.path().join(format!("{offset}-{length}"));
+            let file = disk.open(&path, OpenMode::CreateNew).unwrap();
+            let end = usize::try_from(offset).unwrap() + length;
+            file.write_at(&[IoSlice::new(&vec![255; end + 10_000])], 0)
+                .unwrap();
+            let pieces: Vec<_> = bytes[..length].chunks(70_001).map(IoSlice::new).collect();
+            file.write_bulk_at(&pieces, offset).unwrap();
+            let content = fs::read(&path).unwrap();
+            let start = end - length;
+            assert!(content[..start].iter().all(|byte| *byte == 255));
+            assert!(content[start..end] == bytes[..length]);
+            assert!(content[end..].iter().all(|byte| *byte == 255));
+            assert_eq!(content.len(), end + 10_000);
+        }
+    }
+
+    #[test]
     fn allocation_keeps_content_and_never_shrinks() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");

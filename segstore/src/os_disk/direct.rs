@@ -49,7 +49,7 @@ impl AlignedBuffer {
 
     fn bytes(&mut self) -> &mut [u8] {
         let end = self.offset.saturating_add(BUFFER_LENGTH);
-        // An offset that the pointer cannot have leaves an empty slice, which writes nothing.
+        // Empty if the pointer cannot be aligned; who writes has to look.
         self.memory.get_mut(self.offset..end).unwrap_or_default()
     }
 }
@@ -89,6 +89,9 @@ pub(super) fn write(
     let mut offset = offset;
     let mut buffer = shared.buffer.lock().unwrap_or_else(PoisonError::into_inner);
     let buffer = buffer.get_or_insert_with(AlignedBuffer::new).bytes();
+    if buffer.len() != BUFFER_LENGTH {
+        return super::write_all(file, buffers, offset);
+    }
     // Up to the first block, then as many blocks as fit, and the rest.
     let mut wanted = up_to_block(offset);
     loop {
