@@ -22,6 +22,7 @@ mod model;
 mod newer_server;
 mod proxied;
 mod refused;
+mod relay;
 mod sender_session;
 mod serve;
 mod serve_access;

@@ -10,10 +10,12 @@ use crate::apply::Applier;
 use crate::config::ReceiverConfig;
 use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
+use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::follow::Held;
 use crate::negotiate::Server;
+use crate::receiver::{ReceivedArchive, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;
@@ -25,7 +27,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) connection: &'a ConnectionConfig,
     pub(crate) reporter: &'a dyn Reporter,
     pub(crate) progress: &'a watch::Sender<Option<Progress>>,
+    pub(crate) shown: &'a watch::Sender<ReceivedArchive>,
     pub(crate) applier: Option<&'a Applier>,
+    pub(crate) behind: Option<&'a Behind>,
     pub(crate) tail: &'a mut TailMemory,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
@@ -139,11 +143,14 @@ impl Attempt<'_> {
         let (Some(archive), Some(recovery)) = (&mut self.archive, self.recovery.take()) else {
             return Err(ReceiveError::ArchiveLost);
         };
+        // Whose archive it is was known at the latest when it was decided what to stream.
+        show(archive, self.shown)?;
         let order = Order {
             config: self.config,
             reporter: self.reporter,
             progress: self.progress,
             applier: self.applier,
+            behind: self.behind,
             history: &history,
             start,
             segment_size: server.facts.segment_size,

@@ -79,6 +79,12 @@ pub enum ReceiverEvent<'a> {
     },
     /// Writing goes on after [`Warning::DiskFull`].
     DiskWritable,
+    /// Enough of those behind this receiver are there, after [`Warning::AcknowledgementsHeld`]:
+    /// what they have is acknowledged.
+    AcknowledgementsGoOn {
+        /// How many it takes.
+        needed: usize,
+    },
     /// Nothing is wrong yet, but it may become so.
     Warning(Warning<'a>),
 }
@@ -101,6 +107,18 @@ pub enum Warning<'a> {
         timeline: TimelineId,
         /// The end of what is durable.
         lsn: Lsn,
+    },
+    /// Too few of those are there who get the WAL from here and must have it
+    /// ([`Confirmed`](crate::Confirmed)): nothing is acknowledged.
+    AcknowledgementsHeld {
+        /// The timeline being received.
+        timeline: TimelineId,
+        /// The end of what is durable here.
+        lsn: Lsn,
+        /// How many are there.
+        present: usize,
+        /// How many it takes.
+        needed: usize,
     },
     /// A record is incomplete where the server's WAL has ended for half of the receive timeout,
     /// and was the same when it was fetched again, if the configuration allowed that: a standby
@@ -178,6 +196,16 @@ impl fmt::Display for Warning<'_> {
                 f,
                 "disk full, nothing after {lsn} (timeline {timeline}) is acknowledged until \
                  there is room"
+            ),
+            Self::AcknowledgementsHeld {
+                timeline,
+                present,
+                needed,
+                ..
+            } => write!(
+                f,
+                "{present} of {needed} standbys present on timeline {timeline}, nothing is \
+                 acknowledged until there are enough"
             ),
             Self::IncompleteTail(tail) => write!(f, "{tail}; waiting for the rest of it"),
             Self::SlotUnlimited { slot } => write!(

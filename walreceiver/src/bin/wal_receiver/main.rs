@@ -8,6 +8,7 @@ mod help;
 mod live_line;
 mod logging;
 mod password;
+mod relay;
 mod report;
 mod run;
 mod screen;

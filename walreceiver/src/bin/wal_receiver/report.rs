@@ -38,6 +38,11 @@ impl Reporter for LogReporter {
             ReceiverEvent::DiskWritable => {
                 info!(event = "disk_writable", "there is room on the disk again");
             }
+            ReceiverEvent::AcknowledgementsGoOn { needed } => info!(
+                event = "acknowledgements_go_on",
+                needed,
+                "{needed} of {needed} standbys present, WAL is acknowledged as they have it"
+            ),
             ReceiverEvent::Warning(
                 Warning::SlotUnlimited { .. } | Warning::ForeignFiles { .. },
             ) if !self.advice => {}
@@ -110,6 +115,19 @@ fn warn(warning: &Warning<'_>) {
             event = "disk_full",
             timeline = timeline.number(),
             %lsn,
+            "{warning}"
+        ),
+        Warning::AcknowledgementsHeld {
+            timeline,
+            lsn,
+            present,
+            needed,
+        } => warn!(
+            event = "acknowledgements_held",
+            timeline = timeline.number(),
+            %lsn,
+            present,
+            needed,
             "{warning}"
         ),
         Warning::IncompleteTail(tail) => warn!(

@@ -1,6 +1,7 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+pub(crate) mod options;
 
 use std::ffi::OsString;
 use std::io;
@@ -15,7 +16,8 @@ use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle};
 
-use self::args::{Arguments, Invocation, MAX_SLOTS};
+use self::args::{Arguments, Invocation};
+use self::options::Serving;
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
@@ -58,9 +60,7 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
-    let slots = SlotStore::open(view.clone(), arguments.slots)?;
-    let server = Server::bind(arguments.config, slots)?;
-    tell_archive(&view)?;
+    let server = listen(&view, arguments.serving)?;
     let followed = view.followed();
     tell_followed(&view, followed);
     if view.is_on_network()? {
@@ -70,9 +70,6 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
              not noticed",
             view.path().display()
         );
-    }
-    for address in server.addresses() {
-        info!(event = "listening", %address, "listening at {address}");
     }
     let handle = server.handle();
     let stopped = async {
@@ -88,6 +85,17 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
         () = watch.tell(&view, followed) => {}
     }
     Ok(())
+}
+
+/// Listens, and tells where and for what.
+pub(crate) fn listen(view: &ArchiveView, serving: Serving) -> Result<Server, MainError> {
+    let slots = SlotStore::open(view.clone(), serving.slots)?;
+    let server = Server::bind(serving.config, slots)?;
+    tell_archive(view)?;
+    for address in server.addresses() {
+        info!(event = "listening", %address, "listening at {address}");
+    }
+    Ok(server)
 }
 
 /// Tells which archive is served, and what of it.
@@ -180,7 +188,7 @@ impl Watch {
 }
 
 /// Reads the files anew that say who may connect, at each signal, for ever.
-async fn reload_on(mut hangup: Signal, handle: ServerHandle) {
+pub(crate) async fn reload_on(mut hangup: Signal, handle: ServerHandle) {
     while hangup.recv().await.is_some() {
         let handle = handle.clone();
         // It reads files.
@@ -208,8 +216,7 @@ fn tell_not_reloaded(error: &(dyn std::error::Error + 'static)) {
 
 /// The help text, without the last line's end.
 fn help(program: &str) -> String {
-    let limits = walsender::Limits::default();
-    let max_connections = limits.connections;
+    let (serving, access) = (options::help(), options::ACCESS_HELP);
     format!(
         "{program} serve serves an archive of WAL to standbys, pg_receivewal and other receivers,
 also while another process fills it.
@@ -219,29 +226,14 @@ Usage:
 
 Options (never abbreviated):
   -D, --directory=DIR    the archive
-      --listen=ADDRESS   where clients connect, may be given several times: 127.0.0.1:5432,
-                         *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
-      --max-connections=N
-                         the most clients at a time (default: {max_connections})
-      --max-slots=N      the most replication slots (default: {MAX_SLOTS})
-      --max-slot-keep-size=SIZE
-                         the most WAL that a slot keeps from removal, in kB, MB, GB or TB
-                         (default: any)
+{serving}
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text)
   -v, --verbose          tell about clients that connect and leave
   -V, --version          print the version and exit
   -?, --help             print this help and exit
 
-Who may connect (without these: the same user, through a Unix socket):
-      --hba-file=FILE    access rules, in the form of pg_hba.conf
-      --users-file=FILE  users and their SCRAM verifiers, a line each: \"NAME\" \"VERIFIER\"
-      --trust-loopback   believe whoever connects from 127.0.0.1 or ::1 and has no rule
-      --tls-cert=FILE    our certificate and those of authorities above it, for TLS
-      --tls-key=FILE     its key
-      --tls-client-ca=FILE
-                         who is trusted to sign clients' certificates
-      --tls-crl=FILE     which of those are revoked
+{access}
 
 SIGHUP reads these files anew; SIGINT and SIGTERM stop it cleanly, a second one at once."
     )

@@ -2,6 +2,7 @@
 
 use walproto::InvalidSlotName;
 use walsender::InvalidListenAddress;
+use walsender::policy::PolicyError;
 
 use super::compression::CompressionError;
 
@@ -37,6 +38,10 @@ pub(crate) enum UsageError {
     NoDirectory,
     #[error("no address to listen at specified using --listen")]
     NoListenAddress,
+    #[error("--{option} needs an address to listen at, specified using --listen")]
+    NeedsListen { option: &'static str },
+    #[error("cannot use --listen together with {other}")]
+    ListenWith { other: &'static str },
     #[error("{given} needs {missing}")]
     Needs {
         given: &'static str,
@@ -63,6 +68,8 @@ pub(crate) enum UsageError {
     NotUtf8 { option: &'static str },
     #[error(transparent)]
     ListenAddress(InvalidListenAddress),
+    #[error("invalid value for option --sync-downstream: {0}")]
+    SyncDownstream(PolicyError),
     #[error(transparent)]
     Slot(InvalidSlotName),
     #[error(transparent)]
@@ -94,6 +101,8 @@ impl UsageError {
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory
                     | Self::NoListenAddress
+                    | Self::NeedsListen { .. }
+                    | Self::ListenWith { .. }
                     | Self::Needs { .. }
             )
     }

@@ -1,6 +1,8 @@
 //! The options there are, and how a long one is recognised.
 
 use super::error::UsageError;
+use super::relay::{self, RelayMeaning};
+use crate::face::Face;
 
 /// What an option means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +31,28 @@ pub(crate) enum Meaning {
     ReceiveTimeout,
     FollowFork,
     LogFormat,
+    Relay(RelayMeaning),
 }
 
 /// An option, with what it means.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spec<M = Meaning> {
     pub(crate) long: &'static str,
     pub(crate) short: Option<char>,
     pub(crate) takes_value: bool,
     pub(crate) meaning: M,
+}
+
+impl<M> Spec<M> {
+    /// The same option among those that mean more.
+    pub(crate) fn meaning<N>(self, of: impl FnOnce(M) -> N) -> Spec<N> {
+        Spec {
+            long: self.long,
+            short: self.short,
+            takes_value: self.takes_value,
+            meaning: of(self.meaning),
+        }
+    }
 }
 
 pub(crate) const fn flag<M: Copy>(long: &'static str, short: Option<char>, meaning: M) -> Spec<M> {
@@ -92,24 +107,30 @@ const OWN: [Spec; 4] = [
 ];
 
 /// The option of this letter.
-pub(super) fn short(letter: char) -> Result<&'static Spec, UsageError> {
+pub(super) fn short(letter: char) -> Result<Spec, UsageError> {
     POSTGRESQL
         .iter()
         .find(|spec| spec.short == Some(letter))
+        .copied()
         .ok_or(UsageError::InvalidLetter { letter })
 }
 
 /// The option of this name or of the one name that begins with it, as `getopt_long` does it.
 ///
 /// `argument` is the whole argument without the dashes, for the error.
-pub(super) fn long(name: &str, argument: &str) -> Result<&'static Spec, UsageError> {
+pub(super) fn long(face: Face, name: &str, argument: &str) -> Result<Spec, UsageError> {
     let mut all = POSTGRESQL.iter().chain(&OWN);
     if let Some(spec) = all.find(|spec| spec.long == name) {
-        return Ok(spec);
+        return Ok(*spec);
+    }
+    if face.relays()
+        && let Some(spec) = relay::long(name)
+    {
+        return Ok(spec.meaning(Meaning::Relay));
     }
     let mut candidates = POSTGRESQL.iter().filter(|spec| spec.long.starts_with(name));
     match (candidates.next(), candidates.next()) {
-        (Some(spec), None) => Ok(spec),
+        (Some(spec), None) => Ok(*spec),
         (None, _) => Err(UsageError::UnrecognizedOption {
             argument: argument.to_owned(),
         }),

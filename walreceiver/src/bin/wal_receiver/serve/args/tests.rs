@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use segstore::SlotLimits;
+use walsender::ServeConfig;
+use walsender::tls::TlsFiles;
+
 use super::*;
 
 fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
@@ -25,14 +29,12 @@ fn without_options_only_the_same_user_is_served() {
     let arguments = serve(&["-D", "wal", "--listen", "/run/wal:5433"]);
     assert_eq!(arguments.directory, PathBuf::from("wal"));
     let expected = ServeConfig::new(vec!["/run/wal:5433".parse().unwrap()]);
-    assert_eq!(arguments.config.listen, expected.listen);
-    assert_eq!(arguments.config.access, expected.access);
-    assert_eq!(arguments.config.limits, expected.limits);
+    assert_eq!(arguments.serving.config, expected);
     let slots = SlotLimits {
         max_slots: 10,
         max_keep_bytes: None,
     };
-    assert_eq!(arguments.slots, slots);
+    assert_eq!(arguments.serving.slots, slots);
     assert!(!arguments.verbose);
     assert_eq!(arguments.log_format, LogFormat::Text);
 }
@@ -57,7 +59,7 @@ fn every_option_reaches_what_it_is_for() {
         "--log-format=json",
         "-v",
     ]);
-    let config = arguments.config;
+    let config = arguments.serving.config;
     let addresses = ["127.0.0.1:5432", "*:5433"].map(|text| text.parse().unwrap());
     assert_eq!(config.listen, addresses);
     assert_eq!(config.access.hba, Some("h".into()));
@@ -76,8 +78,8 @@ fn every_option_reaches_what_it_is_for() {
         config.limits.authentication_timeout,
         Duration::from_secs(60)
     );
-    assert_eq!(arguments.slots.max_slots, 4);
-    assert_eq!(arguments.slots.max_keep_bytes, Some(5 << 30));
+    assert_eq!(arguments.serving.slots.max_slots, 4);
+    assert_eq!(arguments.serving.slots.max_keep_bytes, Some(5 << 30));
     assert_eq!(arguments.log_format, LogFormat::Json);
     assert!(arguments.verbose);
 }
@@ -87,23 +89,6 @@ fn help_and_version_come_before_what_is_missing() {
     assert!(matches!(parse_words(&["--help"]), Ok(Invocation::Help)));
     assert!(matches!(parse_words(&["-?"]), Ok(Invocation::Help)));
     assert!(matches!(parse_words(&["-V"]), Ok(Invocation::Version)));
-}
-
-#[test]
-fn sizes_have_postgresql_s_units() {
-    for (text, bytes) in [
-        ("0", 0),
-        ("3", 3 << 20),
-        ("64kB", 64 << 10),
-        ("2 MB", 2 << 20),
-        ("1TB", 1 << 40),
-    ] {
-        assert_eq!(size("--x", text.to_owned()), Ok(bytes), "{text}");
-    }
-    for text in ["", "MB", "-1", "+1", "1gb", "1.5GB", "1B", "99999999TB"] {
-        let error = size("--x", text.to_owned()).unwrap_err();
-        assert!(matches!(error, UsageError::Unexpected { .. }), "{text}");
-    }
 }
 
 #[test]
