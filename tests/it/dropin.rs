@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tests::{ArchiveDirectory, Cluster, Receiver, ReceiverBuilder, Version, wait_until};
+use tests::{ArchiveDirectory, Cluster, Receiver, ReceiverBuilder, Version, wait_for, wait_until};
 use walproto::Lsn;
 
 use crate::for_each_version;
@@ -296,6 +296,37 @@ fn for_a_slot_whole_segments_are_acknowledged() {
         "acknowledged without a whole segment"
     );
     assert!(receiver.stop().success(), "{}", receiver.log());
+}
+
+#[test]
+fn a_new_slot_keeps_wal_from_the_start_as_the_models_does() {
+    // A server that never asks for a reply, and writes nothing.
+    let cluster = Cluster::builder(Version::V15)
+        .conf("wal_sender_timeout", "0")
+        .start();
+    let conninfo = cluster.conninfo();
+    let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
+    for (slot, receiver) in [("model", model), ("ours", dropin(&cluster, archive.path()))] {
+        cluster.sql(&format!(
+            "SELECT pg_create_physical_replication_slot('{slot}')"
+        ));
+        let end = cluster.flush_lsn();
+        let mut receiver = receiver.args(["-S", slot]).start();
+        let kept = wait_for("the slot to keep WAL", || {
+            let query = format!(
+                "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'"
+            );
+            cluster.text(&query)
+        });
+        let start = cluster.segment_size().start_of(end);
+        let kept: Lsn = kept.parse().unwrap();
+        assert!(
+            start <= kept && kept <= cluster.flush_lsn(),
+            "{slot}: {kept}"
+        );
+        assert!(receiver.stop().success(), "{}", receiver.log());
+    }
 }
 
 /// The lines of a log, each once.
