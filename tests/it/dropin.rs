@@ -424,6 +424,66 @@ fn the_messages_and_files_of_a_run_to_a_position_are_the_models() {
 }
 
 #[test]
+fn an_end_before_the_start_needs_no_wal_as_with_the_model() {
+    let (cluster, middle) = cluster_with_wal(0o700);
+    let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let conninfo = cluster.conninfo();
+    // With nothing to begin with, both begin with the segment that the server writes.
+    cluster.sql("CHECKPOINT");
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let words = ["-v", "-n", "-E", &Lsn(start.0 - 1).to_string()];
+    let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
+    let (status, model_log) = model.args(words).run();
+    assert_eq!(status.code(), Some(0), "{model_log}");
+    let (status, log) = dropin(&cluster, archive.path()).args(words).run();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!(log, model_log);
+    assert!(log.contains(": stopped log streaming at "), "{log}");
+    assert_eq!(listing(archive.path()), listing(model_archive.path()));
+
+    // Nor when the archive has what lies before the end already, and the server writes no more.
+    let end = middle.to_string();
+    for end in [&end, &end, "0/1"] {
+        let words = ["-n", "-S", "ours", "-E", end];
+        let (status, log) = dropin(&cluster, archive.path()).args(words).run();
+        assert_eq!(status.code(), Some(0), "{end}: {log}");
+    }
+}
+
+#[test]
+fn a_switch_of_timelines_is_told_as_by_the_model() {
+    let primary = Cluster::start_new(Version::V15);
+    let standby = primary.standby("second");
+    let end = primary.write_wal(1);
+    wait_until("the standby to catch up", || standby.flush_lsn() >= end);
+    drop(primary);
+    let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let conninfo = standby.conninfo();
+    let mut model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path())
+        .env("PGAPPNAME", "model")
+        .args(["-v", "-s", "1"])
+        .start();
+    let mut ours = dropin(&standby, archive.path())
+        .env("PGAPPNAME", "ours")
+        .args(["-v", "-s", "1"])
+        .start();
+    wait_written(&standby, "model", end);
+    wait_written(&standby, "ours", end);
+    standby.promote();
+    standby.sql("CREATE TABLE after_the_promotion (i int)");
+    let end = standby.flush_lsn();
+    wait_written(&standby, "model", end);
+    wait_written(&standby, "ours", end);
+    assert!(model.stop().success() && ours.stop().success());
+    assert_eq!(lines(&ours.log()), lines(&model.log()));
+    assert!(
+        ours.log().contains(": switched to timeline 2 at "),
+        "{}",
+        ours.log()
+    );
+}
+
+#[test]
 fn completed_segments_are_compressed_when_a_run_ends_as_the_models_are() {
     let complete = |directory: &Path| -> Vec<String> {
         let names = listing(directory).into_keys();
