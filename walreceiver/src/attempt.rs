@@ -67,11 +67,17 @@ impl Attempt<'_> {
             mut timeline,
             mut start,
         } = prepared;
+        self.streaming_starts(timeline, start);
         loop {
-            self.reporter.report(&ReceiverEvent::StreamingStarted {
-                timeline,
-                lsn: start,
-            });
+            if self.config.end.is_some_and(|end| end < start) {
+                // The server may never write another byte that would show it.
+                self.reporter.report(&ReceiverEvent::EndReached {
+                    timeline,
+                    lsn: start,
+                });
+                connection.close().await;
+                return Ok(());
+            }
             let from = (timeline, start);
             let later = self.later_start(&server, from);
             let streamed = self
@@ -81,6 +87,7 @@ impl Attempt<'_> {
                 (Err(ReceiveError::WalRemoved { .. }), Some(later)) => {
                     self.look_again(&mut connection).await?;
                     start = later;
+                    self.streaming_starts(timeline, start);
                     continue;
                 }
                 (streamed, _) => streamed?,
@@ -110,6 +117,11 @@ impl Attempt<'_> {
             connection.close().await;
             return Ok(());
         }
+    }
+
+    fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
+        self.reporter
+            .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
     }
 
     /// Where to begin instead if the server has removed the WAL at the start. Our last record

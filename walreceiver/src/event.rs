@@ -36,6 +36,8 @@ impl<F: Fn(&ReceiverEvent<'_>) + Send + Sync> Reporter for F {
 #[non_exhaustive]
 pub enum ReceiverEvent<'a> {
     /// A connection stands, the server is the right one, and streaming is about to be asked for.
+    /// Once for a connection, and once more if the server has removed the WAL that was asked for
+    /// first.
     StreamingStarted {
         /// The timeline asked for.
         timeline: TimelineId,
@@ -49,18 +51,19 @@ pub enum ReceiverEvent<'a> {
         /// The first position after the segment.
         end: Lsn,
     },
-    /// The server's history goes on with another timeline, which is followed.
+    /// The server's history goes on with another timeline, which is followed: on the same
+    /// connection, or since it was met on a new one, before streaming starts there.
     TimelineSwitched {
         /// The timeline that is received from now on.
         timeline: TimelineId,
         /// Where the old one was left.
         switch_point: Lsn,
     },
-    /// Streaming has ended since the configured end has been received.
+    /// Streaming has ended since the configured end has been received, or lies before its start.
     EndReached {
         /// The timeline received last.
         timeline: TimelineId,
-        /// The end of what was received.
+        /// The end of what was received, or its start.
         lsn: Lsn,
     },
     /// The receiver was told to stop and is ending the stream.

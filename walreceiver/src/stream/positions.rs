@@ -45,7 +45,9 @@ impl Receiving<'_> {
             Acknowledge::Never => {}
             // Nothing is durable that is not synced, whatever was asked for.
             Acknowledge::Always if !config.sync => {}
-            Acknowledge::SegmentEnd if !asked && !segment_ended() => {}
+            // The first time at once: a slot that is new keeps nothing before.
+            Acknowledge::SegmentEnd
+                if self.acknowledged.is_some() && !asked && !segment_ended() => {}
             Acknowledge::Always | Acknowledge::SegmentEnd => self.acknowledged = flushed.durable,
         }
         let flush = self.acknowledged.map(|durable| durable.record_end.lsn());
