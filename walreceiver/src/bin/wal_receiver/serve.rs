@@ -223,6 +223,12 @@ Options (never abbreviated):
                          *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
       --max-connections=N
                          the most clients at a time (default: {max_connections})
+      --max-connections-per-user=N
+                         the most of one user (default: as many)
+      --authentication-timeout=TIME
+                         how long a client may take to show who it is (default: 60s)
+      --wal-sender-timeout=TIME
+                         a client that is silent for so long is gone, 0 for never (default: 60s)
       --max-slots=N      the most replication slots (default: {MAX_SLOTS})
       --max-slot-keep-size=SIZE
                          the most WAL that a slot keeps from removal, in kB, MB, GB or TB

@@ -5,11 +5,12 @@ mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::Parser;
 use segstore::SlotLimits;
 use walsender::tls::TlsFiles;
-use walsender::{ListenAddress, ServeConfig};
+use walsender::{ListenAddress, ServeConfig, parse_duration};
 
 use crate::args::options::{Spec, flag, value};
 use crate::args::{LogFormat, UsageError, next_option, refuse_stray, text};
@@ -54,12 +55,15 @@ enum Meaning {
     TlsClientCa,
     TlsCrl,
     MaxConnections,
+    MaxConnectionsPerUser,
+    AuthenticationTimeout,
+    WalSenderTimeout,
     MaxSlots,
     MaxSlotKeepSize,
     LogFormat,
 }
 
-static OPTIONS: [Spec<Meaning>; 16] = [
+static OPTIONS: [Spec<Meaning>; 19] = [
     flag("help", Some('?'), Meaning::Help),
     flag("version", Some('V'), Meaning::Version),
     value("directory", Some('D'), Meaning::Directory),
@@ -73,6 +77,17 @@ static OPTIONS: [Spec<Meaning>; 16] = [
     value("tls-client-ca", None, Meaning::TlsClientCa),
     value("tls-crl", None, Meaning::TlsCrl),
     value("max-connections", None, Meaning::MaxConnections),
+    value(
+        "max-connections-per-user",
+        None,
+        Meaning::MaxConnectionsPerUser,
+    ),
+    value(
+        "authentication-timeout",
+        None,
+        Meaning::AuthenticationTimeout,
+    ),
+    value("wal-sender-timeout", None, Meaning::WalSenderTimeout),
     value("max-slots", None, Meaning::MaxSlots),
     value("max-slot-keep-size", None, Meaning::MaxSlotKeepSize),
     value("log-format", None, Meaning::LogFormat),
@@ -120,6 +135,7 @@ struct Given {
     key: Option<PathBuf>,
     client_authorities: Option<PathBuf>,
     revocation_list: Option<PathBuf>,
+    connections_per_user: Option<usize>,
     slots: SlotLimits,
     verbose: bool,
     log_format: LogFormat,
@@ -134,6 +150,7 @@ impl Given {
             key: None,
             client_authorities: None,
             revocation_list: None,
+            connections_per_user: None,
             slots: SlotLimits {
                 max_slots: MAX_SLOTS,
                 max_keep_bytes: None,
@@ -162,10 +179,18 @@ impl Given {
             Meaning::TlsClientCa => self.client_authorities = Some(value.into()),
             Meaning::TlsCrl => self.revocation_list = Some(value.into()),
             Meaning::MaxConnections => {
-                let most = count("--max-connections", text(value)?)?;
-                self.config.limits.connections = most;
-                // There is no limit of its own for one user.
-                self.config.limits.connections_per_user = most;
+                self.config.limits.connections = count("--max-connections", text(value)?)?;
+            }
+            Meaning::MaxConnectionsPerUser => {
+                let most = count("--max-connections-per-user", text(value)?)?;
+                self.connections_per_user = Some(most);
+            }
+            Meaning::AuthenticationTimeout => {
+                let timeout = authentication_timeout(text(value)?)?;
+                self.config.limits.authentication_timeout = timeout;
+            }
+            Meaning::WalSenderTimeout => {
+                self.config.limits.wal_sender_timeout = wal_sender_timeout(text(value)?)?;
             }
             Meaning::MaxSlots => self.slots.max_slots = count("--max-slots", text(value)?)?,
             Meaning::MaxSlotKeepSize => {
@@ -182,6 +207,9 @@ impl Given {
         if self.config.listen.is_empty() {
             return Err(UsageError::NoListenAddress);
         }
+        // Unless told otherwise there is no limit of its own for one user.
+        let limits = &mut self.config.limits;
+        limits.connections_per_user = self.connections_per_user.unwrap_or(limits.connections);
         let needs = |given, missing| Err(UsageError::Needs { given, missing });
         self.config.access.tls = match (self.certificate, self.key, self.client_authorities) {
             (Some(certificate), Some(key), client_authorities) => {
@@ -223,6 +251,30 @@ fn count(option: &'static str, value: String) -> Result<usize, UsageError> {
             expected: COUNT,
         }),
     }
+}
+
+/// Source: src/backend/utils/misc/guc.c, `authentication_timeout` (PG 15).
+fn authentication_timeout(value: String) -> Result<Duration, UsageError> {
+    let timeout = parse_duration(&value, Duration::from_secs(1));
+    let timeout = timeout.filter(|timeout| !timeout.is_zero());
+    timeout.ok_or(UsageError::Unexpected {
+        option: "--authentication-timeout",
+        value,
+        expected: "a time of more than 0, in ms, s, min or h, or without a unit for s",
+    })
+}
+
+/// `None` for 0, which is never.
+///
+/// Source: src/backend/utils/misc/guc.c, `wal_sender_timeout` (PG 15).
+fn wal_sender_timeout(value: String) -> Result<Option<Duration>, UsageError> {
+    let timeout = parse_duration(&value, Duration::from_millis(1));
+    let timeout = timeout.ok_or(UsageError::Unexpected {
+        option: "--wal-sender-timeout",
+        value,
+        expected: "a time in ms, s, min or h, or without a unit for ms",
+    })?;
+    Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
 }
 
 /// A size in bytes. Units are PostgreSQL's, which are powers of 1024.
