@@ -30,6 +30,7 @@ mod serve_live;
 mod serve_program;
 mod serve_requests;
 mod serve_standbys;
+mod serve_stop;
 mod slots;
 mod streaming;
 mod terminal;

@@ -162,8 +162,12 @@ impl Server {
         }
     }
 
-    /// Serves until `stop` is ready, and then until every client that has got all WAL has
-    /// confirmed it, or is gone. Others are told that the server stops.
+    /// Serves until `stop` is ready, and then until every client that is streamed to has got all
+    /// WAL that is durable by then and has confirmed it, or is gone. Others are told that the
+    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`]; who does
+    /// not want to wait drops this.
+    ///
+    /// [`Limits::wal_sender_timeout`]: crate::Limits::wal_sender_timeout
     ///
     /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
     pub async fn run(self, stop: impl Future<Output = ()>) {
@@ -201,6 +205,10 @@ impl Server {
             }
         }
         drop(self.listeners);
+        // Who has not shown who it is by now has nothing to wait for.
+        for task in std::mem::take(&mut *self.shared.unknown()).into_values() {
+            task.abort();
+        }
         self.shared.stopping.send_replace(true);
         while let Some(ended) = clients.join_next().await {
             note_panic(ended);
