@@ -63,6 +63,12 @@ impl Attempt<'_> {
             mut timeline,
             mut start,
         } = prepared;
+        self.reporter.report(&ReceiverEvent::Connected {
+            host: connection.host(),
+            port: connection.port(),
+            version: connection.server_version(),
+            system_id: server.facts.system_id,
+        });
         loop {
             self.reporter.report(&ReceiverEvent::StreamingStarted {
                 timeline,
@@ -146,6 +152,11 @@ impl Attempt<'_> {
             applier: self.applier,
             history: &history,
             start,
+            server_end: if server.timeline() == timeline {
+                server.upstream.flush
+            } else {
+                start
+            },
             segment_size: server.facts.segment_size,
             upstream_is_standby: server.upstream.is_standby,
             sender_timeout: server.sender_timeout,

@@ -111,6 +111,7 @@ impl Receiver {
         if work.config.segments_are_moved {
             archive.let_segments_be_moved();
         }
+        work.reporter.report(&ReceiverEvent::ArchiveOpened);
         work.warn_of_foreign_files(&archive);
         work.warn_of_missing_segments(&missing);
         let applier = match apply {
@@ -218,6 +219,7 @@ impl Work {
                 connected: false,
                 streamed: false,
             };
+            self.reporter.report(&ReceiverEvent::Connecting);
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected;

@@ -5,6 +5,7 @@
 //! and the word to stop. While the flusher's queue is full it does not read, but it still sends
 //! its statuses, so that a slow disk does not look like a dead receiver.
 
+mod behind;
 mod incomplete;
 
 use std::future::{Future, pending};
@@ -26,6 +27,7 @@ use crate::connection::{Connection, ConnectionError};
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::flusher::{Flushed, Flusher};
+use behind::Behind;
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
 
@@ -63,6 +65,8 @@ pub(crate) struct Order<'a> {
     pub(crate) applier: Option<&'a Applier>,
     pub(crate) history: &'a TimelineHistory,
     pub(crate) start: Lsn,
+    /// The end of the server's WAL on this timeline, as far as it is known before it streams.
+    pub(crate) server_end: Lsn,
     pub(crate) segment_size: SegmentSize,
     /// Whether the server is a standby, for which no commit waits.
     pub(crate) upstream_is_standby: bool,
@@ -240,6 +244,7 @@ struct Receiving<'a> {
     applied: Option<watch::Receiver<Lsn>>,
     received_end: Lsn,
     server_end: Lsn,
+    behind: Behind,
     /// How many of the bytes that the connection read the flusher's queue was charged with.
     charged: u64,
     /// What the server was last told to be durable.
@@ -270,7 +275,8 @@ impl<'a> Receiving<'a> {
             flushed: flusher.flushed(),
             applied: order.applier.map(Applier::applied),
             received_end: order.start,
-            server_end: order.start,
+            server_end: order.server_end.max(order.start),
+            behind: Behind::default(),
             acknowledged: None,
             finished_end: order.segment_size.start_of(order.start),
             hold_until: None,
@@ -333,6 +339,7 @@ impl<'a> Receiving<'a> {
         self.flusher.charge(read.saturating_sub(self.charged));
         self.charged = read;
         self.flusher.go_on();
+        self.show_progress();
         end
     }
 
@@ -365,7 +372,6 @@ impl<'a> Receiving<'a> {
                 if reply_requested && self.order.config.acknowledge == Acknowledge::SegmentEnd {
                     self.report_positions(true);
                 }
-                self.show_progress();
             }
             Event::WalStaysIncomplete { .. } => self.record_stays_incomplete()?,
             Event::Notice(message) => notice(self.order, &message),
@@ -519,8 +525,10 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    fn show_progress(&self) {
+    fn show_progress(&mut self) {
         let flush_end = self.durable_end();
+        self.behind.note(self.server_end, Instant::now());
+        let behind_since = self.behind.since(flush_end);
         let written = self.flushed.borrow().written;
         self.order.progress.send_replace(Some(Progress {
             timeline: self.order.timeline(),
@@ -531,7 +539,9 @@ impl<'a> Receiving<'a> {
                 .applied
                 .as_ref()
                 .map_or(flush_end, |applied| *applied.borrow()),
+            acknowledged_end: self.acknowledged.map(|durable| durable.record_end.lsn()),
             server_end: self.server_end,
+            behind_since,
         }));
     }
 
