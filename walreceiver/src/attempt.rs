@@ -67,6 +67,12 @@ impl Attempt<'_> {
             mut timeline,
             mut start,
         } = prepared;
+        self.reporter.report(&ReceiverEvent::Connected {
+            host: connection.host(),
+            port: connection.port(),
+            version: connection.server_version(),
+            system_id: server.facts.system_id,
+        });
         self.streaming_starts(timeline, start);
         loop {
             if self.config.end.is_some_and(|end| end < start) {
@@ -165,6 +171,11 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
+            server_end: if server.timeline() == timeline {
+                server.upstream.flush
+            } else {
+                start
+            },
             segment_size: server.facts.segment_size,
             upstream_is_standby: server.upstream.is_standby,
             sender_timeout: server.sender_timeout,

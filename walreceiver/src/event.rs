@@ -4,10 +4,10 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use segstore::{ArchiveError, MissingSegments};
-use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
+use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 
 use crate::error::ReceiveError;
 use crate::stream::IncompleteTail;
@@ -35,6 +35,21 @@ impl<F: Fn(&ReceiverEvent<'_>) + Send + Sync> Reporter for F {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReceiverEvent<'a> {
+    /// The archive is open and locked: no other process streams into it.
+    ArchiveOpened,
+    /// A server is going to be connected to.
+    Connecting,
+    /// A connection to the server that is to be followed stands.
+    Connected {
+        /// The server's name or address, or the directory of its Unix socket.
+        host: &'a str,
+        /// Its port.
+        port: u16,
+        /// Its version.
+        version: ServerVersion,
+        /// Its cluster.
+        system_id: SystemId,
+    },
     /// A connection stands, the server is the right one, and streaming is about to be asked for.
     /// Once for a connection, and once more if the server has removed the WAL that was asked for
     /// first.
@@ -304,8 +319,13 @@ pub struct Progress {
     pub flush_end: Lsn,
     /// How far the applier has come; the flush position without one.
     pub apply_end: Lsn,
+    /// What the server was told to be durable on this connection; `None` for nothing yet.
+    pub acknowledged_end: Option<Lsn>,
     /// The end of WAL that the server named last.
     pub server_end: Lsn,
+    /// Since when it is known that the server has WAL which is not durable here; `None` when there
+    /// is none. It never tells a later time than that, and may tell an earlier one.
+    pub behind_since: Option<Instant>,
 }
 
 impl Progress {

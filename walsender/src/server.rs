@@ -291,6 +291,13 @@ impl ServerHandle {
         self.shared.registry.standbys(timeline)
     }
 
+    /// Changes whenever [`standbys`](Self::standbys) may show something else than before, but for
+    /// what is sent and for lags: a connection comes, goes, begins to stream, or reports.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.shared.registry.changes()
+    }
+
     /// What the policy makes of the standbys, whenever it changes; `None` without a policy, and
     /// as long as there is no WAL.
     #[must_use]

@@ -26,6 +26,7 @@ impl Receiving<'_> {
             }
         };
         self.connection.session().report(Instant::now(), positions);
+        self.told_flush = positions.flush;
         if let (Some(durable), Some(flush)) = (self.acknowledged, positions.flush) {
             self.flusher.acknowledged(durable.before(flush));
         }
