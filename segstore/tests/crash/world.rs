@@ -70,9 +70,13 @@ pub(crate) fn path(timeline: u32, lsn: Lsn) -> String {
 }
 
 pub(crate) fn open(disk: &SimDisk) -> Result<Archive, ArchiveError> {
+    open_with(disk, true)
+}
+
+fn open_with(disk: &SimDisk, sync: bool) -> Result<Archive, ArchiveError> {
     let options = ArchiveOptions {
         directory: ROOT.into(),
-        sync: true,
+        sync,
         compression: Compression::NONE,
     };
     let mut archive = Archive::open(Arc::new(disk.clone()), options)?;
@@ -87,6 +91,8 @@ pub(crate) struct World {
     pub(crate) acknowledged: Lsn,
     /// The largest batch in bytes.
     pub(crate) batch_max: u64,
+    /// Whether anything is synced.
+    pub(crate) sync: bool,
 }
 
 impl World {
@@ -96,6 +102,7 @@ impl World {
             wal,
             acknowledged: START,
             batch_max: 100_000,
+            sync: true,
         }
     }
 
@@ -106,7 +113,7 @@ impl World {
 
     /// Opens the archive and checks that it has all that was acknowledged.
     pub(crate) fn recover(&self) -> Result<(Archive, segstore::Recovery), Stop> {
-        let mut archive = open(&self.disk)?;
+        let mut archive = open_with(&self.disk, self.sync)?;
         if self.wal.history().timeline() != TimelineId::FIRST {
             archive.store_history(self.wal.history())?;
         }
