@@ -148,6 +148,11 @@ impl Identity {
         self.histories.get(&timeline).copied()
     }
 
+    /// The timelines whose histories were kept.
+    pub(crate) fn recorded_histories(&self) -> impl Iterator<Item = TimelineId> {
+        self.histories.keys().copied()
+    }
+
     pub(crate) fn record_history(&mut self, history: &TimelineHistory) {
         let sum = ContentSum::of(history.content());
         self.histories.insert(history.timeline(), sum);
