@@ -182,6 +182,25 @@ fn a_writer_whose_sync_failed_does_nothing_more() {
 }
 
 #[test]
+fn a_final_name_that_the_disk_refuses_is_given_later_and_not_told_before() {
+    let seed = 18;
+    let is_final = |line: &str| line.starts_with("rename") && line.contains(".partial to");
+    let renames = operations(seed, is_final);
+    assert_eq!(renames.len(), 2);
+    for &rename in &renames {
+        for fault in [Fault::NoSpace, Fault::Io] {
+            let mut world = World::new(short_wal(seed));
+            world.disk.fail_at(rename, fault);
+            // What is acknowledged meanwhile is looked at.
+            let lived = world.live(&mut Rng::with_seed(seed));
+            assert_eq!(lived.is_ok(), fault == Fault::NoSpace);
+            world.live(&mut Rng::with_seed(seed)).unwrap();
+            world.assert_complete();
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_stops_nothing_for_good() {
     let seed = 13;
     let writes = operations(seed, |line| {

@@ -212,7 +212,22 @@ impl World {
     pub(crate) fn acknowledge(&mut self, durable: Durable) {
         let lsn = durable.record_end.lsn();
         assert!(lsn <= durable.byte_end && durable.byte_end <= self.wal.end());
+        self.assert_final_names(lsn);
         self.acknowledged = self.acknowledged.max(lsn);
+    }
+
+    /// The end of a segment is told only once the segment has its final name: recovery takes a
+    /// growing one that seems full for one that is not.
+    fn assert_final_names(&self, told: Lsn) {
+        let history = self.wal.history();
+        let before = history.begin().unwrap_or(START).max(self.acknowledged);
+        let size = facts().segment_size;
+        let mut end = Lsn(size.start_of(before).0 + SEGMENT_SIZE);
+        while end <= told {
+            let path = path(history.timeline().number(), Lsn(end.0 - 1));
+            assert!(self.disk.content(&path).is_some(), "no {path} at {told}");
+            end = Lsn(end.0 + SEGMENT_SIZE);
+        }
     }
 
     /// All that was acknowledged is what the primary wrote.
