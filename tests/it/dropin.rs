@@ -615,23 +615,34 @@ fn hangup_changes_nothing_and_terminate_ends_cleanly() {
 }
 
 #[test]
-fn a_second_interrupt_ends_at_once() {
+fn a_second_signal_ends_at_once_whichever_the_first_was() {
     let cluster = Cluster::start_new(Version::V15);
-    let archive = ArchiveDirectory::new();
-    let mut receiver = Receiver::of(&cluster, archive.path()).arg("-v").start();
-    receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
-    // A server that does not answer is waited for, but not when asked twice.
-    let sender = cluster
-        .text("SELECT pid::text FROM pg_stat_replication")
-        .unwrap();
-    let sender = rustix::process::Pid::from_raw(sender.parse().unwrap()).unwrap();
-    rustix::process::kill_process(sender, Signal::STOP).unwrap();
-    receiver.signal(Signal::INT);
-    receiver.wait_for_log("received interrupt signal, exiting");
-    receiver.signal(Signal::INT);
-    let status = receiver.wait_exit();
-    rustix::process::kill_process(sender, Signal::CONT).unwrap();
-    assert_eq!(status.code(), Some(130), "{}", receiver.log());
+    for (first, second) in [
+        (Signal::INT, Signal::INT),
+        (Signal::INT, Signal::TERM),
+        (Signal::TERM, Signal::INT),
+    ] {
+        let archive = ArchiveDirectory::new();
+        let mut receiver = Receiver::of(&cluster, archive.path()).arg("-v").start();
+        receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
+        // A server that does not answer is waited for, but not when asked twice.
+        let sender = cluster
+            .text("SELECT pid::text FROM pg_stat_replication")
+            .unwrap();
+        let sender = rustix::process::Pid::from_raw(sender.parse().unwrap()).unwrap();
+        rustix::process::kill_process(sender, Signal::STOP).unwrap();
+        receiver.signal(first);
+        receiver.wait_for_log("received interrupt signal, exiting");
+        receiver.signal(second);
+        let status = receiver.wait_exit();
+        rustix::process::kill_process(sender, Signal::CONT).unwrap();
+        let expected = 128 + second.as_raw();
+        assert_eq!(status.code(), Some(expected), "{}", receiver.log());
+        wait_until("the server to notice", || {
+            let count = "SELECT count(*)::text FROM pg_stat_replication";
+            cluster.text(count).unwrap() == "0"
+        });
+    }
 }
 
 #[test]

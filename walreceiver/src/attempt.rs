@@ -211,6 +211,7 @@ impl Attempt<'_> {
     /// be followed.
     async fn prepare(&mut self) -> Result<Prepared, ReceiveError> {
         let (mut connection, server) = self.choose().await?;
+        self.warn_of_lost_histories();
         let course = self.decide(&mut connection, &server).await?;
         let (timeline, start) = self.embark(&server, course).await?;
         Ok(Prepared {

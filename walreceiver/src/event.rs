@@ -12,7 +12,7 @@ use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 use crate::error::ReceiveError;
 use crate::stream::IncompleteTail;
 
-/// How many foreign files, or holes, are named in a warning.
+/// How many files, or holes, are named in a warning.
 const MAX_NAMES: usize = 5;
 
 /// Takes the events of a receiver, in the order in which they happen.
@@ -175,6 +175,13 @@ pub enum Warning<'a> {
         /// The timeline.
         timeline: TimelineId,
     },
+    /// The files of timelines' histories are gone from the archive, and the server does not have
+    /// them. Receiving does without; a standby that is served from the archive, or restores from
+    /// it, may not.
+    HistoriesLost {
+        /// The timelines.
+        timelines: &'a [TimelineId],
+    },
     /// A completed segment could not be compressed; it stays as it is.
     NotCompressed {
         /// Why.
@@ -255,6 +262,16 @@ impl fmt::Display for Warning<'_> {
                 "the history of timeline {timeline} was missing in the archive, and was fetched \
                  again from the server"
             ),
+            Self::HistoriesLost { timelines } => {
+                f.write_str(
+                    "history files are missing in the archive that the server does not have",
+                )?;
+                let mut names = timelines
+                    .iter()
+                    .map(|timeline| timeline.history_file_name());
+                write_names(f, &mut names)?;
+                f.write_str("; put them back, or a standby may fail that asks for them")
+            }
             Self::NotCompressed { error } => {
                 write!(f, "a segment stays uncompressed: {error}")?;
                 match error.source() {
@@ -268,18 +285,27 @@ impl fmt::Display for Warning<'_> {
                     "directory \"{}\" holds files that are not WAL",
                     directory.display()
                 )?;
-                for (index, name) in names.iter().take(MAX_NAMES).enumerate() {
-                    let separator = if index == 0 { ": " } else { ", " };
-                    write!(f, "{separator}\"{}\"", name.display())?;
-                }
-                match names.len().saturating_sub(MAX_NAMES) {
-                    0 => f.write_str("; they are left alone"),
-                    more => write!(f, " and {more} more; they are left alone"),
-                }
+                write_names(f, &mut names.iter().map(|name| name.display()))?;
+                f.write_str("; they are left alone")
             }
             Self::MissingSegments { missing } => write_missing(f, missing),
             Self::ServerNotice { message } => f.write_str(message),
         }
+    }
+}
+
+/// Lists a few of the names, each in quotes.
+fn write_names(
+    f: &mut fmt::Formatter<'_>,
+    names: &mut dyn ExactSizeIterator<Item = impl fmt::Display>,
+) -> fmt::Result {
+    for (index, name) in names.take(MAX_NAMES).enumerate() {
+        let separator = if index == 0 { ": " } else { ", " };
+        write!(f, "{separator}\"{name}\"")?;
+    }
+    match names.len() {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
     }
 }
 
