@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry as MapEntry;
 use walproto::copy_data::EpochXid;
 use walproto::{Lsn, SlotName, TimelineId};
 
-use super::{Entry, Slot, SlotData, SlotError, SlotPosition, SlotStore};
+use super::{Entry, Slot, SlotData, SlotError, SlotPosition, SlotStore, WalStatus};
 
 /// `FirstNormalTransactionId`: what is less is no transaction's.
 const FIRST_NORMAL_XID: u32 = 3;
@@ -193,7 +193,8 @@ impl HeldSlot {
     }
 
     /// Takes the position that the standby reported as flushed, up to which it needs no WAL any
-    /// more. It does not touch the disk.
+    /// more. It may be an earlier one than before, but not one that has been removed: that nobody
+    /// can keep, and the client is about to be told so. It does not touch the disk.
     ///
     /// # Errors
     /// When WAL that the slot was to keep has been removed: who used it has to end.
@@ -206,8 +207,12 @@ impl HeldSlot {
         {
             return Err(lost(&self.name, entry));
         }
+        let position = SlotPosition { timeline, lsn };
+        if self.store.wal_status(&state, position) == WalStatus::Lost {
+            return Ok(());
+        }
         if let Some(entry) = state.slots.get_mut(&self.name) {
-            entry.data.restart = Some(SlotPosition { timeline, lsn });
+            entry.data.restart = Some(position);
         }
         Ok(())
     }

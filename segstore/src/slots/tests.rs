@@ -189,6 +189,23 @@ fn what_postgresql_refuses_is_refused() {
     two.drop_slot(&name("a")).unwrap();
 }
 
+/// `pg_receivewal` tells at once where it wants to begin, be it that the WAL there is gone.
+#[test]
+fn a_slot_is_not_set_back_to_wal_that_is_gone() {
+    let (_disk, store) = world(3);
+    let session = store.session(1);
+    let created = session.create(&name("a"), RESERVED).unwrap();
+    crate::prune(&store, Lsn(u64::MAX)).unwrap();
+    let held = session.acquire(&name("a")).unwrap();
+    held.advance(TimelineId::FIRST, START).unwrap();
+    assert_eq!(slot(&store, "a").restart, created.restart);
+    // What is still there may be asked for again.
+    let kept = 9 * SEGMENT_SIZE;
+    held.advance(TimelineId::FIRST, Lsn(kept)).unwrap();
+    assert_eq!(slot(&store, "a").restart, at(kept));
+    assert_eq!(slot(&store, "a").wal_status, Some(WalStatus::Reserved));
+}
+
 #[test]
 fn a_temporary_slot_ends_with_its_session_and_has_no_file() {
     let (disk, store) = world(1);
