@@ -41,7 +41,7 @@ pub use cluster::Cluster;
 pub use embedded::{Embedded, Records};
 pub use generated::GeneratedArchive;
 pub use link::Link;
-pub use load::Load;
+pub use load::{Commit, Load};
 pub use postgres_programs::{Version, unprivileged_user};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};

@@ -6,7 +6,8 @@ use std::process::ExitStatus;
 
 use walproto::Lsn;
 
-use crate::{Cluster, Receiver};
+use crate::cluster::append;
+use crate::{BaseBackup, Cluster, Receiver};
 
 /// The program as a relay, at a free port of 127.0.0.1 where everybody is believed; killed when it
 /// goes out of scope.
@@ -69,15 +70,22 @@ impl Relay {
     /// A cluster, not started, of a base backup, whose server is to be a standby of this relay
     /// under that name; with lines at the end of its `postgresql.conf`.
     #[must_use]
-    pub fn standby(&self, backup: &crate::BaseBackup, name: &str, conf: &str) -> Cluster {
-        backup.unpack(
-            "standby.signal",
+    pub fn standby(&self, backup: &BaseBackup, name: &str, conf: &str) -> Cluster {
+        let standby = backup.unpack("standby.signal", conf);
+        self.lead(&standby, name);
+        standby
+    }
+
+    /// Has a standby that is not started follow this relay under that name.
+    pub fn lead(&self, standby: &Cluster, name: &str) {
+        let conninfo = self.conninfo();
+        append(
+            &standby.data_directory().join("postgresql.conf"),
             &format!(
-                "primary_conninfo = '{} application_name={name}'\n\
-                 wal_receiver_status_interval = 1\nwal_retrieve_retry_interval = '200ms'\n{conf}",
-                self.conninfo()
+                "primary_conninfo = '{conninfo} application_name={name}'\n\
+                 wal_receiver_status_interval = 1\nwal_retrieve_retry_interval = '200ms'\n"
             ),
-        )
+        );
     }
 
     /// Waits until `cluster` has it reported as flushed up to `lsn`.

@@ -8,6 +8,7 @@
 mod apply;
 mod archive_files;
 mod auth;
+mod cascade;
 mod catch_up;
 mod damage;
 mod damaged_stream;
@@ -23,6 +24,8 @@ mod newer_server;
 mod proxied;
 mod refused;
 mod relay;
+mod relay_failover;
+mod relay_feedback;
 mod sender_session;
 mod serve;
 mod serve_access;

@@ -30,7 +30,7 @@ pub(crate) fn wait_receives(standby: &Cluster, column: &str, expected: &str) {
 
 /// Waits until an archive is durable up to a position.
 #[track_caller]
-fn wait_archived(archive: &ArchiveDirectory, end: Lsn) {
+pub(crate) fn wait_archived(archive: &ArchiveDirectory, end: Lsn) {
     wait_until(&format!("the archive to be durable up to {end}"), || {
         published_position(Arc::new(OsDisk::new()), archive.path())
             .is_ok_and(|position| position.is_some_and(|position| position.record_end >= end))
