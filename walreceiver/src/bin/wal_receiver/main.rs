@@ -13,6 +13,7 @@ mod run;
 mod screen;
 mod serve;
 mod signals;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
     let mut words = words.peekable();
     if face == Face::WalReceiver && words.next_if(|word| word == "serve").is_some() {
         return serve::main(&program, words);
+    }
+    if face == Face::WalReceiver && words.next_if(|word| word == "verify").is_some() {
+        return verify::main(&program, words);
     }
     match args::parse(face, words) {
         Ok(Invocation::Help) => print(&help::text(face, &program)),
