@@ -13,6 +13,7 @@
 //! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
 //!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks. [`SlotStore`] keeps
 //!   what they need from [`prune`].
+//! - To check a whole archive as it lies there: [`verify`].
 //! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
 //! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
 //!
@@ -115,6 +116,7 @@ mod tail;
 mod takeover;
 mod unsynced;
 mod validator;
+mod verify;
 mod view;
 mod writer;
 
@@ -149,5 +151,6 @@ pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{
     IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
 };
+pub use verify::{Fault, GoodRange, Problem, Verification, verify};
 pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

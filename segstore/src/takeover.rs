@@ -70,7 +70,7 @@ fn set_aside(
 
 /// The first offset at which a growing segment, up to its trailing zeros, differs from a
 /// complete one.
-fn difference_within(
+pub(crate) fn difference_within(
     directory: &ArchiveDirectory,
     growing: SegmentFile,
     complete: SegmentFile,

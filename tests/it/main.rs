@@ -39,6 +39,7 @@ mod streaming;
 mod terminal;
 mod timelines;
 mod tls;
+mod verify;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.
 macro_rules! for_each_version {

@@ -26,7 +26,7 @@ use crate::screen::Screen;
 use crate::signals::StopSignals;
 
 /// Does what the arguments after `serve` ask for.
-pub(crate) fn main(program: &str, words: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
     match args::parse(words) {
         Ok(Invocation::Help) => crate::print(&help(program)),
         Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),

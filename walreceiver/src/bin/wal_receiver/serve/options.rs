@@ -9,7 +9,7 @@ use segstore::SlotLimits;
 use walsender::tls::TlsFiles;
 use walsender::{ListenAddress, ServeConfig, parse_duration};
 
-use crate::args::options::{Spec, flag, value};
+use crate::args::options::{Spec, flag, of_name, value};
 use crate::args::{UsageError, text};
 
 /// Replication slots unless told otherwise (`max_replication_slots`).
@@ -71,7 +71,7 @@ static OPTIONS: [Spec<ServingMeaning>; 14] = [
 
 /// The option of this name. None has a letter.
 pub(crate) fn long(name: &str) -> Option<Spec<ServingMeaning>> {
-    OPTIONS.iter().find(|spec| spec.long == name).copied()
+    of_name(&OPTIONS, name)
 }
 
 /// The options as they were given, before they are looked at together.
