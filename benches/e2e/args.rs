@@ -36,6 +36,8 @@ pub(crate) struct Arguments {
     pub(crate) output: PathBuf,
     /// A document whose part between markers becomes the results.
     pub(crate) document: Option<PathBuf>,
+    /// One whose part between markers becomes what many primaries and standbys need.
+    pub(crate) scaling: Option<PathBuf>,
 }
 
 /// What the command line asks for.
@@ -62,6 +64,7 @@ impl Default for Arguments {
             live_clients: 200,
             output: PathBuf::from("target/results"),
             document: None,
+            scaling: None,
         }
     }
 }
@@ -111,6 +114,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocat
             }
             Long("output") => arguments.output = parser.value()?.into(),
             Long("document") => arguments.document = Some(parser.value()?.into()),
+            Long("scaling") => arguments.scaling = Some(parser.value()?.into()),
             Short('?') | Long("help") => return Ok(Invocation::Help),
             Value(word) => scenarios.push(scenario(&word.to_string_lossy())?),
             other => return Err(other.unexpected().into()),
@@ -205,6 +209,7 @@ Options:
       --live-clients=N   how many clients are streamed to live (default: {live_clients})
       --output=DIR       where results.json and the plots go (default: target/results)
       --document=FILE    put the tables between the markers of this file
+      --scaling=FILE     put what many primaries and standbys need between those of this file
       --render           measure nothing: tables and plots of the results that are there
       --quick            small and short, to see that everything works
   -?, --help             print this help and exit

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::Arguments;
 use crate::record::Report;
-use crate::{plots, table, targets};
+use crate::{plots, scaling, table, targets};
 
 const FILE: &str = "results.json";
 const BEGIN: &str = "<!-- results: begin -->\n";
@@ -27,16 +27,27 @@ pub(crate) fn write(report: &Report, arguments: &Arguments) {
     let text = markdown(report);
     println!("\n{text}");
     if let Some(document) = &arguments.document {
-        let old = fs::read_to_string(document)
-            .unwrap_or_else(|error| panic!("{}: {error}", document.display()));
-        let new = replaced(&old, &text).unwrap_or_else(|| {
-            panic!(
-                "{} does not have the two lines {BEGIN:?} and {END:?}",
-                document.display()
-            )
-        });
-        put(document, &new);
+        replace(document, &text);
     }
+    if let Some(document) = &arguments.scaling {
+        let text = scaling::tables(report);
+        replace(
+            document,
+            &text.unwrap_or_else(|why| panic!("--scaling: {why}")),
+        );
+    }
+}
+
+fn replace(document: &Path, text: &str) {
+    let old = fs::read_to_string(document)
+        .unwrap_or_else(|error| panic!("{}: {error}", document.display()));
+    let new = replaced(&old, text).unwrap_or_else(|| {
+        panic!(
+            "{} does not have the two lines {BEGIN:?} and {END:?}",
+            document.display()
+        )
+    });
+    put(document, &new);
 }
 
 /// Reads what an earlier invocation has left.
