@@ -20,6 +20,9 @@ pub(crate) struct Machine {
     pub(crate) processors: usize,
     /// Memory in MiB.
     pub(crate) memory_mib: u64,
+    /// How many processes wanted a processor before the measurement began, on average over the
+    /// last minute: others' work is in the figures if it is not near 0.
+    pub(crate) load: f64,
     /// The kernel's release.
     pub(crate) kernel: String,
     /// The type of the file system that WAL was written to.
@@ -52,6 +55,7 @@ impl Machine {
             processor: field(&cpuinfo, "model name"),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: kib >> 10,
+            load: load(),
             kernel: kernel.trim().to_owned(),
             file_system: file_system(&std::env::temp_dir()),
             commit: commit(),
@@ -75,6 +79,7 @@ impl fmt::Display for Machine {
             processor,
             processors,
             memory_mib,
+            load,
             kernel,
             file_system,
             commit,
@@ -85,7 +90,8 @@ impl fmt::Display for Machine {
         writeln!(f, "- {date}")?;
         writeln!(
             f,
-            "- {processors} processors ({processor}), {memory_mib} MiB of memory, Linux {kernel}"
+            "- {processors} processors ({processor}), {memory_mib} MiB of memory, Linux {kernel}, \
+             load before {load:.2}"
         )?;
         writeln!(
             f,
@@ -95,6 +101,12 @@ impl fmt::Display for Machine {
         writeln!(f, "- {wal_receiver}, commit {commit}, {profile} build")?;
         write!(f, "- {postgres}")
     }
+}
+
+/// Source: proc(5), `/proc/loadavg`.
+fn load() -> f64 {
+    let loadavg = fs::read_to_string("/proc/loadavg").unwrap();
+    loadavg.split(' ').next().unwrap().parse().unwrap()
 }
 
 fn commit() -> String {

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn results_are_read_as_they_were_written() {
         let text = concat!(
-            "{\"machine\":{\"date\":\"\",\"processor\":\"\",\"processors\":2,\"memory_mib\":1,",
+            "{\"machine\":{\"date\":\"\",\"processor\":\"\",\"processors\":2,\"memory_mib\":1,\"load\":0.5,",
             "\"kernel\":\"\",\"file_system\":\"\",\"commit\":\"\",\"wal_receiver\":\"\",",
             "\"profile\":\"\",\"postgres\":\"\"},\n\"command\":\"--quick\",\n\"notes\":[\"n\"],\n",
             "\"runs\":[\n",

@@ -10,7 +10,7 @@ use crate::table::markdown;
 use crate::{catch_up, commits, live, probes, serving};
 
 /// The load of a primary in the example: as in the measurement of live streaming.
-const COMMITS_PER_S: f64 = 100.0;
+const MESSAGES_PER_S: f64 = 100.0;
 const WAL_MB_PER_S: f64 = 1.0;
 const PRIMARIES: u32 = 1_000;
 const STANDBYS: u32 = 10_000;
@@ -28,10 +28,10 @@ struct Costs {
     receive_s_per_gb: f64,
     /// Processor time for sending from files, s/GB.
     serve_s_per_gb: f64,
-    /// Processor time of a relay with one client for a commit, in us.
-    relay_commit_us: f64,
-    /// Processor time for one more client and commit, in us.
-    client_commit_us: f64,
+    /// Processor time of a relay with one client for a message, in us: what was synced at a time.
+    relay_message_us: f64,
+    /// Processor time for one more client and message, in us.
+    client_message_us: f64,
     /// Memory of a relay with one client, MiB.
     relay_mib: f64,
     /// Memory of one more client, KiB.
@@ -63,14 +63,14 @@ impl Costs {
             Some(of_live(case, "cpu_us_per_message")? * f64::from(clients))
         };
         let more = f64::from(clients - 1);
-        let relay_commit_us = a_commit(&one, 1)?;
+        let relay_message_us = a_commit(&one, 1)?;
         let relay_mib = of_live(&one, "memory_mib")?;
         let runs = report.runs_of(live::SCENARIO, &one, OURS);
         Some(Self {
             receive_s_per_gb: median(catch_up::SCENARIO, catch_up::WARM, OURS, "cpu_s_per_gb")?,
             serve_s_per_gb: median(serving::SCENARIO, &serving::case(1), OURS, "cpu_s_per_gb")?,
-            relay_commit_us,
-            client_commit_us: ((a_commit(many, clients)? - relay_commit_us) / more).max(0.0),
+            relay_message_us,
+            client_message_us: ((a_commit(many, clients)? - relay_message_us) / more).max(0.0),
             relay_mib,
             client_kib: ((of_live(many, "memory_mib")? - relay_mib) * 1024.0 / more).max(0.0),
             sync_us: median(probes::SCENARIO, probes::CASE, probes::SYNC, "p50_us")?,
@@ -84,10 +84,10 @@ impl Costs {
     }
 
     /// Processors that a relay of the example's primary keeps busy, with so many clients.
-    fn processors(&self, commits_per_s: f64, wal_mb_per_s: f64, clients: f64) -> f64 {
-        let commits = self.relay_commit_us + (clients - 1.0) * self.client_commit_us;
+    fn processors(&self, messages_per_s: f64, wal_mb_per_s: f64, clients: f64) -> f64 {
+        let commits = self.relay_message_us + (clients - 1.0) * self.client_message_us;
         let bulk = self.receive_s_per_gb + clients * self.serve_s_per_gb;
-        commits * commits_per_s / 1e6 + bulk * wal_mb_per_s / 1e3
+        commits * messages_per_s / 1e6 + bulk * wal_mb_per_s / 1e3
     }
 
     /// Its memory in MiB.
@@ -96,16 +96,16 @@ impl Costs {
     }
 
     /// How many clients keep one processor busy: more are for another process.
-    fn most_clients(&self, commits_per_s: f64, wal_mb_per_s: f64) -> f64 {
-        let one = self.processors(commits_per_s, wal_mb_per_s, 1.0);
-        let two = self.processors(commits_per_s, wal_mb_per_s, 2.0);
+    fn most_clients(&self, messages_per_s: f64, wal_mb_per_s: f64) -> f64 {
+        let one = self.processors(messages_per_s, wal_mb_per_s, 1.0);
+        let two = self.processors(messages_per_s, wal_mb_per_s, 2.0);
         (1.0 + (1.0 - one) / (two - one)).floor().max(0.0)
     }
 
     fn relay(&self) -> Relay {
         Relay {
             hop: self.hop.clone(),
-            message_us: self.client_commit_us,
+            message_us: self.client_message_us,
         }
     }
 }
@@ -164,13 +164,13 @@ fn units(costs: &Costs) -> Vec<Vec<String>> {
             "serving, 1 stream",
         ),
         line(
-            "a commit through a relay with one client",
-            format!("{:.0} CPU us", costs.relay_commit_us),
+            "a message through a relay with one client",
+            format!("{:.0} CPU us", costs.relay_message_us),
             "live, 1 client",
         ),
         line(
             "one more client of it",
-            format!("{:.1} CPU us", costs.client_commit_us),
+            format!("{:.1} CPU us", costs.client_message_us),
             &format!("live, {clients} clients less 1 client"),
         ),
         line(
@@ -206,7 +206,7 @@ fn example(costs: &Costs) -> Vec<Vec<String>> {
     line(
         "processors",
         "busy",
-        costs.processors(COMMITS_PER_S, WAL_MB_PER_S, each),
+        costs.processors(MESSAGES_PER_S, WAL_MB_PER_S, each),
         4,
     );
     line("memory", "MiB", costs.memory_mib(each), 1);
@@ -214,11 +214,11 @@ fn example(costs: &Costs) -> Vec<Vec<String>> {
     line("network in", "MB/s", WAL_MB_PER_S, 1);
     line("network out", "MB/s", WAL_MB_PER_S * each, 1);
     line("disk", "GB a day of retention", WAL_MB_PER_S * 86.4, 1);
-    line("syncs", "a second at most", COMMITS_PER_S, 0);
+    line("syncs", "a second at most", MESSAGES_PER_S, 0);
     line(
         "a disk's time for them",
         "s/s",
-        COMMITS_PER_S * costs.sync_us / 1e6,
+        MESSAGES_PER_S * costs.sync_us / 1e6,
         4,
     );
     lines
@@ -226,19 +226,17 @@ fn example(costs: &Costs) -> Vec<Vec<String>> {
 
 fn limits(costs: &Costs) -> Vec<Vec<String>> {
     let mut lines = vec![row([
-        "a primary's commits/s",
-        "its WAL, MB/s",
+        "messages/s",
+        "WAL MB/s",
         "clients of one processor",
         "clients of 10 Gbit/s",
         "memory for the fewer, MiB",
     ])];
-    for (commits_per_s, wal_mb_per_s) in
-        [(10.0, 0.1), (100.0, 1.0), (1_000.0, 10.0), (5_000.0, 50.0)]
-    {
-        let processor = costs.most_clients(commits_per_s, wal_mb_per_s);
+    for (messages_per_s, wal_mb_per_s) in [(10.0, 0.1), (100.0, 1.0), (1_000.0, 10.0)] {
+        let processor = costs.most_clients(messages_per_s, wal_mb_per_s);
         let network = (NETWORK_MB_PER_S / wal_mb_per_s).floor();
         lines.push(vec![
-            format!("{commits_per_s}"),
+            format!("{messages_per_s}"),
             format!("{wal_mb_per_s}"),
             format!("{processor}"),
             format!("{network}"),
@@ -249,7 +247,7 @@ fn limits(costs: &Costs) -> Vec<Vec<String>> {
 }
 
 fn trees(costs: &Costs) -> Vec<Vec<String>> {
-    let interval_us = 1e6 / COMMITS_PER_S;
+    let interval_us = 1e6 / MESSAGES_PER_S;
     let relay = costs.relay();
     let mut lines = vec![row([
         "standbys",
@@ -265,7 +263,7 @@ fn trees(costs: &Costs) -> Vec<Vec<String>> {
         let tree = Tree::of(standbys, fan_out);
         let delays = relay.simulate(tree, standbys, PIECES, interval_us);
         let share = |share| quantile(&delays, share).unwrap_or_default();
-        let processors = costs.processors(COMMITS_PER_S, WAL_MB_PER_S, f64::from(fan_out));
+        let processors = costs.processors(MESSAGES_PER_S, WAL_MB_PER_S, f64::from(fan_out));
         lines.push(vec![
             standbys.to_string(),
             fan_out.to_string(),
@@ -304,8 +302,8 @@ mod tests {
         Costs {
             receive_s_per_gb: 0.5,
             serve_s_per_gb: 0.3,
-            relay_commit_us: 200.0,
-            client_commit_us: 10.0,
+            relay_message_us: 200.0,
+            client_message_us: 10.0,
             relay_mib: 10.0,
             client_kib: 64.0,
             sync_us: 100.0,
