@@ -337,12 +337,13 @@ fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
     })
 }
 
-/// Has those look again who wait for a slot.
+/// Has those look again who wait for a slot, and the file of a temporary one removed.
 fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
     let weak = Arc::downgrade(shared);
     shared.slots.on_release(move || {
         if let Some(shared) = weak.upgrade() {
             shared.released.send_replace(());
+            shared.note_slot_moved();
         }
     })
 }

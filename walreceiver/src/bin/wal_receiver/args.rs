@@ -154,7 +154,7 @@ pub(crate) fn parse(
         verbose: false,
         log_format: LogFormat::Text,
     };
-    let mut stray: Option<OsString> = None;
+    let mut stray = Vec::new();
     while let Some((spec, value)) =
         next_option(&mut parser, &mut stray, options::short, options::long)?
     {
@@ -168,12 +168,12 @@ pub(crate) fn parse(
     given.finish(face).map(Box::new).map(Invocation::Run)
 }
 
-/// The next option and its value, empty for one without. The first argument that is none goes
+/// The next option and its value, empty for one without. Arguments before it that are none go
 /// to `stray`. `find_short` and `find_long` know the options, by letter and by name; the latter is
 /// given the whole argument too, for the error.
 pub(crate) fn next_option<M>(
     parser: &mut Parser,
-    stray: &mut Option<OsString>,
+    stray: &mut Vec<OsString>,
     find_short: impl Fn(char) -> Result<&'static Spec<M>, UsageError>,
     find_long: impl Fn(&str, &str) -> Result<&'static Spec<M>, UsageError>,
 ) -> Result<Option<(&'static Spec<M>, OsString)>, UsageError> {
@@ -182,7 +182,7 @@ pub(crate) fn next_option<M>(
         let (spec, short, attached) = match parser.next() {
             Ok(None) | Err(_) => return Ok(None),
             Ok(Some(Arg::Value(argument))) => {
-                stray.get_or_insert(argument);
+                stray.push(argument);
                 continue;
             }
             Ok(Some(Arg::Short(letter))) => (find_short(letter)?, Some(letter), None),
@@ -210,8 +210,8 @@ pub(crate) fn next_option<M>(
 }
 
 /// Refuses arguments that are no options.
-pub(crate) fn refuse_stray(stray: Option<OsString>) -> Result<(), UsageError> {
-    match stray {
+pub(crate) fn refuse_stray(stray: Vec<OsString>) -> Result<(), UsageError> {
+    match stray.into_iter().next() {
         None => Ok(()),
         Some(stray) => Err(UsageError::TooManyArguments {
             first: stray.to_string_lossy().into_owned(),

@@ -8,6 +8,7 @@ mod help;
 mod live_line;
 mod logging;
 mod password;
+mod prune;
 mod report;
 mod run;
 mod screen;
@@ -25,8 +26,13 @@ fn main() -> ExitCode {
     let program = face::program_name(words.next().as_deref());
     let face = Face::of(&program);
     let mut words = words.peekable();
-    if face == Face::WalReceiver && words.next_if(|word| word == "serve").is_some() {
-        return serve::main(&program, words);
+    if face == Face::WalReceiver {
+        if words.next_if(|word| word == "serve").is_some() {
+            return serve::main(&program, words);
+        }
+        if words.next_if(|word| word == "prune").is_some() {
+            return prune::main(&program, words);
+        }
     }
     match args::parse(face, words) {
         Ok(Invocation::Help) => print(&help::text(face, &program)),

@@ -15,6 +15,7 @@ use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle};
 
+pub(crate) use self::args::size;
 use self::args::{Arguments, Invocation, MAX_SLOTS};
 use crate::error::MainError;
 use crate::face::Face;

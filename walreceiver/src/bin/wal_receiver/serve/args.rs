@@ -103,7 +103,7 @@ pub(super) fn parse(
     let mut parser = Parser::from_args(arguments);
     parser.set_short_equals(false);
     let mut given = Given::new();
-    let mut stray = None;
+    let mut stray = Vec::new();
     while let Some((spec, value)) = next_option(&mut parser, &mut stray, short, long)? {
         match spec.meaning {
             Meaning::Help => return Ok(Invocation::Help),
@@ -281,7 +281,7 @@ fn wal_sender_timeout(value: String) -> Result<Option<Duration>, UsageError> {
 ///
 /// Source: src/backend/utils/misc/guc.c, `max_slot_wal_keep_size`, `memory_unit_conversion_table`
 /// (PG 15).
-fn size(option: &'static str, value: String) -> Result<u64, UsageError> {
+pub(crate) fn size(option: &'static str, value: String) -> Result<u64, UsageError> {
     let unit_at = value.find(|c: char| !c.is_ascii_digit());
     let (digits, unit) = value.split_at(unit_at.unwrap_or(value.len()));
     let shift = match unit.trim_ascii() {
