@@ -27,6 +27,8 @@ pub(crate) enum Place {
     Watermark,
     /// The durable position, for other processes.
     Position,
+    /// The position before which WAL was removed, for the process that keeps the slots.
+    Removed,
     /// Says that nothing of the archive need be durable: it was last written without syncs.
     NotDurable,
     /// Files that are not finished; emptied whenever an archive is opened.
@@ -59,6 +61,7 @@ impl Place {
             Self::SlotsLock => "slots.lock",
             Self::Watermark => "watermark",
             Self::Position => "position",
+            Self::Removed => "removed",
             Self::NotDurable => "not-durable",
             Self::Temporary => "tmp",
             Self::Prepared => "prepared",

@@ -77,6 +77,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod begun;
 mod checked_json;
 mod compression;
 mod compressor;
@@ -141,7 +142,7 @@ pub use read::WalReader;
 pub use record::RecordHeader;
 pub use records::{PieceEnd, RecordPiece, RecordReader};
 pub use recovery::{Recovery, Tip};
-pub use retention::{Pruned, prune};
+pub use retention::{Pruned, Removable, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
 pub use slots::{

@@ -31,6 +31,7 @@ mod serve;
 mod serve_access;
 mod serve_live;
 mod serve_program;
+mod serve_prune;
 mod serve_requests;
 mod serve_standbys;
 mod serve_stop;

@@ -37,7 +37,7 @@ fn a_stop_waits_until_a_client_that_has_all_has_confirmed_it() {
 }
 
 /// The WAL in the segments of a directory, one after the other.
-fn wal_in(directory: &Path) -> Vec<u8> {
+pub(crate) fn wal_in(directory: &Path) -> Vec<u8> {
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -105,6 +105,11 @@ impl Server {
     /// When a file is not as it should be, or an address cannot be listened at.
     pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
         let access = Access::load(&config.access)?;
+        if config.access.trust_loopback {
+            tracing::warn!(
+                "any user of this machine can connect through 127.0.0.1 and ::1 without a password"
+            );
+        }
         let mut listeners = Vec::new();
         for address in &config.listen {
             let bound = Listener::bind(address).map_err(|source| ServeError::Listen {
@@ -344,12 +349,13 @@ fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
     })
 }
 
-/// Has those look again who wait for a slot.
+/// Has those look again who wait for a slot, and the file of a temporary one removed.
 fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
     let weak = Arc::downgrade(shared);
     shared.slots.on_release(move || {
         if let Some(shared) = weak.upgrade() {
             shared.released.send_replace(());
+            shared.note_slot_moved();
         }
     })
 }

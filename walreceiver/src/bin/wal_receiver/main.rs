@@ -8,6 +8,7 @@ mod help;
 mod live_line;
 mod logging;
 mod password;
+mod prune;
 mod relay;
 mod report;
 mod run;
@@ -24,7 +25,11 @@ use crate::args::{Invocation, UsageError};
 use crate::face::Face;
 
 /// What is done instead of receiving, by the first word.
-const SUBCOMMANDS: [(&str, Subcommand); 2] = [("serve", serve::main), ("verify", verify::main)];
+const SUBCOMMANDS: [(&str, Subcommand); 3] = [
+    ("prune", prune::main),
+    ("serve", serve::main),
+    ("verify", verify::main),
+];
 
 /// Is given the program's name and the words after its own.
 type Subcommand = fn(&str, &mut dyn Iterator<Item = OsString>) -> ExitCode;

@@ -58,7 +58,7 @@ pub(super) fn parse(
     let mut parser = Parser::from_args(arguments);
     parser.set_short_equals(false);
     let mut given = Given::new();
-    let mut stray = None;
+    let mut stray = Vec::new();
     while let Some((spec, value)) = next_option(
         &mut parser,
         &mut stray,

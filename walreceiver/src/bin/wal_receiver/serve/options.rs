@@ -227,7 +227,7 @@ fn wal_sender_timeout(value: String) -> Result<Option<Duration>, UsageError> {
 ///
 /// Source: src/backend/utils/misc/guc.c, `max_slot_wal_keep_size`, `memory_unit_conversion_table`
 /// (PG 15).
-fn size(option: &'static str, value: String) -> Result<u64, UsageError> {
+pub(crate) fn size(option: &'static str, value: String) -> Result<u64, UsageError> {
     let unit_at = value.find(|c: char| !c.is_ascii_digit());
     let (digits, unit) = value.split_at(unit_at.unwrap_or(value.len()));
     let shift = match unit.trim_ascii() {

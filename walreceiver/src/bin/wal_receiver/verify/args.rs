@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use lexopt::Parser;
 
-use crate::args::options::{Spec, flag, of_letter, of_name, unrecognized, value};
-use crate::args::{UsageError, next_option, refuse_stray, text};
+use crate::args::options::{Spec, flag, value};
+use crate::args::{UsageError, next_exact, refuse_stray, text};
 
 /// More threads than any machine has processors would only take memory.
 const MAX_JOBS: usize = 1024;
@@ -55,13 +55,8 @@ pub(super) fn parse(
     let mut parser = Parser::from_args(arguments);
     parser.set_short_equals(false);
     let (mut directory, mut jobs, mut json) = (None, NonZeroUsize::MIN, false);
-    let mut stray = None;
-    while let Some((spec, value)) = next_option(
-        &mut parser,
-        &mut stray,
-        |letter| of_letter(&OPTIONS, letter),
-        |name, argument| of_name(&OPTIONS, name).ok_or_else(|| unrecognized(argument)),
-    )? {
+    let mut stray = Vec::new();
+    while let Some((spec, value)) = next_exact(&mut parser, &mut stray, &OPTIONS)? {
         match spec.meaning {
             Meaning::Help => return Ok(Invocation::Help),
             Meaning::Version => return Ok(Invocation::Version),
