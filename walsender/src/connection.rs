@@ -127,7 +127,7 @@ impl Connection {
     ) -> (Self, Option<Event>, Option<ServerError>) {
         let plain = match &opened.writer {
             Writer::Plain(plain) => Some(plain.clone()),
-            Writer::Tls(_) => None,
+            Writer::Tls { .. } => None,
         };
         let connection = Self {
             shared: Arc::clone(shared),
@@ -263,7 +263,9 @@ impl Connection {
             return Err(ConnectionError::Fault);
         };
         let due = pump.session.next_timeout();
-        let writes = pushed == Pushed::Blocked || (pump.is_buffered() && !pump.out.is_empty());
+        let writes = pushed == Pushed::Blocked
+            || (pump.is_buffered() && !pump.out.is_empty())
+            || self.writer.is_unflushed();
         let registered = self.registered.clone();
         let cancelled = async {
             match &registered {
