@@ -14,7 +14,7 @@ use segstore::{HeldSlot, SlotSession};
 use tokio::sync::watch;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
-use walproto::server::{Event, ServerError, ServerSession, StartupRequest};
+use walproto::server::{Event, MAX_WAITING_LENGTH, ServerError, ServerSession, StartupRequest};
 use walproto::{PgTimestamp, ServerVersion};
 
 use crate::pump::{Place, Pump, Pushed};
@@ -189,6 +189,8 @@ impl Connection {
                         tokio::task::yield_now().await;
                     }
                 }
+                // There is room for more answers again.
+                Pushed::Idle if self.takes_more().await? => {}
                 Pushed::Idle | Pushed::Blocked => self.wait(pushed).await?,
             }
         }
@@ -213,6 +215,13 @@ impl Connection {
             };
             self.answer(event).await?;
         }
+    }
+
+    /// Answers what the client has said meanwhile; whether that was anything.
+    async fn takes_more(&mut self) -> Result<bool, ConnectionError> {
+        let before = self.input.len();
+        self.answer_events().await?;
+        Ok(self.input.len() < before)
     }
 
     /// Sends what there is.
@@ -266,6 +275,8 @@ impl Connection {
         let writes = pushed == Pushed::Blocked
             || (pump.is_buffered() && !pump.out.is_empty())
             || self.writer.is_unflushed();
+        // As long as nothing more can be answered, nothing more is read.
+        let reads = self.input.len() <= MAX_WAITING_LENGTH;
         let registered = self.registered.clone();
         let cancelled = async {
             match &registered {
@@ -280,7 +291,7 @@ impl Connection {
             }
         };
         tokio::select! {
-            read = self.reader.read(&mut self.input) => {
+            read = self.reader.read(&mut self.input), if reads => {
                 if read? == 0 {
                     pump.session.handle_eof(Instant::now())?;
                 }
