@@ -177,6 +177,23 @@ fn a_slot_is_used_by_one_and_waited_for_by_others() {
 }
 
 #[test]
+fn what_a_client_says_last_counts() {
+    let archive = GeneratedArchive::new(300_000, 150_018);
+    let server = serve(&archive);
+    let mut link = connect(&server);
+    link.execute("CREATE_REPLICATION_SLOT one PHYSICAL")
+        .unwrap();
+    let start = GeneratedArchive::START;
+    let command = format!("START_REPLICATION SLOT one {start}");
+    let wal = link.stream_command(&command, archive.wal().len());
+    assert!(wal == archive.wal());
+    link.finish(archive.end());
+    let table = link.execute("READ_REPLICATION_SLOT one").unwrap();
+    let slot = SlotInfo::decode(&table).unwrap().unwrap();
+    assert_eq!(slot.restart_lsn, Some(archive.end()));
+}
+
+#[test]
 fn a_temporary_slot_goes_with_its_connection() {
     let archive = GeneratedArchive::new(300_000, 150_018);
     let server = serve(&archive);

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::server::{Event, MAX_WAITING_LENGTH, ServerError, ServerSession, StartupRequest};
-use walproto::{PgTimestamp, ServerVersion};
+use walproto::{PgTimestamp, ServerVersion, TimelineId};
 
 use crate::pump::{Place, Pump, Pushed};
 use crate::registry::{Registered, StandbyState};
@@ -112,8 +112,8 @@ struct Connection {
     request: Option<Box<StartupRequest>>,
     wal_sender_timeout: Option<Duration>,
     slots: Option<Arc<SlotSession>>,
-    /// The slot that the stream uses.
-    slot: Option<HeldSlot>,
+    /// The slot that the stream uses, and the stream's timeline.
+    slot: Option<(HeldSlot, TimelineId)>,
     /// What is tried again when a slot is released.
     waiting: Option<Command>,
     released: watch::Receiver<()>,
