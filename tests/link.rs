@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio::runtime::{Builder, Runtime};
 use walproto::Lsn;
-use walproto::client::{Event, SessionTimes};
+use walproto::client::{Event, Positions, SessionTimes};
 use walproto::command::Command;
 use walproto::error::ServerMessage;
 use walproto::result::{IdentifySystem, ResultSet};
@@ -122,6 +122,27 @@ impl Link {
         let now = std::time::Instant::now();
         self.connection.session().execute(now, &command).unwrap();
         self.runtime.block_on(self.connection.flush()).unwrap();
+    }
+
+    /// Ends a stream, of which all up to `end` was received, and says at the same time that it is
+    /// durable.
+    pub fn finish(&mut self, end: Lsn) {
+        let now = std::time::Instant::now();
+        let session = self.connection.session();
+        session.report(
+            now,
+            Positions {
+                write: end,
+                flush: Some(end),
+                apply: None,
+                byte_end: end,
+            },
+        );
+        session.finish_copy(now);
+        while !matches!(
+            self.runtime.block_on(self.connection.event()).unwrap(),
+            Event::Ready
+        ) {}
     }
 
     /// What a stream brings, at least so many bytes.

@@ -177,6 +177,23 @@ fn a_slot_is_used_by_one_and_waited_for_by_others() {
 }
 
 #[test]
+fn what_a_client_says_last_counts() {
+    let archive = GeneratedArchive::new(300_000, 150_018);
+    let server = serve(&archive);
+    let mut link = connect(&server);
+    link.execute("CREATE_REPLICATION_SLOT one PHYSICAL")
+        .unwrap();
+    let start = GeneratedArchive::START;
+    let command = format!("START_REPLICATION SLOT one {start}");
+    let wal = link.stream_command(&command, archive.wal().len());
+    assert!(wal == archive.wal());
+    link.finish(archive.end());
+    let table = link.execute("READ_REPLICATION_SLOT one").unwrap();
+    let slot = SlotInfo::decode(&table).unwrap().unwrap();
+    assert_eq!(slot.restart_lsn, Some(archive.end()));
+}
+
+#[test]
 fn a_temporary_slot_goes_with_its_connection() {
     let archive = GeneratedArchive::new(300_000, 150_018);
     let server = serve(&archive);
@@ -278,6 +295,30 @@ fn copy_messages_outside_of_a_stream_are_skipped() {
     // One error, for the command.
     assert_eq!(said.matches("VERROR\0").count(), 1, "{said:?}");
     assert!(said.contains("C42704\0"), "{said:?}");
+}
+
+/// Answers that are longer than what is kept of them at a time come all the same, though the client
+/// says nothing more.
+#[test]
+fn commands_that_come_together_are_all_answered() {
+    let archive = GeneratedArchive::new(300_000, 150_018);
+    let server = serve(&archive);
+    let mut stream = raw(&server);
+    let hello = startup(&["user", "any", "replication", "true"]);
+    stream.write_all(&hello).unwrap();
+    let wrong = message(b'Q', 4 + 2, b"(\0");
+    for count in [1, 10, 100, 333, 500, 1000, 3000] {
+        stream.write_all(&wrong.repeat(count)).unwrap();
+        let mut answered = 0;
+        while answered < count {
+            let mut header = [0; 5];
+            stream.read_exact(&mut header).unwrap();
+            let [tag, length @ ..] = header;
+            let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+            stream.read_exact(&mut body).unwrap();
+            answered += usize::from(tag == b'E');
+        }
+    }
 }
 
 #[test]

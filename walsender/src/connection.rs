@@ -14,8 +14,8 @@ use segstore::{HeldSlot, SlotSession};
 use tokio::sync::watch;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
-use walproto::server::{Event, ServerError, ServerSession, StartupRequest};
-use walproto::{Lsn, PgTimestamp, ServerVersion};
+use walproto::server::{Event, MAX_WAITING_LENGTH, ServerError, ServerSession, StartupRequest};
+use walproto::{Lsn, PgTimestamp, ServerVersion, TimelineId};
 
 use crate::pump::{Place, Pump, Pushed};
 use crate::registry::{Registered, StandbyState};
@@ -80,7 +80,21 @@ fn log_end(address: Option<SocketAddr>, error: &ConnectionError) {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
+    let text = one_line(&text);
     tracing::warn!(client, "connection from {client} ended: {text}");
+}
+
+/// Names and values that are a client's to choose are part of what it is refused for, and a line is
+/// to stay one.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            _ if c.is_control() => line.extend(c.escape_default()),
+            _ => line.push(c),
+        }
+    }
+    line
 }
 
 /// A client that speaks to its session.
@@ -98,8 +112,8 @@ struct Connection {
     request: Option<Box<StartupRequest>>,
     wal_sender_timeout: Option<Duration>,
     slots: Option<Arc<SlotSession>>,
-    /// The slot that the stream uses.
-    slot: Option<HeldSlot>,
+    /// The slot that the stream uses, and the stream's timeline.
+    slot: Option<(HeldSlot, TimelineId)>,
     /// What is tried again when a slot is released.
     waiting: Option<Command>,
     released: watch::Receiver<()>,
@@ -127,7 +141,7 @@ impl Connection {
     ) -> (Self, Option<Event>, Option<ServerError>) {
         let plain = match &opened.writer {
             Writer::Plain(plain) => Some(plain.clone()),
-            Writer::Tls(_) => None,
+            Writer::Tls { .. } => None,
         };
         let connection = Self {
             shared: Arc::clone(shared),
@@ -189,6 +203,8 @@ impl Connection {
                         tokio::task::yield_now().await;
                     }
                 }
+                // There is room for more answers again.
+                Pushed::Idle if self.takes_more().await? => {}
                 Pushed::Idle | Pushed::Blocked => self.wait(pushed).await?,
             }
         }
@@ -213,6 +229,13 @@ impl Connection {
             };
             self.answer(event).await?;
         }
+    }
+
+    /// Answers what the client has said meanwhile; whether that was anything.
+    async fn takes_more(&mut self) -> Result<bool, ConnectionError> {
+        let before = self.input.len();
+        self.answer_events().await?;
+        Ok(self.input.len() < before)
     }
 
     /// Sends what there is.
@@ -263,7 +286,11 @@ impl Connection {
             return Err(ConnectionError::Fault);
         };
         let due = pump.session.next_timeout();
-        let writes = pushed == Pushed::Blocked || (pump.is_buffered() && !pump.out.is_empty());
+        let writes = pushed == Pushed::Blocked
+            || (pump.is_buffered() && !pump.out.is_empty())
+            || self.writer.is_unflushed();
+        // As long as nothing more can be answered, nothing more is read.
+        let reads = self.input.len() <= MAX_WAITING_LENGTH;
         let registered = self.registered.clone();
         let cancelled = async {
             match &registered {
@@ -278,7 +305,7 @@ impl Connection {
             }
         };
         tokio::select! {
-            read = self.reader.read(&mut self.input) => {
+            read = self.reader.read(&mut self.input), if reads => {
                 if read? == 0 {
                     pump.session.handle_eof(Instant::now())?;
                 }
@@ -362,5 +389,17 @@ impl Connection {
         };
         // Who does not take it in time, or is gone, does without.
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_makes_no_line_of_its_own() {
+        let text = "user \"a\nERROR: \u{1b}[31mb\u{85}\" \u{fc}";
+        let expected = "user \"a\\nERROR: \\u{1b}[31mb\\u{85}\" \u{fc}";
+        assert_eq!(one_line(text), expected);
     }
 }

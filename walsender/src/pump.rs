@@ -141,7 +141,9 @@ impl Pump {
             if place == Place::Here && self.is_unsent_in_file() {
                 return Ok(Pushed::OnDisk);
             }
-            if !self.send_unsent()? {
+            // What waits goes first: as long as the session keeps what is due, it takes no more
+            // commands than it has room for the answers to.
+            if !self.send_unsent()? || !self.send_out()? {
                 return Ok(Pushed::Blocked);
             }
             self.session.poll_transmit(&mut self.out);
@@ -367,4 +369,71 @@ pub(crate) fn message_of(error: &FeedError) -> ServerMessage {
         _ => SqlState::INTERNAL_ERROR,
     };
     ServerMessage::error(sqlstate, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use segstore::{Archive, ArchiveOptions, Compression, OsDisk, ServerFacts};
+    use tokio::net::UnixStream;
+    use walproto::server::SessionTimes;
+    use walproto::{PgTimestamp, SegmentSize, ServerVersion, SystemId};
+
+    fn view(directory: &Path) -> ArchiveView {
+        let options = ArchiveOptions {
+            directory: directory.to_owned(),
+            sync: true,
+            compression: Compression::NONE,
+        };
+        let mut archive = Archive::open(Arc::new(OsDisk::new()), options).unwrap();
+        archive
+            .bind(&ServerFacts {
+                system_id: SystemId(7_000_000_000_000_000_001),
+                segment_size: SegmentSize::new(1 << 20).unwrap(),
+                block_size: 8192,
+                server_version_num: 150_018,
+                data_directory_mode: 0o700,
+            })
+            .unwrap();
+        archive.view().unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_that_a_client_does_not_take_are_not_heaped_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let view = view(directory.path());
+        let (here, _there) = UnixStream::pair().unwrap();
+        let now = Instant::now();
+        let times = SessionTimes {
+            authentication_timeout: Duration::from_secs(1),
+            wal_sender_timeout: None,
+        };
+        let session = ServerSession::new(now, PgTimestamp(0), ServerVersion(150_018), times);
+        let mut pump = Pump::new(session, Some(Plain::Unix(Arc::new(here))));
+        let startup = b"\0\0\0\x21\0\x03\0\0user\0any\0replication\0on\0\0";
+        let mut input = BytesMut::from(&startup[..]);
+        pump.session.handle_input(now, &mut input).unwrap();
+        pump.session.authenticate_trust().unwrap();
+        pump.session
+            .welcome([], 1, Bytes::from_static(b"key!"))
+            .unwrap();
+        let (mut most, mut said) = (0, 0);
+        for _ in 0..1000 {
+            // What cannot be answered yet is not read any more.
+            if input.len() < 4096 {
+                let wrong = b"Q\0\0\0\x16IDENTIFY_SYSTEM 1\0".repeat(100);
+                input.extend_from_slice(&wrong);
+                said += wrong.len();
+            }
+            pump.session.handle_input(now, &mut input).unwrap();
+            pump.push(&view, None, Place::Here).unwrap();
+            most = most.max(pump.out.len());
+        }
+        assert!(most < 64 << 10, "{most} bytes wait after {said} were said");
+    }
 }

@@ -42,7 +42,11 @@ pub(crate) enum Reader {
 #[derive(Debug)]
 pub(crate) enum Writer {
     Plain(Plain),
-    Tls(WriteHalf<TlsStream<TcpStream>>),
+    Tls {
+        stream: WriteHalf<TlsStream<TcpStream>>,
+        /// Whether something may be encrypted and not yet given to the kernel.
+        unflushed: bool,
+    },
 }
 
 impl Reader {
@@ -103,13 +107,34 @@ impl Reader {
 }
 
 impl Writer {
-    /// Waits until the client takes more, or with TLS writes from the front of `out` until it
-    /// takes no more. Cancel safe: what was written is taken off `out`.
+    pub(crate) const fn tls(stream: WriteHalf<TlsStream<TcpStream>>) -> Self {
+        Self::Tls {
+            stream,
+            unflushed: false,
+        }
+    }
+
+    /// Whether it holds something that the client has yet to take, so that
+    /// [`progress`](Self::progress) has to be made, though there may be no more to write.
+    pub(crate) const fn is_unflushed(&self) -> bool {
+        matches!(
+            self,
+            Self::Tls {
+                unflushed: true,
+                ..
+            }
+        )
+    }
+
+    /// Waits until the client takes more, or with TLS writes all of `out`, from the front, and
+    /// until the client has taken that. Cancel safe: what was written is taken off `out`, and
+    /// [`is_unflushed`](Self::is_unflushed) tells whether all of it has gone.
     pub(crate) async fn progress(&mut self, out: &mut BytesMut) -> io::Result<()> {
         match self {
             Self::Plain(Plain::Tcp(stream)) => stream.writable().await,
             Self::Plain(Plain::Unix(stream)) => stream.writable().await,
-            Self::Tls(stream) => {
+            Self::Tls { stream, unflushed } => {
+                *unflushed = true;
                 while !out.is_empty() {
                     let count = poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, out)).await?;
                     if count == 0 {
@@ -118,7 +143,9 @@ impl Writer {
                     out.advance(count);
                 }
                 // What was encrypted may still lie here.
-                poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await
+                poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await?;
+                *unflushed = false;
+                Ok(())
             }
         }
     }
@@ -130,7 +157,9 @@ impl Writer {
                 plain.as_fd(),
                 rustix::net::Shutdown::Write,
             )?),
-            Self::Tls(stream) => poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await,
+            Self::Tls { stream, .. } => {
+                poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await
+            }
         }
     }
 }

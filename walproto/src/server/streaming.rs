@@ -19,6 +19,17 @@ pub struct Reported {
     pub apply: Option<Lsn>,
 }
 
+impl From<&StandbyStatusUpdate> for Reported {
+    fn from(update: &StandbyStatusUpdate) -> Self {
+        let reported = |position| (position != Lsn::INVALID).then_some(position);
+        Self {
+            write: reported(update.write),
+            flush: reported(update.flush),
+            apply: reported(update.apply),
+        }
+    }
+}
+
 impl Reported {
     /// How much a server in shutdown takes for replicated: clients like `pg_receivewal` without
     /// `--synchronous` report no flush position.
@@ -114,12 +125,7 @@ impl Stream {
         for position in [&mut update.write, &mut update.flush, &mut update.apply] {
             *position = (*position).min(self.sent);
         }
-        let reported = |position| (position != Lsn::INVALID).then_some(position);
-        self.reported = Reported {
-            write: reported(update.write),
-            flush: reported(update.flush),
-            apply: reported(update.apply),
-        };
+        self.reported = Reported::from(&update);
         if update.reply_requested {
             self.make_due(Due::Keepalive);
         }

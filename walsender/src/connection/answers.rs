@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
-use walproto::server::Event;
+use walproto::server::{Event, Reported};
 use walproto::{Lsn, SlotName};
 
 use super::{Connection, ConnectionError};
@@ -27,20 +27,20 @@ impl Connection {
                 );
                 Ok(self.session()?.fail(message)?)
             }
-            Event::Status(_) => {
-                let reported = self.session()?.reported();
-                if let (Some(reported), Some(registered)) = (reported, &self.registered) {
+            // The stream that it is about may have ended meanwhile.
+            Event::Status(update) => {
+                let reported = Reported::from(&update);
+                if let Some(registered) = &self.registered {
                     registered.note_reported(reported, now);
-                    self.advance_slot(reported.flush)?;
                 }
-                Ok(())
+                self.advance_slot(reported.flush)
             }
             Event::Feedback(feedback) => {
                 if let Some(registered) = &self.registered {
                     let needs = Horizons::of_message(feedback.xmin, feedback.catalog_xmin);
                     registered.note_needs(needs, now);
                 }
-                if let Some(slot) = &self.slot {
+                if let Some((slot, _)) = &self.slot {
                     slot.set_xmin(feedback.xmin, feedback.catalog_xmin);
                     self.shared.note_slot_moved();
                 }
@@ -78,9 +78,8 @@ impl Connection {
 
     /// The client's slot keeps WAL from there on.
     fn advance_slot(&mut self, flush: Option<Lsn>) -> Result<(), ConnectionError> {
-        let timeline = self.session()?.timeline();
-        if let (Some(slot), Some(flush), Some(timeline)) = (&self.slot, flush, timeline) {
-            match slot.advance(timeline, flush) {
+        if let (Some((slot, timeline)), Some(flush)) = (&self.slot, flush) {
+            match slot.advance(*timeline, flush) {
                 Ok(()) => self.shared.note_slot_moved(),
                 Err(error) => self.session()?.reject(slot_message_of(&error)),
             }
@@ -131,7 +130,7 @@ impl Connection {
                     let slot = slot.as_ref().map(|slot| slot.name().clone());
                     registered.note_stream(Some((timeline, start)), slot);
                 }
-                self.slot = slot;
+                self.slot = slot.map(|slot| (slot, timeline));
                 let pump = self.pump()?;
                 pump.session.start_streaming(now, timeline, start, end)?;
                 pump.start(*feed);

@@ -137,7 +137,7 @@ async fn encrypted(
     Ok(Some(Opened {
         session,
         reader: Reader::Tls(reader),
-        writer: Writer::Tls(writer),
+        writer: Writer::tls(writer),
         facts,
         input: BytesMut::new(),
         asked: None,

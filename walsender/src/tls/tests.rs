@@ -1,7 +1,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::task::{Context, Waker};
 
+use bytes::BytesMut;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     IsCa, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
@@ -11,9 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::socket::Writer;
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -158,6 +162,52 @@ async fn a_client_without_a_certificate_is_encrypted_and_unknown() {
     let binding = server_end_point(&setup.own);
     assert!(binding.is_some());
     assert_eq!(tls.channel_binding().map(<[u8]>::to_vec), binding);
+}
+
+/// The client says something while the last of what it is sent waits for it to take more: then
+/// that is written later, though nothing follows.
+#[tokio::test]
+async fn what_is_encrypted_is_not_left_behind() {
+    let setup = Setup::new();
+    let tls = ServerTls::load(&setup.files()).unwrap();
+    let client = setup.client(None, &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let there = TcpStream::connect(address).await.unwrap();
+    let (here, _) = listener.accept().await.unwrap();
+    let name = ServerName::try_from("db.example").unwrap();
+    let (ours, theirs) = tokio::join!(
+        tls.accept(here, Negotiation::Requested),
+        client.0.connect(name, there)
+    );
+    let mut theirs = theirs.unwrap();
+    let (_reader, writer) = tokio::io::split(ours.unwrap());
+    let mut writer = Writer::tls(writer);
+    let mut out = BytesMut::zeroed(64 << 20);
+    let mut left = usize::MAX;
+    while out.len() < left {
+        left = out.len();
+        let progress = std::pin::pin!(writer.progress(&mut out));
+        assert!(
+            progress
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        // Or the runtime would have it wait for others.
+        tokio::task::yield_now().await;
+    }
+    let taken = (64 << 20) - left;
+    out.clear();
+    assert!(writer.is_unflushed());
+    let write = async {
+        while writer.is_unflushed() {
+            writer.progress(&mut out).await.unwrap();
+        }
+    };
+    let mut read = vec![1; taken];
+    let read = theirs.read_exact(&mut read);
+    let ((), read) = tokio::join!(write, read);
+    assert_eq!(read.unwrap(), taken);
 }
 
 #[tokio::test]
