@@ -30,6 +30,7 @@ mod serve_program;
 mod serve_requests;
 mod serve_standbys;
 mod slots;
+mod status;
 mod streaming;
 mod terminal;
 mod timelines;

@@ -9,6 +9,8 @@ use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
 use walsender::ServeError;
 
+use crate::control::client::AskError;
+
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MainError {
@@ -34,6 +36,15 @@ pub(crate) enum MainError {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("could not write to standard output: {0}")]
+    Output(io::Error),
+    #[error(
+        "no wal-receiver is running for archive \"{}\"; start one, or look at its service's log",
+        directory.display()
+    )]
+    NobodyRuns { directory: PathBuf },
 }
 
 impl MainError {

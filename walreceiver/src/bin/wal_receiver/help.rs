@@ -65,6 +65,10 @@ Optional actions, instead of receiving:
 
 const OWN_DIFFERENCES: &str = "
 
+Subcommands (each has its own --help):
+  serve                  serve an archive to standbys and other receivers
+  status                 show how an archive and its processes are
+
 Called as pg_receivewal (by a symbolic link) it has that program's defaults instead: it
 acknowledges only with --synchronous or for a slot, a new slot reserves no WAL, it waits five
 seconds before it connects again, and a first connection that fails ends it.";

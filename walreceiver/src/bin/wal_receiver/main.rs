@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod control;
 mod error;
 mod face;
 mod help;
@@ -13,6 +14,7 @@ mod run;
 mod screen;
 mod serve;
 mod signals;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,8 +27,13 @@ fn main() -> ExitCode {
     let program = face::program_name(words.next().as_deref());
     let face = Face::of(&program);
     let mut words = words.peekable();
-    if face == Face::WalReceiver && words.next_if(|word| word == "serve").is_some() {
-        return serve::main(&program, words);
+    if face == Face::WalReceiver {
+        if words.next_if(|word| word == "serve").is_some() {
+            return serve::main(&program, words);
+        }
+        if words.next_if(|word| word == "status").is_some() {
+            return status::main(&program, words);
+        }
     }
     match args::parse(face, words) {
         Ok(Invocation::Help) => print(&help::text(face, &program)),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime;
 use tracing::{Level, error, info, warn};
@@ -19,6 +19,7 @@ use walreceiver::{
 };
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
+use crate::control::{Control, ControlReporter, Observer, ReceiverSource};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
@@ -230,8 +231,18 @@ async fn receive(
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
     let loops = config.reconnect != Reconnect::Never;
-    let receiver = Receiver::new(config, connection).with_reporter(reporter);
+    let receiver = Receiver::new(config.clone(), connection);
     let progress = receiver.progress();
+    let observer = Observer::new(progress.clone());
+    let source = ReceiverSource::new(&config, &observer, progress.clone());
+    let receiver = receiver.with_reporter(ControlReporter {
+        warns: reporter.advice,
+        next: reporter,
+        observer,
+        control: Control::new(Some(source)),
+        directory: config.directory,
+        listening: Mutex::default(),
+    });
     let mut running = pin!(receiver.run(async move { signals.received().await }));
     let ended = match screen {
         None => running.await,

@@ -16,6 +16,7 @@ use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle};
 
 use self::args::{Arguments, Invocation, MAX_SLOTS};
+use crate::control::{Control, Listening, Socket};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
@@ -59,7 +60,13 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
     let slots = SlotStore::open(view.clone(), arguments.slots)?;
-    let server = Server::bind(arguments.config, slots)?;
+    let server = Server::bind(arguments.config, slots.clone())?;
+    let control = Control::new(None);
+    control.offer_server(server.handle(), slots);
+    let listening = Listening::start(control, &arguments.directory, Socket::Serve);
+    if let Err(error) = &listening {
+        warn!(event = "no_status", "{}", chain(error));
+    }
     tell_archive(&view)?;
     let followed = view.followed();
     tell_followed(&view, followed);

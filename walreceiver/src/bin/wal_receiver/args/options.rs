@@ -91,6 +91,25 @@ const OWN: [Spec; 4] = [
     value("log-format", None, Meaning::LogFormat),
 ];
 
+/// The option of this letter among those of a subcommand.
+pub(crate) fn find_short<M>(specs: &[Spec<M>], letter: char) -> Result<&Spec<M>, UsageError> {
+    let found = specs.iter().find(|spec| spec.short == Some(letter));
+    found.ok_or(UsageError::InvalidLetter { letter })
+}
+
+/// The option of exactly this name among those of a subcommand. `argument` is the whole argument
+/// without the dashes, for the error.
+pub(crate) fn find_long<'a, M>(
+    specs: &'a [Spec<M>],
+    name: &str,
+    argument: &str,
+) -> Result<&'a Spec<M>, UsageError> {
+    let found = specs.iter().find(|spec| spec.long == name);
+    found.ok_or_else(|| UsageError::UnrecognizedOption {
+        argument: argument.to_owned(),
+    })
+}
+
 /// The option of this letter.
 pub(super) fn short(letter: char) -> Result<&'static Spec, UsageError> {
     POSTGRESQL

@@ -11,7 +11,7 @@ use segstore::SlotLimits;
 use walsender::tls::TlsFiles;
 use walsender::{ListenAddress, ServeConfig};
 
-use crate::args::options::{Spec, flag, value};
+use crate::args::options::{Spec, find_long, find_short, flag, value};
 use crate::args::{LogFormat, UsageError, next_option, refuse_stray, text};
 
 /// Replication slots unless told otherwise (`max_replication_slots`).
@@ -101,15 +101,11 @@ pub(super) fn parse(
 }
 
 fn short(letter: char) -> Result<&'static Spec<Meaning>, UsageError> {
-    let found = OPTIONS.iter().find(|spec| spec.short == Some(letter));
-    found.ok_or(UsageError::InvalidLetter { letter })
+    find_short(&OPTIONS, letter)
 }
 
 fn long(name: &str, argument: &str) -> Result<&'static Spec<Meaning>, UsageError> {
-    let found = OPTIONS.iter().find(|spec| spec.long == name);
-    found.ok_or_else(|| UsageError::UnrecognizedOption {
-        argument: argument.to_owned(),
-    })
+    find_long(&OPTIONS, name, argument)
 }
 
 /// The options as they were given, before they are looked at together.
