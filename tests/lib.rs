@@ -42,6 +42,7 @@ pub use generated::GeneratedArchive;
 pub use link::Link;
 pub use load::Load;
 pub use postgres_programs::{Version, unprivileged_user};
+pub use process::signal;
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};
 pub use rustix::process::Signal;

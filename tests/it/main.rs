@@ -8,6 +8,7 @@
 mod apply;
 mod archive_files;
 mod auth;
+mod await_standby;
 mod catch_up;
 mod damage;
 mod damaged_stream;

@@ -178,35 +178,55 @@ pub(crate) fn next_option<M>(
     find_long: impl Fn(&str, &str) -> Result<&'static Spec<M>, UsageError>,
 ) -> Result<Option<(&'static Spec<M>, OsString)>, UsageError> {
     loop {
-        // Not `next()?`: its only error is a value that was not taken, and all are taken below.
-        let (spec, short, attached) = match parser.next() {
-            Ok(None) | Err(_) => return Ok(None),
-            Ok(Some(Arg::Value(argument))) => {
+        match next_argument(parser, &find_short, &find_long)? {
+            None => return Ok(None),
+            Some(Argument::Stray(argument)) => {
                 stray.get_or_insert(argument);
-                continue;
             }
-            Ok(Some(Arg::Short(letter))) => (find_short(letter)?, Some(letter), None),
-            Ok(Some(Arg::Long(name))) => {
-                let name = name.to_owned();
-                let attached = parser.optional_value();
-                let argument = match &attached {
-                    Some(value) => format!("{name}={}", value.to_string_lossy()),
-                    None => name.clone(),
-                };
-                (find_long(&name, &argument)?, None, attached)
-            }
-        };
-        let value = match (spec.takes_value, attached) {
-            (false, None) => OsString::new(),
-            (false, Some(_)) => return Err(UsageError::UnexpectedValue { option: spec.long }),
-            (true, Some(value)) => value,
-            (true, None) => parser.value().map_err(|_missing| match short {
-                Some(letter) => UsageError::MissingLetterValue { letter },
-                None => UsageError::MissingValue { option: spec.long },
-            })?,
-        };
-        return Ok(Some((spec, value)));
+            Some(Argument::Option(spec, value)) => return Ok(Some((spec, value))),
+        }
     }
+}
+
+/// What stands on a command line.
+pub(crate) enum Argument<M: 'static> {
+    /// An option and its value, empty for one without.
+    Option(&'static Spec<M>, OsString),
+    /// An argument that is no option.
+    Stray(OsString),
+}
+
+/// What comes next; see [`next_option`].
+pub(crate) fn next_argument<M>(
+    parser: &mut Parser,
+    find_short: impl Fn(char) -> Result<&'static Spec<M>, UsageError>,
+    find_long: impl Fn(&str, &str) -> Result<&'static Spec<M>, UsageError>,
+) -> Result<Option<Argument<M>>, UsageError> {
+    // Not `next()?`: its only error is a value that was not taken, and all are taken below.
+    let (spec, short, attached) = match parser.next() {
+        Ok(None) | Err(_) => return Ok(None),
+        Ok(Some(Arg::Value(argument))) => return Ok(Some(Argument::Stray(argument))),
+        Ok(Some(Arg::Short(letter))) => (find_short(letter)?, Some(letter), None),
+        Ok(Some(Arg::Long(name))) => {
+            let name = name.to_owned();
+            let attached = parser.optional_value();
+            let argument = match &attached {
+                Some(value) => format!("{name}={}", value.to_string_lossy()),
+                None => name.clone(),
+            };
+            (find_long(&name, &argument)?, None, attached)
+        }
+    };
+    let value = match (spec.takes_value, attached) {
+        (false, None) => OsString::new(),
+        (false, Some(_)) => return Err(UsageError::UnexpectedValue { option: spec.long }),
+        (true, Some(value)) => value,
+        (true, None) => parser.value().map_err(|_missing| match short {
+            Some(letter) => UsageError::MissingLetterValue { letter },
+            None => UsageError::MissingValue { option: spec.long },
+        })?,
+    };
+    Ok(Some(Argument::Option(spec, value)))
 }
 
 /// Refuses arguments that are no options.
@@ -346,7 +366,7 @@ fn position(text: &str) -> Option<Option<Lsn>> {
 /// A time in seconds, `None` for 0.
 ///
 /// Source: src/fe_utils/option_utils.c, `option_parse_int` (PG 15).
-fn seconds(option: &'static str, value: String) -> Result<Option<Duration>, UsageError> {
+pub(crate) fn seconds(option: &'static str, value: String) -> Result<Option<Duration>, UsageError> {
     let (number, rest) = number::strtol(&value);
     if !rest.trim_ascii_start().is_empty() {
         return Err(UsageError::InvalidNumber { option, value });

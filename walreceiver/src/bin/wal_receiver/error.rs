@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use segstore::ArchiveError;
 use walreceiver::connection::ConnectError;
@@ -38,6 +39,19 @@ pub(crate) enum MainError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Ask(#[from] AskError),
+    #[error("nothing is durable in archive \"{}\" yet that a standby could have", directory.display())]
+    NothingDurable { directory: PathBuf },
+    #[error(
+        "standby \"{name}\" does not have {lsn} (timeline {timeline}) after {} seconds: {why}",
+        timeout.as_secs()
+    )]
+    StandbyMissed {
+        name: String,
+        timeline: TimelineId,
+        lsn: Lsn,
+        timeout: Duration,
+        why: String,
+    },
     #[error("could not write to standard output: {0}")]
     Output(io::Error),
     #[error(
@@ -52,6 +66,7 @@ impl MainError {
     pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
         match self {
             Self::Receive(error) => error.position(),
+            Self::StandbyMissed { timeline, lsn, .. } => Some((*timeline, *lsn)),
             _ => None,
         }
     }

@@ -68,6 +68,7 @@ const OWN_DIFFERENCES: &str = "
 Subcommands (each has its own --help):
   serve                  serve an archive to standbys and other receivers
   status                 show how an archive and its processes are
+  await-standby          wait until a standby has all that was acknowledged
 
 Called as pg_receivewal (by a symbolic link) it has that program's defaults instead: it
 acknowledges only with --synchronous or for a slot, a new slot reserves no WAL, it waits five

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod await_standby;
 mod control;
 mod error;
 mod face;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
         }
         if words.next_if(|word| word == "status").is_some() {
             return status::main(&program, words);
+        }
+        if words.next_if(|word| word == "await-standby").is_some() {
+            return await_standby::main(&program, words);
         }
     }
     match args::parse(face, words) {

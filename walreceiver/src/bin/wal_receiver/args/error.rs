@@ -35,6 +35,8 @@ pub(crate) enum UsageError {
     SynchronousWithoutSync,
     #[error("no target directory specified")]
     NoDirectory,
+    #[error("no standby specified")]
+    NoStandby,
     #[error("no address to listen at specified using --listen")]
     NoListenAddress,
     #[error("{given} needs {missing}")]
@@ -93,6 +95,7 @@ impl UsageError {
                     | Self::NoSlot { .. }
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory
+                    | Self::NoStandby
                     | Self::NoListenAddress
                     | Self::Needs { .. }
             )

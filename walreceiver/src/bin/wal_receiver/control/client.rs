@@ -90,6 +90,21 @@ fn failed(path: PathBuf, source: io::Error) -> AskError {
     }
 }
 
+/// Has the process at a socket tell how it is, again and again; `None` when there is none.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(crate) fn watch(archive: &Path, socket: Socket) -> Result<Option<Asked>, AskError> {
+    let Some(asked) = Asked::send(archive, socket, b"watch\n")? else {
+        return Ok(None);
+    };
+    // Nothing need happen for long.
+    match asked.input.get_ref().set_read_timeout(None) {
+        Ok(()) => Ok(Some(asked)),
+        Err(source) => Err(failed(asked.path, source)),
+    }
+}
+
 /// How the process at a socket is; `None` when there is none.
 ///
 /// # Errors
