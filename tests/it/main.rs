@@ -21,6 +21,7 @@ mod incomplete_record;
 mod lineage;
 mod model;
 mod newer_server;
+mod on_event;
 mod proxied;
 mod refused;
 mod sender_session;

@@ -92,7 +92,7 @@ pub enum ReceiverEvent<'a> {
         /// The time until the next try.
         retry_in: Duration,
     },
-    /// Writing goes on after [`Warning::DiskFull`].
+    /// Writing goes on after [`Warning::DiskFull`], be it on another connection.
     DiskWritable,
     /// Nothing is wrong yet, but it may become so.
     Warning(Warning<'a>),

@@ -48,6 +48,8 @@ pub(crate) struct Arguments {
     /// Whether progress is told in messages.
     pub(crate) verbose: bool,
     pub(crate) log_format: LogFormat,
+    /// The command to run when something has happened.
+    pub(crate) on_event: Option<OsString>,
     /// See [`Requested::unavailable_lz4_level`].
     pub(crate) unavailable_lz4_level: Option<i32>,
 }
@@ -120,6 +122,7 @@ struct Given {
     follow_fork: bool,
     verbose: bool,
     log_format: LogFormat,
+    on_event: Option<OsString>,
 }
 
 /// Reads the arguments that follow the program's name.
@@ -153,6 +156,7 @@ pub(crate) fn parse(
         follow_fork: false,
         verbose: false,
         log_format: LogFormat::Text,
+        on_event: None,
     };
     let mut stray: Option<OsString> = None;
     while let Some((spec, value)) =
@@ -283,6 +287,7 @@ impl Given {
             Meaning::NoSync => self.sync = false,
             Meaning::FollowFork => self.follow_fork = true,
             Meaning::LogFormat => self.log_format = LogFormat::from_option(text(value)?)?,
+            Meaning::OnEvent => self.on_event = Some(value),
         }
         Ok(())
     }
@@ -302,6 +307,19 @@ impl Given {
         }
         if self.synchronous && !self.sync {
             return Err(UsageError::SynchronousWithoutSync);
+        }
+        if self.on_event.is_some() {
+            if face == Face::PgReceivewal {
+                return Err(UsageError::OwnNameOnly {
+                    given: "--on-event",
+                });
+            }
+            if let Some(action) = slot_action {
+                return Err(UsageError::Together {
+                    given: "--on-event",
+                    action,
+                });
+            }
         }
         if slot_action.is_none() && self.directory.is_none() {
             return Err(UsageError::NoDirectory);
@@ -352,6 +370,7 @@ impl Given {
             connection: self.connection,
             verbose: self.verbose,
             log_format: self.log_format,
+            on_event: self.on_event,
             unavailable_lz4_level: requested.unavailable_lz4_level,
         })
     }

@@ -12,10 +12,11 @@ pub(crate) fn text(face: Face, program: &str) -> String {
              and acknowledges it as a synchronous standby does."
         }
     };
-    let (synchronous, own) = match face {
-        Face::PgReceivewal => ("make WAL durable and tell the server at once", ""),
+    let (synchronous, on_event, own) = match face {
+        Face::PgReceivewal => ("make WAL durable and tell the server at once", "", ""),
         Face::WalReceiver => (
             "make WAL durable and tell the server at once (always done)",
+            ON_EVENT,
             OWN_DIFFERENCES,
         ),
     };
@@ -47,7 +48,7 @@ Beyond pg_receivewal (never abbreviated):
                          a server silent for this long is gone (default: {RECEIVE_TIMEOUT}, 0: never)
       --follow-fork      follow a new primary that lacks WAL which is kept here
       --log-format=text|json
-                         write messages as text or one JSON object a line (default: text)
+                         write messages as text or one JSON object a line (default: text){on_event}
 
 Connection options:
   -d, --dbname=CONNSTR   connection string or URI
@@ -62,6 +63,10 @@ Optional actions, instead of receiving:
       --drop-slot        drop the replication slot that --slot names{own}"
     )
 }
+
+const ON_EVENT: &str = "
+      --on-event=COMMAND run this by sh when WAL is missing or damaged, a slot is lost, the
+                         server forked off, or acknowledgements are held or go on";
 
 const OWN_DIFFERENCES: &str = "
 

@@ -4,11 +4,13 @@
 mod args;
 mod await_standby;
 mod control;
+mod disk_hold;
 mod error;
 mod face;
 mod help;
 mod live_line;
 mod logging;
+mod on_event;
 mod password;
 mod report;
 mod run;

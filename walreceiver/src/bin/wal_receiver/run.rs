@@ -23,6 +23,7 @@ use crate::control::{Control, ControlReporter, Observer, ReceiverSource};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
+use crate::on_event::{self, EventReporter, OnEvent};
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
@@ -133,7 +134,24 @@ async fn act(
                 verbose,
                 advice: face.advises(),
             };
-            return receive(config, connection, reporter, signals, screen).await;
+            let on_event = match arguments.on_event {
+                None => None,
+                Some(command) => Some(Arc::new(
+                    OnEvent::start(command, config.directory.clone())
+                        .map_err(MainError::Runtime)?,
+                )),
+            };
+            let reporter = EventReporter::new(reporter, on_event.clone());
+            let ended = receive(face, config, connection, reporter, signals, screen).await;
+            if let Some(on_event) = on_event {
+                if let Err(MainError::Receive(error)) = &ended
+                    && let Some(event) = on_event::of_error(error)
+                {
+                    on_event.tell(event);
+                }
+                on_event.finish();
+            }
+            return ended;
         }
         Action::CreateSlot {
             slot,
@@ -224,9 +242,10 @@ fn warn_without_sync(face: Face, config: &ReceiverConfig) {
 
 /// Receives until there is an end to it; with a screen, shows there how far it has come.
 async fn receive(
+    face: Face,
     config: ReceiverConfig,
     connection: ConnectionConfig,
-    reporter: LogReporter,
+    reporter: EventReporter<LogReporter>,
     mut signals: StopSignals,
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
@@ -236,7 +255,7 @@ async fn receive(
     let observer = Observer::new(progress.clone());
     let source = ReceiverSource::new(&config, &observer, progress.clone());
     let receiver = receiver.with_reporter(ControlReporter {
-        warns: reporter.advice,
+        warns: face.advises(),
         next: reporter,
         observer,
         control: Control::new(Some(source)),

@@ -1,6 +1,7 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+mod lost_slots;
 
 use std::ffi::OsString;
 use std::io;
@@ -20,6 +21,7 @@ use crate::control::{Control, Listening, Socket};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
+use crate::on_event::{self, Event, OnEvent};
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
@@ -56,13 +58,19 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
     let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
     let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
+    let on_event = match arguments.on_event {
+        None => None,
+        Some(command) => {
+            Some(OnEvent::start(command, arguments.directory.clone()).map_err(MainError::Runtime)?)
+        }
+    };
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
     let slots = SlotStore::open(view.clone(), arguments.slots)?;
     let server = Server::bind(arguments.config, slots.clone())?;
     let control = Control::new(None);
-    control.offer_server(server.handle(), slots);
+    control.offer_server(server.handle(), slots.clone());
     let listening = Listening::start(control, &arguments.directory, Socket::Serve);
     if let Err(error) = &listening {
         warn!(event = "no_status", "{}", chain(error));
@@ -92,7 +100,11 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     tokio::select! {
         () = server.run(stopped) => {}
         () = reload_on(hangup, handle) => {}
-        () = watch.tell(&view, followed) => {}
+        () = watch.tell(&view, followed, on_event.as_ref()) => {}
+        () = lost_slots::tell(&slots, on_event.as_ref()) => {}
+    }
+    if let Some(on_event) = on_event {
+        on_event.finish();
     }
     Ok(())
 }
@@ -167,7 +179,7 @@ impl Watch {
     }
 
     /// Tells of it, for ever.
-    async fn tell(&self, view: &ArchiveView, mut followed: Followed) {
+    async fn tell(&self, view: &ArchiveView, mut followed: Followed, on_event: Option<&OnEvent>) {
         loop {
             self.changed.notified().await;
             if let Some(error) = view.take_failure() {
@@ -177,6 +189,13 @@ impl Watch {
                      changes: {}",
                     chain(&error)
                 );
+                if let (Some(on_event), Some(kind)) = (on_event, on_event::of_archive(&error)) {
+                    on_event.tell(Event {
+                        kind,
+                        position: None,
+                        message: chain(&error),
+                    });
+                }
             }
             let now = view.followed();
             if std::mem::replace(&mut followed, now) != now {
@@ -236,6 +255,7 @@ Options (never abbreviated):
                          (default: any)
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text)
+      --on-event=COMMAND run this by sh when a slot is lost, or the archive is damaged
   -v, --verbose          tell about clients that connect and leave
   -V, --version          print the version and exit
   -?, --help             print this help and exit

@@ -29,6 +29,13 @@ pub(crate) enum UsageError {
     TooManyArguments { first: String },
     #[error("cannot use --create-slot together with --drop-slot")]
     CreateAndDrop,
+    #[error("cannot use {given} together with {action}")]
+    Together {
+        given: &'static str,
+        action: &'static str,
+    },
+    #[error("{given} is for the program by its own name, wal-receiver")]
+    OwnNameOnly { given: &'static str },
     #[error("{action} needs a slot to be specified using --slot")]
     NoSlot { action: &'static str },
     #[error("cannot use --synchronous together with --no-sync")]
@@ -92,6 +99,8 @@ impl UsageError {
                 self,
                 Self::TooManyArguments { .. }
                     | Self::CreateAndDrop
+                    | Self::Together { .. }
+                    | Self::OwnNameOnly { .. }
                     | Self::NoSlot { .. }
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory

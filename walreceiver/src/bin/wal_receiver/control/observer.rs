@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use segstore::{ArchiveError, WriteError};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 use walproto::{ServerVersion, SystemId};
-use walreceiver::{Progress, ReceiveError, ReceiverEvent, Reporter, Warning};
+use walreceiver::{Progress, ReceiverEvent, Reporter, Warning};
 
 use super::{Control, Listening, Socket};
+use crate::disk_hold::{DiskHold, is_disk_full};
 use crate::logging::chain;
 
 /// What a receiver is at, as its events tell.
@@ -23,7 +23,9 @@ pub(super) struct Observed {
     pub(super) last_progress: Option<Progress>,
     /// Why the last connection was lost, until the next one streams.
     pub(super) last_error: Option<String>,
-    /// What is held for lack of room.
+    /// Whether WAL is held for lack of room.
+    pub(super) hold: DiskHold,
+    /// What was last said about that.
     pub(super) disk_full: Option<String>,
 }
 
@@ -60,6 +62,7 @@ impl Observer {
             upstream: None,
             last_progress: None,
             last_error: None,
+            hold: DiskHold::default(),
             disk_full: None,
         };
         Self {
@@ -73,6 +76,13 @@ impl Observer {
     }
 
     fn note(&self, event: &ReceiverEvent<'_>) {
+        self.observed.send_if_modified(|observed| {
+            let changed = observed.hold.note(event).is_some();
+            if observed.hold == DiskHold::Free {
+                observed.disk_full = None;
+            }
+            changed
+        });
         match event {
             ReceiverEvent::Connecting => self.change(|observed| observed.phase = Phase::Connecting),
             ReceiverEvent::Connected {
@@ -92,7 +102,6 @@ impl Observer {
             ReceiverEvent::StreamingStarted { .. } => self.change(|observed| {
                 observed.phase = Phase::Streaming;
                 observed.last_error = None;
-                observed.disk_full = None;
             }),
             ReceiverEvent::Disconnected { error, retry_in } => {
                 let last_progress = *self.progress.borrow();
@@ -102,11 +111,12 @@ impl Observer {
                         until: Instant::now() + *retry_in,
                     };
                     observed.last_progress = last_progress.or(observed.last_progress);
-                    observed.disk_full = is_disk_full(error).then(|| message.clone());
+                    if is_disk_full(error) {
+                        observed.disk_full = Some(message.clone());
+                    }
                     observed.last_error = Some(message);
                 });
             }
-            ReceiverEvent::DiskWritable => self.change(|observed| observed.disk_full = None),
             ReceiverEvent::Warning(warning @ Warning::DiskFull { .. }) => {
                 self.change(|observed| observed.disk_full = Some(warning.to_string()));
             }
@@ -116,16 +126,6 @@ impl Observer {
 
     fn change(&self, change: impl FnOnce(&mut Observed)) {
         self.observed.send_modify(change);
-    }
-}
-
-fn is_disk_full(error: &ReceiveError) -> bool {
-    match error {
-        ReceiveError::DiskStayedFull { .. } | ReceiveError::Write(WriteError::DiskFull { .. }) => {
-            true
-        }
-        ReceiveError::Archive(ArchiveError::Disk(error)) => error.is_disk_full(),
-        _ => false,
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Arguments {
     /// Whether clients that come and go are told of.
     pub(super) verbose: bool,
     pub(super) log_format: LogFormat,
+    /// The command to run when something has happened.
+    pub(super) on_event: Option<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +59,10 @@ enum Meaning {
     MaxSlots,
     MaxSlotKeepSize,
     LogFormat,
+    OnEvent,
 }
 
-static OPTIONS: [Spec<Meaning>; 16] = [
+static OPTIONS: [Spec<Meaning>; 17] = [
     flag("help", Some('?'), Meaning::Help),
     flag("version", Some('V'), Meaning::Version),
     value("directory", Some('D'), Meaning::Directory),
@@ -76,6 +79,7 @@ static OPTIONS: [Spec<Meaning>; 16] = [
     value("max-slots", None, Meaning::MaxSlots),
     value("max-slot-keep-size", None, Meaning::MaxSlotKeepSize),
     value("log-format", None, Meaning::LogFormat),
+    value("on-event", None, Meaning::OnEvent),
 ];
 
 /// Reads the arguments that follow `serve`. Options are not abbreviated.
@@ -119,6 +123,7 @@ struct Given {
     slots: SlotLimits,
     verbose: bool,
     log_format: LogFormat,
+    on_event: Option<OsString>,
 }
 
 impl Given {
@@ -136,6 +141,7 @@ impl Given {
             },
             verbose: false,
             log_format: LogFormat::Text,
+            on_event: None,
         }
     }
 
@@ -168,6 +174,7 @@ impl Given {
                 let size = size("--max-slot-keep-size", text(value)?)?;
                 self.slots.max_keep_bytes = Some(size);
             }
+            Meaning::OnEvent => self.on_event = Some(value),
             Meaning::LogFormat => self.log_format = LogFormat::from_option(text(value)?)?,
         }
         Ok(())
@@ -205,6 +212,7 @@ impl Given {
             slots: self.slots,
             verbose: self.verbose,
             log_format: self.log_format,
+            on_event: self.on_event,
         })
     }
 }
