@@ -51,7 +51,7 @@ pub(crate) fn pid(number: u32) -> Pid {
 }
 
 /// Sends a signal to a process that may have ended by itself.
-pub(crate) fn signal(number: u32, signal: Signal) {
+pub fn signal(number: u32, signal: Signal) {
     match kill_process(pid(number), signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => panic!("signal {signal:?} to process {number}: {error}"),

@@ -1,6 +1,8 @@
 //! What is archived is served: to PostgreSQL's own standbys and receivers, and to ours.
 
-use tests::{ArchiveDirectory, Cluster, EmbeddedServer, Receiver, Serving, Version, wait_until};
+use tests::{
+    ArchiveDirectory, Cluster, EmbeddedServer, Receiver, Serving, Signal, Version, wait_until,
+};
 use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
@@ -37,6 +39,15 @@ impl Archived {
         let (cluster, end) = (&self.cluster, self.cluster.flush_lsn());
         self.receiver.wait_flushed(cluster, "wal_receiver", end);
         end
+    }
+
+    /// SIGKILLs the receiver.
+    pub(crate) fn kill_receiver(&mut self) {
+        self.receiver.kill9();
+    }
+
+    pub(crate) fn signal_receiver(&self, signal: Signal) {
+        self.receiver.signal(signal);
     }
 
     pub(crate) fn assert_same_wal(&self, copy: &ArchiveDirectory, end: Lsn) {

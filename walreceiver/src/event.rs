@@ -95,7 +95,7 @@ pub enum ReceiverEvent<'a> {
         /// The time until the next try.
         retry_in: Duration,
     },
-    /// Writing goes on after [`Warning::DiskFull`].
+    /// Writing goes on after [`Warning::DiskFull`], be it on another connection.
     DiskWritable,
     /// Enough of those behind this receiver are there, after [`Warning::AcknowledgementsHeld`]:
     /// what they have is acknowledged.

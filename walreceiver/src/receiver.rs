@@ -282,11 +282,12 @@ impl Work {
                 return Err(error);
             }
             let retry_in = backoff.next_wait(fastrand::f64());
-            self.progress.send_replace(None);
+            // How far it had come can still be looked at while this is told.
             self.reporter.report(&ReceiverEvent::Disconnected {
                 error: &error,
                 retry_in,
             });
+            self.progress.send_replace(None);
             tokio::select! {
                 biased;
                 () = &mut stop => {

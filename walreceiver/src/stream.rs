@@ -473,14 +473,20 @@ impl<'a> Receiving<'a> {
                     .map_or(DEFAULT_HOLD, |time| time / 2);
                 self.hold_until = Some(since + hold);
                 let (timeline, lsn) = (self.order.timeline(), self.durable_end());
+                self.tail.disk_full_at = Some(lsn);
                 let warning = Warning::DiskFull { timeline, lsn };
                 self.order.reporter.report(&ReceiverEvent::Warning(warning));
             }
-            (None, Some(_)) => {
+            (None, waited) => {
                 self.hold_until = None;
-                self.order.reporter.report(&ReceiverEvent::DiskWritable);
+                // On an earlier connection it may have been waited for in vain.
+                let full_at = self.tail.disk_full_at;
+                if waited.is_some() || full_at.is_some_and(|end| end < self.durable_end()) {
+                    self.tail.disk_full_at = None;
+                    self.order.reporter.report(&ReceiverEvent::DiskWritable);
+                }
             }
-            _ => {}
+            (Some(_), Some(_)) => {}
         }
     }
 

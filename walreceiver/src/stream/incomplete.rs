@@ -47,9 +47,11 @@ impl fmt::Display for IncompleteTail {
     }
 }
 
-/// Remembers, over all connections, the last such record.
+/// Remembers over all connections what was met at the end of the WAL.
 #[derive(Debug)]
 pub(crate) struct TailMemory {
+    /// The durable end when the disk was found full, until more is durable.
+    pub(super) disk_full_at: Option<Lsn>,
     /// Whether a lost connection is made again.
     reconnects: bool,
     met: Option<IncompleteTail>,
@@ -70,6 +72,7 @@ enum Step {
 impl TailMemory {
     pub(crate) const fn new(reconnects: bool) -> Self {
         Self {
+            disk_full_at: None,
             reconnects,
             met: None,
             warned: false,

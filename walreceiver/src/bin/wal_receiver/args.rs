@@ -53,6 +53,8 @@ pub(crate) struct Arguments {
     /// Whether progress is told in messages.
     pub(crate) verbose: bool,
     pub(crate) log_format: LogFormat,
+    /// The command to run when something has happened.
+    pub(crate) on_event: Option<OsString>,
     /// See [`Requested::unavailable_lz4_level`].
     pub(crate) unavailable_lz4_level: Option<i32>,
 }
@@ -125,6 +127,7 @@ struct Given {
     follow_fork: bool,
     verbose: bool,
     log_format: LogFormat,
+    on_event: Option<OsString>,
     relay: relay::Given,
 }
 
@@ -159,6 +162,7 @@ pub(crate) fn parse(
         follow_fork: false,
         verbose: false,
         log_format: LogFormat::Text,
+        on_event: None,
         relay: relay::Given::new(),
     };
     let find_long = |name: &str, argument: &str| options::long(face, name, argument);
@@ -283,6 +287,7 @@ impl Given {
             Meaning::NoSync => self.sync = false,
             Meaning::FollowFork => self.follow_fork = true,
             Meaning::LogFormat => self.log_format = LogFormat::from_option(text(value)?)?,
+            Meaning::OnEvent => self.on_event = Some(value),
             Meaning::Relay(meaning) => self.relay.set(spec.long, meaning, value)?,
         }
         Ok(())
@@ -303,6 +308,19 @@ impl Given {
         }
         if self.synchronous && !self.sync {
             return Err(UsageError::SynchronousWithoutSync);
+        }
+        if self.on_event.is_some() {
+            if face == Face::PgReceivewal {
+                return Err(UsageError::OwnNameOnly {
+                    given: "--on-event",
+                });
+            }
+            if let Some(action) = slot_action {
+                return Err(UsageError::Together {
+                    given: "--on-event",
+                    action,
+                });
+            }
         }
         if slot_action.is_none() && self.directory.is_none() {
             return Err(UsageError::NoDirectory);
@@ -355,6 +373,7 @@ impl Given {
             connection: self.connection,
             verbose: self.verbose,
             log_format: self.log_format,
+            on_event: self.on_event,
             unavailable_lz4_level: requested.unavailable_lz4_level,
         })
     }
@@ -369,7 +388,7 @@ fn position(text: &str) -> Option<Option<Lsn>> {
 /// A time in seconds, `None` for 0.
 ///
 /// Source: src/fe_utils/option_utils.c, `option_parse_int` (PG 15).
-fn seconds(option: &'static str, value: String) -> Result<Option<Duration>, UsageError> {
+pub(crate) fn seconds(option: &'static str, value: String) -> Result<Option<Duration>, UsageError> {
     let (number, rest) = number::strtol(&value);
     if !rest.trim_ascii_start().is_empty() {
         return Err(UsageError::InvalidNumber { option, value });

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use segstore::{ArchiveError, SegmentName};
 use walproto::SegmentSize;
@@ -9,6 +10,8 @@ use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
 use walsender::ServeError;
+
+use crate::control::client::AskError;
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,28 @@ pub(crate) enum MainError {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("nothing is durable in archive \"{}\" yet that a standby could have", directory.display())]
+    NothingDurable { directory: PathBuf },
+    #[error(
+        "standby \"{name}\" does not have {lsn} (timeline {timeline}) after {} seconds: {why}",
+        timeout.as_secs()
+    )]
+    StandbyMissed {
+        name: String,
+        timeline: TimelineId,
+        lsn: Lsn,
+        timeout: Duration,
+        why: String,
+    },
+    #[error("could not write to standard output: {0}")]
+    Output(io::Error),
+    #[error(
+        "no wal-receiver is running for archive \"{}\"; start one, or look at its service's log",
+        directory.display()
+    )]
+    NobodyRuns { directory: PathBuf },
 }
 
 impl MainError {
@@ -52,6 +77,7 @@ impl MainError {
     pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
         match self {
             Self::Receive(error) => error.position(),
+            Self::StandbyMissed { timeline, lsn, .. } => Some((*timeline, *lsn)),
             _ => None,
         }
     }

@@ -13,13 +13,15 @@ pub(crate) fn text(face: Face, program: &str) -> String {
              and acknowledges it as a synchronous standby does."
         }
     };
-    let (synchronous, own) = match face {
+    let (synchronous, on_event, own) = match face {
         Face::PgReceivewal => (
             "make WAL durable and tell the server at once",
+            "",
             String::new(),
         ),
         Face::WalReceiver => (
             "make WAL durable and tell the server at once (always done)",
+            ON_EVENT,
             own(program),
         ),
     };
@@ -51,7 +53,7 @@ Beyond pg_receivewal (never abbreviated):
                          a server silent for this long is gone (default: {RECEIVE_TIMEOUT}, 0: never)
       --follow-fork      follow a new primary that lacks WAL which is kept here
       --log-format=text|json
-                         write messages as text or one JSON object a line (default: text)
+                         write messages as text or one JSON object a line (default: text){on_event}
 
 Connection options:
   -d, --dbname=CONNSTR   connection string or URI
@@ -66,6 +68,10 @@ Optional actions, instead of receiving:
       --drop-slot        drop the replication slot that --slot names{own}"
     )
 }
+
+const ON_EVENT: &str = "
+      --on-event=COMMAND run this by sh when WAL is missing or damaged, a slot is lost, the
+                         server forked off, or acknowledgements are held or go on";
 
 /// What the program has under its own name only.
 fn own(program: &str) -> String {
@@ -88,6 +94,13 @@ serves an archive without receiving):
 {access}
 
 SIGHUP reads these files anew.
+
+Subcommands (each has its own --help):
+  serve                  serve an archive to standbys and other receivers
+  status                 show how an archive and its processes are
+  await-standby          wait until a standby has all that was acknowledged
+  verify                 check every record of an archive
+  prune                  remove old segments from an archive
 
 Called as pg_receivewal (by a symbolic link) it has that program's defaults instead: it
 acknowledges only with --synchronous or for a slot, a new slot reserves no WAL, it waits five

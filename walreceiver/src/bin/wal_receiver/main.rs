@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod await_standby;
+mod control;
+mod disk_hold;
 mod error;
 mod face;
 mod help;
 mod live_line;
 mod logging;
+mod on_event;
 mod password;
 mod prune;
 mod relay;
@@ -15,6 +19,7 @@ mod run;
 mod screen;
 mod serve;
 mod signals;
+mod status;
 mod verify;
 
 use std::ffi::OsString;
@@ -25,9 +30,11 @@ use crate::args::{Invocation, UsageError};
 use crate::face::Face;
 
 /// What is done instead of receiving, by the first word.
-const SUBCOMMANDS: [(&str, Subcommand); 3] = [
+const SUBCOMMANDS: [(&str, Subcommand); 5] = [
+    ("await-standby", await_standby::main),
     ("prune", prune::main),
     ("serve", serve::main),
+    ("status", status::main),
     ("verify", verify::main),
 ];
 

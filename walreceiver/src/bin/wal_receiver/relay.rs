@@ -2,6 +2,7 @@
 //! it, and what is told upstream of them.
 
 use std::future::{Future, pending};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime;
@@ -15,15 +16,25 @@ use walsender::ServerHandle;
 use walsender::feedback::Horizons;
 use walsender::policy::Verdict;
 
+use crate::control::Control;
 use crate::error::MainError;
+use crate::on_event::OnEvent;
 use crate::serve::options::Serving;
-use crate::serve::{listen, reload_on};
+use crate::serve::{listen, lost_slots, reload_on};
 
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
 pub(crate) struct Relay {
     thread: JoinHandle<Result<(), MainError>>,
     stop: oneshot::Sender<()>,
     ended: watch::Receiver<()>,
+}
+
+/// Who is told of the server, besides the receiver.
+pub(crate) struct Onlookers {
+    /// Those who ask how it is.
+    pub(crate) control: Control,
+    /// The command of `--on-event`.
+    pub(crate) on_event: Option<Arc<OnEvent>>,
 }
 
 /// Where the receiver hears of those who are served.
@@ -41,6 +52,7 @@ impl Relay {
     pub(crate) fn start(
         receiver: Receiver,
         serving: Serving,
+        onlookers: Onlookers,
     ) -> Result<(Receiver, Self), MainError> {
         let policy = serving.config.policy.as_ref();
         let (confirmed, confirmed_by) = watch::channel(Confirmed {
@@ -61,7 +73,9 @@ impl Relay {
         let serve = move || {
             let _running = running;
             // To drop the sender is the word to stop as well.
-            serve(archive, serving, &told, async { drop(stopped.await) })
+            serve(archive, serving, onlookers, &told, async {
+                drop(stopped.await)
+            })
         };
         let thread = thread::Builder::new().name("walsender".into()).spawn(serve);
         let relay = Self {
@@ -97,6 +111,7 @@ impl Relay {
 fn serve(
     archive: watch::Receiver<ReceivedArchive>,
     serving: Serving,
+    onlookers: Onlookers,
     told: &Told,
     stop: impl Future<Output = ()>,
 ) -> Result<(), MainError> {
@@ -112,12 +127,15 @@ fn serve(
             view = known(archive) => view,
         };
         let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
-        let server = listen(&view, serving)?;
+        let (server, slots) = listen(&view, serving)?;
         let handle = server.handle();
+        let Onlookers { control, on_event } = onlookers;
+        control.offer_server(handle.clone(), slots.clone());
         tokio::select! {
             () = server.run(stop) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
+            () = lost_slots::tell(&slots, on_event.as_deref()) => {}
         }
         Ok(())
     })

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime;
 use tracing::{Level, error, info, warn};
@@ -19,10 +19,12 @@ use walreceiver::{
 };
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
+use crate::control::{Control, ControlReporter, Observer, ReceiverSource};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
-use crate::relay::Relay;
+use crate::on_event::{self, EventReporter, OnEvent};
+use crate::relay::{Onlookers, Relay};
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
 use crate::serve::options::Serving;
@@ -135,8 +137,32 @@ async fn act(
                 verbose,
                 advice: face.advises(),
             };
-            let receiver = Receiver::new(config, connection).with_reporter(reporter);
-            return receive(receiver, loops, serving, signals, screen).await;
+            let on_event = match arguments.on_event {
+                None => None,
+                Some(command) => Some(Arc::new(
+                    OnEvent::start(command, config.directory.clone())
+                        .map_err(MainError::Runtime)?,
+                )),
+            };
+            let reporter = EventReporter::new(reporter, on_event.clone());
+            let ended = {
+                let (receiver, control) = observed(face, config, connection, reporter);
+                let onlookers = Onlookers {
+                    control,
+                    on_event: on_event.clone(),
+                };
+                let serving = serving.map(|serving| (serving, onlookers));
+                receive(receiver, loops, serving, signals, screen).await
+            };
+            if let Some(on_event) = on_event {
+                if let Err(MainError::Receive(error)) = &ended
+                    && let Some(event) = on_event::of_error(error)
+                {
+                    on_event.tell(event);
+                }
+                on_event.finish();
+            }
+            return ended;
         }
         Action::CreateSlot {
             slot,
@@ -225,19 +251,42 @@ fn warn_without_sync(face: Face, config: &ReceiverConfig) {
     }
 }
 
+/// A receiver that tells of itself to who asks, and what tells it.
+fn observed(
+    face: Face,
+    config: ReceiverConfig,
+    connection: ConnectionConfig,
+    reporter: EventReporter<LogReporter>,
+) -> (Receiver, Control) {
+    let directory = config.directory.clone();
+    let receiver = Receiver::new(config.clone(), connection);
+    let observer = Observer::new(receiver.progress());
+    let source = ReceiverSource::new(&config, &observer, receiver.progress());
+    let control = Control::new(Some(source));
+    let receiver = receiver.with_reporter(ControlReporter {
+        warns: face.advises(),
+        next: reporter,
+        observer,
+        control: control.clone(),
+        directory,
+        listening: Mutex::default(),
+    });
+    (receiver, control)
+}
+
 /// Receives until there is an end to it, and serves it meanwhile if that was asked for; with a
 /// screen, shows there how far it has come.
 async fn receive(
     receiver: Receiver,
     loops: bool,
-    serving: Option<Serving>,
+    serving: Option<(Serving, Onlookers)>,
     signals: StopSignals,
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
-    let Some(serving) = serving else {
+    let Some((serving, onlookers)) = serving else {
         return receive_only(receiver, loops, signals.asked(), screen).await;
     };
-    let (receiver, relay) = Relay::start(receiver, serving)?;
+    let (receiver, relay) = Relay::start(receiver, serving, onlookers)?;
     let stop = {
         let (asked, server_ended) = (signals.asked(), relay.ended());
         async move {

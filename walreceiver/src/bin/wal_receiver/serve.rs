@@ -1,6 +1,7 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+pub(crate) mod lost_slots;
 pub(crate) mod options;
 
 use std::ffi::OsString;
@@ -20,9 +21,11 @@ use walsender::{Server, ServerHandle};
 
 use self::args::{Arguments, Invocation};
 use self::options::Serving;
+use crate::control::{Control, Listening, Socket};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
+use crate::on_event::{self, Event, OnEvent};
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
@@ -62,10 +65,22 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
         view = open_when_begun(arguments.directory.clone()) => view?,
         () = stop.received() => return Ok(()),
     };
+    let on_event = match arguments.on_event {
+        None => None,
+        Some(command) => {
+            Some(OnEvent::start(command, arguments.directory.clone()).map_err(MainError::Runtime)?)
+        }
+    };
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
-    let server = listen(&view, arguments.serving)?;
+    let (server, slots) = listen(&view, arguments.serving)?;
+    let control = Control::new(None);
+    control.offer_server(server.handle(), slots.clone());
+    let listening = Listening::start(control, &arguments.directory, Socket::Serve);
+    if let Err(error) = &listening {
+        warn!(event = "no_status", "{}", chain(error));
+    }
     let followed = view.followed();
     tell_followed(&view, followed);
     if view.is_on_network()? {
@@ -87,20 +102,27 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     tokio::select! {
         () = server.run(stopped) => {}
         () = reload_on(hangup, handle) => {}
-        () = watch.tell(&view, followed) => {}
+        () = watch.tell(&view, followed, on_event.as_ref()) => {}
+        () = lost_slots::tell(&slots, on_event.as_ref()) => {}
+    }
+    if let Some(on_event) = on_event {
+        on_event.finish();
     }
     Ok(())
 }
 
 /// Listens, and tells where and for what.
-pub(crate) fn listen(view: &ArchiveView, serving: Serving) -> Result<Server, MainError> {
+pub(crate) fn listen(
+    view: &ArchiveView,
+    serving: Serving,
+) -> Result<(Server, SlotStore), MainError> {
     let slots = SlotStore::open(view.clone(), serving.slots)?;
-    let server = Server::bind(serving.config, slots)?;
+    let server = Server::bind(serving.config, slots.clone())?;
     tell_archive(view)?;
     for address in server.addresses() {
         info!(event = "listening", %address, "listening at {address}");
     }
-    Ok(server)
+    Ok((server, slots))
 }
 
 /// Opens the archive, once a receiver has begun it.
@@ -198,7 +220,7 @@ impl Watch {
     }
 
     /// Tells of it, for ever.
-    async fn tell(&self, view: &ArchiveView, mut followed: Followed) {
+    async fn tell(&self, view: &ArchiveView, mut followed: Followed, on_event: Option<&OnEvent>) {
         loop {
             self.changed.notified().await;
             if let Some(error) = view.take_failure() {
@@ -208,6 +230,13 @@ impl Watch {
                      changes: {}",
                     chain(&error)
                 );
+                if let (Some(on_event), Some(kind)) = (on_event, on_event::of_archive(&error)) {
+                    on_event.tell(Event {
+                        kind,
+                        position: None,
+                        message: chain(&error),
+                    });
+                }
             }
             let now = view.followed();
             if std::mem::replace(&mut followed, now) != now {
@@ -259,6 +288,7 @@ Options (never abbreviated):
 {serving}
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text)
+      --on-event=COMMAND run this by sh when a slot is lost, or the archive is damaged
   -v, --verbose          tell about clients that connect and leave
   -V, --version          print the version and exit
   -?, --help             print this help and exit

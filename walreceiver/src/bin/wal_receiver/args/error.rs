@@ -30,6 +30,13 @@ pub(crate) enum UsageError {
     TooManyArguments { first: String },
     #[error("cannot use --create-slot together with --drop-slot")]
     CreateAndDrop,
+    #[error("cannot use {given} together with {action}")]
+    Together {
+        given: &'static str,
+        action: &'static str,
+    },
+    #[error("{given} is for the program by its own name, wal-receiver")]
+    OwnNameOnly { given: &'static str },
     #[error("{action} needs a slot to be specified using --slot")]
     NoSlot { action: &'static str },
     #[error("cannot use --synchronous together with --no-sync")]
@@ -40,6 +47,8 @@ pub(crate) enum UsageError {
     OldestKept { name: String },
     #[error("no target directory specified")]
     NoDirectory,
+    #[error("no standby specified")]
+    NoStandby,
     #[error("no address to listen at specified using --listen")]
     NoListenAddress,
     #[error("--{option} needs an address to listen at, specified using --listen")]
@@ -101,11 +110,14 @@ impl UsageError {
                 self,
                 Self::TooManyArguments { .. }
                     | Self::CreateAndDrop
+                    | Self::Together { .. }
+                    | Self::OwnNameOnly { .. }
                     | Self::NoSlot { .. }
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory
                     | Self::NoOldestKept
                     | Self::OldestKept { .. }
+                    | Self::NoStandby
                     | Self::NoListenAddress
                     | Self::NeedsListen { .. }
                     | Self::ListenWith { .. }

@@ -31,6 +31,7 @@ pub(crate) enum Meaning {
     ReceiveTimeout,
     FollowFork,
     LogFormat,
+    OnEvent,
     Relay(RelayMeaning),
 }
 
@@ -99,11 +100,12 @@ const POSTGRESQL: [Spec; 20] = [
 
 /// Our own. They are not abbreviated, so that every abbreviation that works with
 /// `pg_receivewal` goes on meaning the same.
-const OWN: [Spec; 4] = [
+const OWN: [Spec; 5] = [
     value("start", None, Meaning::Start),
     value("receive-timeout", None, Meaning::ReceiveTimeout),
     flag("follow-fork", None, Meaning::FollowFork),
     value("log-format", None, Meaning::LogFormat),
+    value("on-event", None, Meaning::OnEvent),
 ];
 
 /// The one of `options` that has this letter.

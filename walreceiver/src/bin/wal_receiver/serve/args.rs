@@ -28,6 +28,8 @@ pub(super) struct Arguments {
     /// Whether clients that come and go are told of.
     pub(super) verbose: bool,
     pub(super) log_format: LogFormat,
+    /// The command to run when something has happened.
+    pub(super) on_event: Option<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +39,17 @@ enum Meaning {
     Directory,
     Verbose,
     LogFormat,
+    OnEvent,
     Serving(ServingMeaning),
 }
 
-static OPTIONS: [Spec<Meaning>; 5] = [
+static OPTIONS: [Spec<Meaning>; 6] = [
     flag("help", Some('?'), Meaning::Help),
     flag("version", Some('V'), Meaning::Version),
     value("directory", Some('D'), Meaning::Directory),
     flag("verbose", Some('v'), Meaning::Verbose),
     value("log-format", None, Meaning::LogFormat),
+    value("on-event", None, Meaning::OnEvent),
 ];
 
 /// Reads the arguments that follow `serve`. Options are not abbreviated.
@@ -87,6 +91,7 @@ struct Given {
     serving: options::Given,
     verbose: bool,
     log_format: LogFormat,
+    on_event: Option<OsString>,
 }
 
 impl Given {
@@ -96,6 +101,7 @@ impl Given {
             serving: options::Given::new(),
             verbose: false,
             log_format: LogFormat::Text,
+            on_event: None,
         }
     }
 
@@ -107,6 +113,7 @@ impl Given {
             Meaning::LogFormat => {
                 self.log_format = LogFormat::from_option(text(spec.long, value)?)?;
             }
+            Meaning::OnEvent => self.on_event = Some(value),
             Meaning::Serving(meaning) => self.serving.set(spec.long, meaning, value)?,
         }
         Ok(())
@@ -118,6 +125,7 @@ impl Given {
             serving: self.serving.finish()?,
             verbose: self.verbose,
             log_format: self.log_format,
+            on_event: self.on_event,
         })
     }
 }

@@ -1,0 +1,307 @@
+//! The documents: what is told, in JSON. Names and meanings are a promise; README lists them.
+//!
+//! Positions are text, as `0/3000060`; times that pass are seconds; points in time are UTC, as
+//! `2026-03-01T12:00:00.000000Z`. What is not known is null.
+
+use std::time::{Duration, SystemTime};
+
+use segstore::{ArchiveError, Slot};
+use serde::{Deserialize, Serialize};
+use walproto::copy_data::EpochXid;
+use walproto::{Lsn, TimelineId};
+use walsender::policy::Verdict;
+use walsender::{ConnectedStandby, Downstream};
+
+use crate::logging::chain;
+
+/// What a process answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Document {
+    /// The receiver in it.
+    pub(crate) receiver: Option<ReceiverDocument>,
+    /// The server in it.
+    pub(crate) server: Option<ServerDocument>,
+}
+
+/// What is answered to a request that makes no sense.
+#[derive(Serialize)]
+pub(super) struct Failure {
+    pub(super) error: &'static str,
+}
+
+/// What a receiver is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReceiverState {
+    /// It tries to connect.
+    Connecting,
+    /// It receives.
+    Streaming,
+    /// It waits before it tries again.
+    Waiting,
+}
+
+impl ReceiverState {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Streaming => "streaming",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// A receiver.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiverDocument {
+    pub(crate) pid: u32,
+    pub(crate) state: ReceiverState,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) server_version: Option<String>,
+    pub(crate) system_identifier: Option<String>,
+    pub(crate) slot_name: Option<String>,
+    pub(crate) timeline: Option<u32>,
+    pub(crate) received_lsn: Option<String>,
+    pub(crate) durable_lsn: Option<String>,
+    pub(crate) acknowledged_lsn: Option<String>,
+    pub(crate) server_lsn: Option<String>,
+    pub(crate) lag_bytes: Option<u64>,
+    pub(crate) lag_seconds: Option<f64>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) retry_in_seconds: Option<f64>,
+    pub(crate) held: Vec<Held>,
+}
+
+/// A reason for which acknowledgements are held.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// For programs.
+    pub(crate) reason: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl Held {
+    pub(super) fn new(reason: &str, message: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+/// A server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct ServerDocument {
+    pub(crate) pid: u32,
+    /// What the policy makes of the standbys; null without one.
+    pub(crate) synchronous: Option<SynchronousDocument>,
+    pub(crate) standbys: Vec<StandbyDocument>,
+    pub(crate) slots: Vec<SlotDocument>,
+    /// Why the slots cannot be told.
+    pub(crate) slots_error: Option<String>,
+}
+
+/// What a policy makes of the standbys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SynchronousDocument {
+    pub(crate) met: bool,
+    /// How many of the standbys that it takes are there, unless enough are.
+    pub(crate) present: Option<usize>,
+    pub(crate) needed: Option<usize>,
+    /// How far enough standbys are.
+    pub(crate) timeline: u32,
+    pub(crate) write_lsn: Option<String>,
+    pub(crate) flush_lsn: Option<String>,
+    pub(crate) replay_lsn: Option<String>,
+}
+
+/// A connection, by the names of `pg_stat_replication`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct StandbyDocument {
+    pub(crate) pid: i32,
+    pub(crate) usename: String,
+    pub(crate) application_name: String,
+    pub(crate) client_addr: Option<String>,
+    pub(crate) client_port: Option<u16>,
+    pub(crate) backend_start: String,
+    pub(crate) state: String,
+    pub(crate) sent_lsn: Option<String>,
+    pub(crate) write_lsn: Option<String>,
+    pub(crate) flush_lsn: Option<String>,
+    pub(crate) replay_lsn: Option<String>,
+    pub(crate) write_lag: Option<f64>,
+    pub(crate) flush_lag: Option<f64>,
+    pub(crate) replay_lag: Option<f64>,
+    pub(crate) sync_priority: usize,
+    pub(crate) sync_state: String,
+    pub(crate) reply_time: Option<String>,
+    /// Of what it is sent.
+    pub(crate) timeline: Option<u32>,
+    pub(crate) slot_name: Option<String>,
+    pub(crate) ssl: bool,
+}
+
+/// A slot, by the names of `pg_replication_slots`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SlotDocument {
+    pub(crate) slot_name: String,
+    pub(crate) slot_type: String,
+    pub(crate) temporary: bool,
+    pub(crate) active: bool,
+    pub(crate) active_pid: Option<i32>,
+    pub(crate) xmin: Option<u32>,
+    pub(crate) catalog_xmin: Option<u32>,
+    pub(crate) restart_lsn: Option<String>,
+    pub(crate) wal_status: Option<String>,
+    pub(crate) safe_wal_size: Option<i64>,
+    /// Of `restart_lsn`.
+    pub(crate) timeline: Option<u32>,
+}
+
+impl ServerDocument {
+    pub(super) fn new(
+        standbys: &[ConnectedStandby],
+        slots: Result<Vec<Slot>, ArchiveError>,
+        downstream: Option<Downstream>,
+    ) -> Self {
+        let (slots, slots_error) = match slots {
+            Ok(slots) => (slots.iter().map(SlotDocument::from).collect(), None),
+            Err(error) => (Vec::new(), Some(chain(&error))),
+        };
+        Self {
+            pid: std::process::id(),
+            synchronous: downstream.map(SynchronousDocument::from),
+            standbys: standbys.iter().map(StandbyDocument::from).collect(),
+            slots,
+            slots_error,
+        }
+    }
+}
+
+impl From<Downstream> for SynchronousDocument {
+    fn from(downstream: Downstream) -> Self {
+        let timeline = downstream.timeline.number();
+        let lsn = |lsn: Lsn| (!lsn.is_invalid()).then(|| lsn.to_string());
+        match downstream.verdict {
+            Verdict::Met(positions) => Self {
+                met: true,
+                present: None,
+                needed: None,
+                timeline,
+                write_lsn: lsn(positions.write),
+                flush_lsn: lsn(positions.flush),
+                replay_lsn: lsn(positions.apply),
+            },
+            Verdict::Unmet { present, needed } => Self {
+                met: false,
+                present: Some(present),
+                needed: Some(needed),
+                timeline,
+                write_lsn: None,
+                flush_lsn: None,
+                replay_lsn: None,
+            },
+        }
+    }
+}
+
+impl From<&ConnectedStandby> for StandbyDocument {
+    fn from(standby: &ConnectedStandby) -> Self {
+        let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.to_string());
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        Self {
+            pid: standby.process_id,
+            usename: standby.user.clone(),
+            application_name: standby.application_name.clone(),
+            client_addr: standby.address.map(|address| address.ip().to_string()),
+            client_port: standby.address.map(|address| address.port()),
+            backend_start: timestamp(standby.connected_at),
+            state: standby.state.name().to_owned(),
+            sent_lsn: lsn(standby.sent),
+            write_lsn: lsn(standby.reported.write),
+            flush_lsn: lsn(standby.reported.flush),
+            replay_lsn: lsn(standby.reported.apply),
+            write_lag: seconds(standby.lags.write),
+            flush_lag: seconds(standby.lags.flush),
+            replay_lag: seconds(standby.lags.apply),
+            sync_priority: standby.sync_priority,
+            sync_state: standby.sync_state.name().to_owned(),
+            reply_time: standby.reported_at.map(timestamp),
+            timeline: standby.timeline.map(TimelineId::number),
+            slot_name: standby.slot.as_ref().map(ToString::to_string),
+            ssl: standby.encrypted,
+        }
+    }
+}
+
+impl From<&Slot> for SlotDocument {
+    fn from(slot: &Slot) -> Self {
+        let xid = |xid: Option<EpochXid>| xid.map(|xid| xid.xid).filter(|xid| *xid != 0);
+        Self {
+            slot_name: slot.name.to_string(),
+            slot_type: "physical".to_owned(),
+            temporary: slot.temporary,
+            active: slot.active_pid.is_some(),
+            active_pid: slot.active_pid,
+            xmin: xid(slot.xmin),
+            catalog_xmin: xid(slot.catalog_xmin),
+            restart_lsn: slot.restart.map(|restart| restart.lsn.to_string()),
+            wal_status: slot.wal_status.map(|status| status.as_str().to_owned()),
+            safe_wal_size: slot.safe_wal_size,
+            timeline: slot.restart.map(|restart| restart.timeline.number()),
+        }
+    }
+}
+
+/// A point in time in UTC, to the microsecond.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let micros = since.subsec_micros();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// The year, month and day of a day since 1970-01-01, in the Gregorian calendar.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    // Years that begin in March have the leap day at their end. Day 0 is then 0000-03-01.
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year_of_era + next_year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_in_time_are_utc() {
+        // By `date -u -d @SECONDS`.
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000007Z"),
+            (951_782_399, "2000-02-28T23:59:59.000007Z"),
+            (951_782_400, "2000-02-29T00:00:00.000007Z"),
+            (951_868_800, "2000-03-01T00:00:00.000007Z"),
+            (1_772_366_400, "2026-03-01T12:00:00.000007Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000007Z"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, 7_000);
+            assert_eq!(timestamp(time), text);
+        }
+    }
+}

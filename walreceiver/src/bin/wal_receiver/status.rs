@@ -1,0 +1,218 @@
+//! `wal-receiver status`: how an archive and the processes that receive into it and serve it are.
+
+mod text;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use lexopt::Parser;
+use segstore::{ArchiveView, OsDisk};
+use serde::Serialize;
+use tracing::Level;
+use walproto::ServerVersion;
+
+use crate::args::options::{Spec, flag, value};
+use crate::args::{LogFormat, UsageError, next_exact, refuse_stray};
+use crate::control::Socket;
+use crate::control::client;
+use crate::control::document::{ReceiverDocument, ServerDocument};
+use crate::error::MainError;
+use crate::face::Face;
+use crate::logging::{self, chain};
+use crate::run::{check_directory, conclude};
+use crate::screen::Screen;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Help,
+    Version,
+    Directory,
+    Json,
+}
+
+static OPTIONS: [Spec<Meaning>; 4] = [
+    flag("help", Some('?'), Meaning::Help),
+    flag("version", Some('V'), Meaning::Version),
+    value("directory", Some('D'), Meaning::Directory),
+    flag("json", None, Meaning::Json),
+];
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Invocation {
+    Help,
+    Version,
+    Show { directory: PathBuf, json: bool },
+}
+
+/// What is shown.
+#[derive(Debug, Serialize)]
+struct Status {
+    archive: ArchiveDocument,
+    receiver: Option<ReceiverDocument>,
+    server: Option<ServerDocument>,
+}
+
+/// What the archive itself says.
+#[derive(Debug, Default, Serialize)]
+struct ArchiveDocument {
+    directory: String,
+    system_identifier: Option<String>,
+    server_version: Option<String>,
+    timeline: Option<u32>,
+    durable_lsn: Option<String>,
+    /// Why it says nothing.
+    error: Option<String>,
+}
+
+/// Does what the arguments after `status` ask for.
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
+    match parse(words) {
+        Ok(Invocation::Help) => crate::print(&help(program)),
+        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
+        Ok(Invocation::Show { directory, json }) => {
+            let screen = Arc::new(Screen::stderr());
+            logging::init(program, LogFormat::Text, Level::INFO, screen);
+            conclude(show(&directory, json))
+        }
+        Err(error) => crate::refuse(&format!("{program} status"), &error),
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let mut parser = Parser::from_args(arguments);
+    parser.set_short_equals(false);
+    let (mut directory, mut json, mut stray) = (None, false, Vec::new());
+    while let Some((spec, value)) = next_exact(&mut parser, &mut stray, &OPTIONS)? {
+        match spec.meaning {
+            Meaning::Help => return Ok(Invocation::Help),
+            Meaning::Version => return Ok(Invocation::Version),
+            Meaning::Directory => directory = Some(PathBuf::from(value)),
+            Meaning::Json => json = true,
+        }
+    }
+    refuse_stray(stray)?;
+    let directory = directory.ok_or(UsageError::NoDirectory)?;
+    Ok(Invocation::Show { directory, json })
+}
+
+fn show(directory: &Path, json: bool) -> Result<(), MainError> {
+    check_directory(directory)?;
+    let asked = [Socket::Receiver, Socket::Serve].map(|socket| client::status(directory, socket));
+    let mut status = Status {
+        // Looked at last, so that it is not behind what the processes say.
+        archive: archive(directory),
+        receiver: None,
+        server: None,
+    };
+    let mut failure = None;
+    for answer in asked {
+        match answer {
+            Ok(Some(document)) => {
+                status.receiver = status.receiver.or(document.receiver);
+                status.server = status.server.or(document.server);
+            }
+            Ok(None) => {}
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let shown = if json {
+        serde_json::to_string(&status).map_err(|error| MainError::Output(error.into()))?
+    } else {
+        text::of(&status)
+    };
+    writeln!(io::stdout(), "{}", shown.trim_end()).map_err(MainError::Output)?;
+    match failure {
+        Some(error) => Err(error.into()),
+        None if status.receiver.is_none() && status.server.is_none() => {
+            Err(MainError::NobodyRuns {
+                directory: directory.to_owned(),
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+fn archive(directory: &Path) -> ArchiveDocument {
+    let shown = ArchiveDocument {
+        directory: directory.display().to_string(),
+        ..ArchiveDocument::default()
+    };
+    let view = match ArchiveView::open(Arc::new(OsDisk::new()), directory) {
+        Ok(view) => view,
+        Err(error) => {
+            return ArchiveDocument {
+                error: Some(chain(&error)),
+                ..shown
+            };
+        }
+    };
+    let identity = view.identity();
+    let durable = view.durable();
+    ArchiveDocument {
+        system_identifier: Some(identity.system_id().to_string()),
+        server_version: Some(ServerVersion(identity.server_version_num()).to_string()),
+        timeline: durable.map(|durable| durable.timeline.number()),
+        durable_lsn: durable.map(|durable| durable.record_end.to_string()),
+        ..shown
+    }
+}
+
+/// The help text, without the last line's end.
+fn help(program: &str) -> String {
+    format!(
+        "{program} status shows how an archive is, and the processes that receive into it and serve
+it: whom they are connected to, how far they are, what is held up and why.
+
+Usage:
+  {program} status -D DIR [OPTION]...
+
+Options (never abbreviated):
+  -D, --directory=DIR    the archive
+      --json             one JSON object, for programs
+  -V, --version          print the version and exit
+  -?, --help             print this help and exit
+
+It ends with exit code 1 if no process is running for the archive, and shows what the archive itself
+says. Only the user whom the process belongs to may ask it."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Invocation, String> {
+        parse(words.iter().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_directory_is_needed_and_nothing_else_is_taken() {
+        let show = |json| Invocation::Show {
+            directory: "/srv/wal".into(),
+            json,
+        };
+        assert_eq!(parsed(&["-D", "/srv/wal"]), Ok(show(false)));
+        assert_eq!(parsed(&["--json", "--directory=/srv/wal"]), Ok(show(true)));
+        assert_eq!(parsed(&["-?", "x"]), Ok(Invocation::Help));
+        assert_eq!(parsed(&["-V"]), Ok(Invocation::Version));
+        for (words, error) in [
+            (&["--json"][..], "no target directory specified"),
+            (
+                &["-D", "x", "y"],
+                "too many command-line arguments (first is \"y\")",
+            ),
+            (
+                &["-D", "x", "--json=1"],
+                "option '--json' doesn't allow an argument",
+            ),
+            (&["-D"], "option requires an argument -- 'D'"),
+            (&["--direct=x"], "unrecognized option '--direct=x'"),
+        ] {
+            assert_eq!(parsed(words), Err(error.to_owned()));
+        }
+    }
+}
