@@ -1,8 +1,8 @@
 //! What lies in an archive directory, compared with what PostgreSQL wrote itself.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -121,19 +121,23 @@ impl ArchiveDirectory {
             let ours = self
                 .file_of(timeline, at, size)
                 .unwrap_or_else(|| panic!("{name} is not among {:?}", self.files()));
-            let range = in_file(size, at)..in_file(size, Lsn(until.0 - 1)) + 1;
-            let (ours_read, theirs_read) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
-            for (offset, (our, their)) in ours_read[range.clone()]
-                .iter()
-                .zip(&theirs_read[range.clone()])
-                .enumerate()
-            {
-                assert!(
-                    our == their,
-                    "{} differs from {} at {}: {our:#04x} in place of {their:#04x}",
+            let read = |path: &Path| {
+                let mut bytes = vec![0; usize::try_from(until.0 - at.0).unwrap()];
+                let file = File::open(path).unwrap();
+                file.read_exact_at(&mut bytes, size.offset_of(at)).unwrap();
+                bytes
+            };
+            let (our_bytes, their_bytes) = (read(&ours), read(&theirs));
+            if our_bytes != their_bytes {
+                let pairs = our_bytes.iter().zip(&their_bytes);
+                let same = pairs.take_while(|(our, their)| our == their).count();
+                panic!(
+                    "{} differs from {} at {}: {:#04x} in place of {:#04x}",
                     ours.display(),
                     theirs.display(),
-                    Lsn(at.0 + u64::try_from(offset).unwrap()),
+                    Lsn(at.0 + same as u64),
+                    our_bytes[same],
+                    their_bytes[same],
                 );
             }
             at = until;
@@ -229,9 +233,4 @@ impl ArchiveDirectory {
         assert!(view.path().join(&first).exists(), "{first} is not there");
         Some((view, waldump))
     }
-}
-
-/// The offset of a position in its segment's file.
-fn in_file(size: SegmentSize, lsn: Lsn) -> usize {
-    usize::try_from(size.offset_of(lsn)).unwrap()
 }

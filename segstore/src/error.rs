@@ -1,7 +1,6 @@
 //! What can be wrong with a disk and with an archive.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 use walproto::{Lsn, SegmentSize, SystemId, TimelineId};
@@ -10,100 +9,11 @@ use crate::corruption::Corruption;
 use crate::segment::{OWN_DIRECTORY, SegmentFile};
 use crate::validator::NotPageAligned;
 
-/// A call to the disk that did not succeed.
-#[derive(Debug, thiserror::Error)]
-#[error("could not {operation} \"{}\"{}", path.display(), Advice(source))]
-pub struct DiskError {
-    /// What was to be done.
-    pub operation: Operation,
-    /// The file or directory.
-    pub path: PathBuf,
-    /// What the operating system said.
-    #[source]
-    pub source: io::Error,
-}
+mod damage;
+mod disk;
 
-impl DiskError {
-    /// For `map_err`: an error of `operation` on `path`.
-    pub fn at(operation: Operation, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self {
-            operation,
-            path,
-            source,
-        }
-    }
-
-    /// Whether the disk, or what the user may have of it, is full.
-    #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
-    }
-
-    /// Whether there is no such file.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
-    }
-}
-
-/// What was asked of the disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Operation {
-    /// Open a file that exists.
-    Open,
-    /// Create a file or directory.
-    Create,
-    /// Read a file.
-    Read,
-    /// Write a file.
-    Write,
-    /// Reserve the space of a file.
-    Allocate,
-    /// Set the length of a file.
-    SetLength,
-    /// Make a file or the names in a directory durable.
-    Sync,
-    /// Give a file another name.
-    Rename,
-    /// Remove a file.
-    Remove,
-    /// List a directory.
-    List,
-    /// Lock a file.
-    Lock,
-    /// Set the permissions of a file.
-    SetPermissions,
-    /// Hear of changes in a directory.
-    Watch,
-    /// Start a thread that works on a directory.
-    StartThread,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Open => "open",
-            Self::Create => "create",
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Allocate => "reserve space for",
-            Self::SetLength => "set the length of",
-            Self::Sync => "fsync",
-            Self::Rename => "rename",
-            Self::Remove => "remove",
-            Self::List => "list",
-            Self::Lock => "lock",
-            Self::SetPermissions => "set the permissions of",
-            Self::Watch => "watch for changes in",
-            Self::StartThread => "start a thread for",
-        })
-    }
-}
+pub use damage::Damage;
+pub use disk::{DiskError, Operation};
 
 /// Why an archive cannot be opened, bound to a server, or changed. The archive is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -418,79 +328,6 @@ pub enum Evidence {
         /// The file.
         file: SegmentFile,
     },
-}
-
-/// What is wrong with a small file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Damage {
-    /// It is longer than any such file.
-    #[error("it is longer than {limit} bytes")]
-    TooLong {
-        /// The longest such file in bytes.
-        limit: u64,
-    },
-    /// Its checksum is not that of its content.
-    #[error("checksum is {found:08X}, expected {expected:08X}")]
-    Checksum {
-        /// The checksum that was recorded.
-        expected: u32,
-        /// The checksum of what is there.
-        found: u32,
-    },
-    /// Its length is not what was recorded.
-    #[error("it has {found} bytes, expected {expected}")]
-    Length {
-        /// The length recorded.
-        expected: u64,
-        /// The length found.
-        found: u64,
-    },
-    /// It is not JSON of the expected form.
-    #[error("{0}")]
-    Json(serde_json::Error),
-    /// It has other fields.
-    #[error("expected the fields format_version, crc32c and {name}")]
-    Fields {
-        /// What the file holds.
-        name: &'static str,
-    },
-    /// A value in it is out of range.
-    #[error("{field} is out of range")]
-    Value {
-        /// The name of the value.
-        field: &'static str,
-    },
-    /// Its name is no replication slot's.
-    #[error("no replication slot has that name")]
-    SlotName,
-    /// It has no valid content at all.
-    #[error("no valid content")]
-    Empty,
-    /// It does not decompress.
-    #[error("it does not decompress: {0}")]
-    Compression(io::Error),
-    /// It is no timeline history.
-    #[error(transparent)]
-    History(walproto::ParseHistoryError),
-}
-
-/// What to do about an error of the operating system, where its own text does not tell.
-struct Advice<'a>(&'a io::Error);
-
-impl fmt::Display for Advice<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0.kind() {
-            io::ErrorKind::PermissionDenied => {
-                " (it must be readable and writable by the user that runs this program)"
-            }
-            io::ErrorKind::ReadOnlyFilesystem => " (mount the file system for writing)",
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                " (make room on the file system)"
-            }
-            _ => "",
-        })
-    }
 }
 
 struct Holder(Option<u32>);

@@ -107,6 +107,8 @@ pub mod record;
 mod records;
 mod recovery;
 mod retention;
+#[cfg(test)]
+mod sample;
 mod segment;
 mod segment_files;
 mod segment_reader;

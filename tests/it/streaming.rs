@@ -1,5 +1,6 @@
 //! The main job: what the primary writes is in the archive, and a commit that returned is safe.
 
+use std::fs;
 use std::ops::Range;
 
 use tests::{
@@ -227,6 +228,38 @@ fn segments_of(version: Version, segment_mib: u64, written_mib: u64) {
     assert_archived(&archive, &cluster, start..end);
     let size = cluster.segment_size();
     assert!(size.segment_of(end) > size.segment_of(start));
+}
+
+#[test]
+fn segments_of_1_gib() {
+    let cluster = Cluster::builder(Version::V15)
+        .segment_size_mib(1024)
+        // Not one that is kept as a model: it would take a gigabyte for good.
+        .own_identity()
+        .conf("wal_init_zero", "off")
+        .start();
+    let archive = ArchiveDirectory::new();
+    let (mut receiver, start) = streaming(&cluster, &archive);
+    cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) i");
+    let switched = cluster.text("SELECT pg_switch_wal()::text").unwrap();
+    let switched: Lsn = switched.parse().unwrap();
+    cluster.sql("INSERT INTO t SELECT generate_series(1, 1000)");
+    let end = cluster.flush_lsn();
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    let size = cluster.segment_size();
+    let second = size.start_of(end);
+    assert_eq!(second.0 - start.0, 1 << 30);
+    let names = [start, second].map(|lsn| segment_name(TimelineId::FIRST, lsn, size));
+    assert_eq!(
+        archive.files(),
+        [names[0].clone(), format!("{}.partial", names[1])]
+    );
+    // Between the two there are zeros.
+    assert_archived(&archive, &cluster, start..switched);
+    assert_archived(&archive, &cluster, second..end);
+    let first = fs::metadata(archive.path().join(&names[0])).unwrap();
+    assert_eq!(first.len(), 1 << 30);
 }
 
 #[test]

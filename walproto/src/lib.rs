@@ -59,6 +59,8 @@ pub mod frame;
 pub mod frontend;
 mod ident;
 mod lsn;
+#[cfg(test)]
+mod noise;
 mod reader;
 pub mod result;
 pub mod scram;

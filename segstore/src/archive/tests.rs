@@ -6,29 +6,17 @@ use walproto::Lsn;
 
 use super::*;
 use crate::error::Damage;
+use crate::identity::ServerFacts;
 use crate::os_disk::OsDisk;
 use crate::page::{LONG_HEADER, PageHeader, SegmentHeader};
+use crate::sample::{MIB, facts, segment_size as size};
+use crate::segment::Encoding;
 use crate::sim::{Fault, SimDisk, Survival};
 
 mod crash;
 mod takeover;
 
-const MIB: u64 = 1 << 20;
 const SEGMENT: usize = 1 << 20;
-
-fn size() -> SegmentSize {
-    SegmentSize::new(MIB).unwrap()
-}
-
-fn facts() -> ServerFacts {
-    ServerFacts {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: size(),
-        block_size: 8192,
-        server_version_num: 150_018,
-        data_directory_mode: 0o700,
-    }
-}
 
 fn options(compression: Compression) -> ArchiveOptions {
     ArchiveOptions {

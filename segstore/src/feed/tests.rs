@@ -1,21 +1,18 @@
 use std::path::Path;
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use walproto::{SegmentSize, SystemId};
 
 use super::*;
-use crate::archive::{Archive, ArchiveOptions};
+use crate::archive::Archive;
 use crate::compression::Compression;
 use crate::compressor;
 use crate::disk::Disk;
 use crate::error::{ArchiveError, Damage};
 use crate::generator::{AfterSwitch, Generator};
-use crate::identity::ServerFacts;
 use crate::prepare::Preparation;
+use crate::sample::{self, MIB, START, bytes, generator, segment_size};
 use crate::segment::{SegmentFile, SegmentName};
 use crate::sim::SimDisk;
-use crate::validator::WalFormat;
 use crate::writer::Writer;
 
 mod damage;
@@ -23,25 +20,8 @@ mod memory;
 mod timelines;
 
 const ROOT: &str = "/archive";
-const SEGMENT_SIZE: u64 = 1 << 20;
-const START: Lsn = Lsn(7 * SEGMENT_SIZE);
-
 fn timeline(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
-}
-
-fn format() -> WalFormat {
-    WalFormat {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-        page_magic: None,
-        server_version_num: Some(150_018),
-    }
-}
-
-fn generator(seed: u64) -> Generator {
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    Generator::new(format(), history, START, seed).unwrap()
 }
 
 /// WAL over three segments, with a switch, and a record that crosses into the third.
@@ -49,19 +29,14 @@ fn wal(seed: u64) -> Generator {
     let mut wal = generator(seed);
     wal.fill(400_000);
     wal.switch(AfterSwitch::Zeros);
-    wal.fill(START.0 + 2 * SEGMENT_SIZE - 30_000 - wal.end().0);
+    wal.fill(START.0 + 2 * MIB - 30_000 - wal.end().0);
     wal.record(60_000);
     wal.fill(400_000);
     wal
 }
 
-fn bytes(wal: &Generator, from: Lsn, end: Lsn) -> &[u8] {
-    let index = |lsn: Lsn| usize::try_from(lsn.0 - START.0).unwrap();
-    &wal.bytes()[index(from)..index(end)]
-}
-
 fn name(timeline_number: u32, lsn: Lsn) -> SegmentName {
-    SegmentName::of(timeline(timeline_number), lsn, format().segment_size)
+    SegmentName::of(timeline(timeline_number), lsn, segment_size())
 }
 
 fn path(file: impl std::fmt::Display) -> String {
@@ -77,21 +52,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let disk = SimDisk::new(ROOT);
-        let options = ArchiveOptions {
-            directory: ROOT.into(),
-            sync: true,
-            compression: Compression::NONE,
-        };
-        let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-        archive
-            .bind(&ServerFacts {
-                system_id: format().system_id,
-                segment_size: format().segment_size,
-                block_size: 8192,
-                server_version_num: 150_018,
-                data_directory_mode: 0o700,
-            })
-            .unwrap();
+        let archive = sample::archive(disk.clone(), ROOT.as_ref(), true);
         Self { disk, archive }
     }
 
@@ -99,7 +60,7 @@ impl World {
         self.archive.store_history(wal.history()).unwrap();
         let recovery = self.archive.recover().unwrap();
         let begin = wal.history().begin();
-        let first = begin.map_or(START, |begin| format().segment_size.start_of(begin));
+        let first = begin.map_or(START, |begin| segment_size().start_of(begin));
         let tip = recovery.tip();
         let tip = tip.filter(|tip| tip.timeline == wal.history().timeline());
         let start = tip.map_or(first, |tip| tip.resume_at.max(first));
@@ -135,7 +96,7 @@ impl World {
 /// Appends and syncs.
 fn write(writer: &mut Writer, wal: &Generator, end: Lsn) {
     let at = writer.position();
-    let batch = Bytes::copy_from_slice(bytes(wal, at, end));
+    let batch = bytes(wal, at, end);
     writer.append(at, &[batch]).unwrap();
     writer.sync().unwrap();
 }
@@ -219,7 +180,7 @@ proptest! {
             end = Lsn(end.0 + step).min(wal.end());
             write(&mut writer, &wal, end);
             let record_end = writer.durable().record_end.lsn();
-            if compressed && end > Lsn(START.0 + SEGMENT_SIZE) {
+            if compressed && end > Lsn(START.0 + MIB) {
                 world.compress(name(1, START), Compression::LZ4);
             }
             for (feed, view) in feeds.iter_mut().zip(&views) {
@@ -257,7 +218,7 @@ fn nothing_that_is_not_durable_is_given() {
     let record = wal.records()[30];
     // Inside the next record.
     let end = Lsn(record.end.0 + 9);
-    let batch = Bytes::copy_from_slice(bytes(&wal, START, end));
+    let batch = bytes(&wal, START, end);
     writer.append(START, &[batch]).unwrap();
     for feed in &mut feeds {
         feed.view.refresh().unwrap();
@@ -276,11 +237,7 @@ fn what_recovery_found_is_given_before_there_is_a_writer() {
     let wal = wal(2);
     let World { disk, archive } = World::with(&wal);
     drop(archive);
-    let options = ArchiveOptions {
-        directory: ROOT.into(),
-        sync: true,
-        compression: Compression::NONE,
-    };
+    let options = sample::options(ROOT.as_ref(), true);
     let archive = Archive::open(Arc::new(disk), options).unwrap();
     let view = archive.view().unwrap();
     assert_eq!(view.durable(), None);

@@ -5,54 +5,23 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tempfile::TempDir;
-use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
+use walproto::{Lsn, TimelineId};
 
 use super::*;
-use crate::archive::{Archive, ArchiveOptions};
-use crate::compression::Compression;
+use crate::archive::Archive;
 use crate::feed::FeedStep;
 use crate::generator::Generator;
-use crate::identity::ServerFacts;
 use crate::listeners::Subscription;
 use crate::os_disk::OsDisk;
-use crate::page::BLOCK_SIZE;
 use crate::position::ArchivePosition;
 use crate::prepare::Preparation;
-use crate::validator::WalFormat;
+use crate::sample::{self, MIB, START, generator};
 
-const SEGMENT_SIZE: u64 = 1 << 20;
-const START: Lsn = Lsn(7 * SEGMENT_SIZE);
 /// Only how long a test takes to fail.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn generator(seed: u64) -> Generator {
-    let format = WalFormat {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-        page_magic: None,
-        server_version_num: Some(150_018),
-    };
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    Generator::new(format, history, START, seed).unwrap()
-}
-
 fn archive(directory: &TempDir, sync: bool) -> Archive {
-    let options = ArchiveOptions {
-        directory: directory.path().to_owned(),
-        sync,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(OsDisk::new()), options).unwrap();
-    archive
-        .bind(&ServerFacts {
-            system_id: SystemId(7_000_000_000_000_000_001),
-            segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-            block_size: u32::try_from(BLOCK_SIZE).unwrap(),
-            server_version_num: 150_018,
-            data_directory_mode: 0o700,
-        })
-        .unwrap();
-    archive
+    sample::archive(OsDisk::new(), directory.path(), sync)
 }
 
 fn view(directory: &TempDir) -> ArchiveView {
@@ -84,8 +53,8 @@ impl Calls {
 }
 
 fn segment(directory: &TempDir, wal: &Generator, number: u64) -> (PathBuf, Vec<u8>) {
-    let from = usize::try_from((number - 7) * SEGMENT_SIZE).unwrap();
-    let end = from + usize::try_from(SEGMENT_SIZE).unwrap();
+    let from = usize::try_from((number - 7) * MIB).unwrap();
+    let end = from + usize::try_from(MIB).unwrap();
     let path = directory
         .path()
         .join(format!("{:024X}", (1u128 << 64) | u128::from(number)));
@@ -95,15 +64,15 @@ fn segment(directory: &TempDir, wal: &Generator, number: u64) -> (PathBuf, Vec<u
 fn complete(end: u64) -> Option<ArchivePosition> {
     Some(ArchivePosition {
         timeline: TimelineId::FIRST,
-        record_end: Lsn(end * SEGMENT_SIZE),
-        byte_end: Lsn(end * SEGMENT_SIZE),
+        record_end: Lsn(end * MIB),
+        byte_end: Lsn(end * MIB),
     })
 }
 
 #[test]
 fn every_sync_of_another_process_is_heard_of() {
     let mut wal = generator(1);
-    wal.fill(3 * SEGMENT_SIZE);
+    wal.fill(3 * MIB);
     let directory = tempfile::tempdir().unwrap();
     let archive = archive(&directory, true);
     let view = view(&directory);
@@ -135,7 +104,7 @@ fn every_sync_of_another_process_is_heard_of() {
 #[test]
 fn segments_that_another_program_completes_are_heard_of() {
     let mut wal = generator(2);
-    wal.fill(4 * SEGMENT_SIZE);
+    wal.fill(4 * MIB);
     let directory = tempfile::tempdir().unwrap();
     let (first, content) = segment(&directory, &wal, 7);
     fs::write(first, content).unwrap();
@@ -167,7 +136,7 @@ fn segments_that_another_program_completes_are_heard_of() {
 #[test]
 fn who_reads_beside_a_bulk_load_gets_what_was_written() {
     let mut wal = generator(3);
-    wal.fill(12 * SEGMENT_SIZE);
+    wal.fill(12 * MIB);
     let directory = tempfile::tempdir().unwrap();
     let archive = archive(&directory, true);
     let recovery = archive.recover().unwrap();

@@ -1,79 +1,41 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
+use walproto::TimelineId;
 
 use super::*;
-use crate::archive::{Archive, ArchiveOptions};
+use crate::archive::Archive;
 use crate::compression::Compression;
 use crate::disk::Disk;
 use crate::feed::FeedError;
 use crate::generator::Generator;
-use crate::identity::ServerFacts;
 use crate::listing::Listing;
-use crate::page::BLOCK_SIZE;
 use crate::prepare::Preparation;
+use crate::sample::{MIB, START, archive, bytes, generator, segment_size};
 use crate::segment::SegmentName;
 use crate::sim::{Fault, SimDisk, Survival};
 use crate::slots::{NewSlot, SlotError, SlotLimits, WalStatus};
-use crate::validator::WalFormat;
 use crate::view::ArchiveView;
 use crate::writer::Writer;
 
-const SEGMENT_SIZE: u64 = 1 << 20;
 const FIRST: u64 = 7;
-const START: Lsn = Lsn(FIRST * SEGMENT_SIZE);
 const UNLIMITED: SlotLimits = SlotLimits {
     max_slots: 10,
     max_keep_bytes: None,
 };
 
-fn size() -> SegmentSize {
-    SegmentSize::new(SEGMENT_SIZE).unwrap()
-}
-
-fn generator() -> Generator {
-    let format = WalFormat {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: size(),
-        page_magic: None,
-        server_version_num: Some(150_018),
-    };
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    Generator::new(format, history, START, 1).unwrap()
-}
-
 fn open(disk: &SimDisk) -> Archive {
-    let options = ArchiveOptions {
-        directory: PathBuf::from("/a"),
-        sync: true,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-    archive
-        .bind(&ServerFacts {
-            system_id: SystemId(7_000_000_000_000_000_001),
-            segment_size: size(),
-            block_size: u32::try_from(BLOCK_SIZE).unwrap(),
-            server_version_num: 150_018,
-            data_directory_mode: 0o700,
-        })
-        .unwrap();
-    archive
+    archive(disk.clone(), Path::new("/a"), true)
 }
 
 fn write(archive: &mut Archive, wal: &Generator, end: Lsn) -> Writer {
     archive.store_history(wal.history()).unwrap();
     let recovery = archive.recover().unwrap();
     let begin = wal.history().begin();
-    let start = begin.map_or(START, |begin| size().start_of(begin));
+    let start = begin.map_or(START, |begin| segment_size().start_of(begin));
     let writer = archive.writer(recovery, wal.history(), start, Preparation::Inline);
     let mut writer = writer.unwrap();
-    let range = start.bytes_since(START)..end.bytes_since(START);
-    let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
-    let piece = Bytes::copy_from_slice(&wal.bytes()[range]);
-    writer.append(start, &[piece]).unwrap();
+    writer.append(start, &[bytes(wal, start, end)]).unwrap();
     writer.sync().unwrap();
     writer
 }
@@ -82,12 +44,12 @@ fn write(archive: &mut Archive, wal: &Generator, end: Lsn) -> Writer {
 fn world() -> SimDisk {
     let disk = SimDisk::new("/a");
     let mut archive = open(&disk);
-    let mut first = generator();
-    first.fill(3 * SEGMENT_SIZE + 20_000);
+    let mut first = generator(1);
+    first.fill(3 * MIB + 20_000);
     let left = first.records().last().unwrap().end;
     drop(write(&mut archive, &first, left));
     let mut second = first.promoted(TimelineId::new(2).unwrap(), left).unwrap();
-    second.fill(3 * SEGMENT_SIZE);
+    second.fill(3 * MIB);
     drop(write(&mut archive, &second, second.end()));
     disk
 }
@@ -112,14 +74,14 @@ fn complete(disk: &SimDisk) -> Vec<u64> {
 fn numbers(listing: &Listing) -> Vec<u64> {
     let files = listing.segments().filter(|(file, _)| !file.partial);
     files
-        .map(|(file, _)| file.name.number(size()).unwrap().0)
+        .map(|(file, _)| file.name.number(segment_size()).unwrap().0)
         .collect()
 }
 
 fn growing(timeline: u32, number: u64) -> SegmentFile {
-    let lsn = Lsn(number * SEGMENT_SIZE);
+    let lsn = Lsn(number * MIB);
     let timeline = TimelineId::new(timeline).unwrap();
-    SegmentFile::partial(SegmentName::of(timeline, lsn, size()))
+    SegmentFile::partial(SegmentName::of(timeline, lsn, segment_size()))
 }
 
 /// Gives the slot `name` a position, which is saved by the next removal.
@@ -128,7 +90,7 @@ fn stand(slots: &SlotStore, name: &str, number: u64) {
     let name = name.parse().unwrap();
     session.create(&name, NewSlot::default()).unwrap();
     let held = session.acquire(&name).unwrap();
-    let lsn = Lsn(number * SEGMENT_SIZE + 100);
+    let lsn = Lsn(number * MIB + 100);
     held.advance(TimelineId::FIRST, lsn).unwrap();
 }
 
@@ -141,9 +103,9 @@ fn what_lies_before_what_is_asked_for_goes() {
     for (keep_from, left) in [
         (0, 0),
         (START.0 + 5, 0),
-        (9 * SEGMENT_SIZE - 1, 1),
-        (9 * SEGMENT_SIZE, 2),
-        (8 * SEGMENT_SIZE, 2),
+        (9 * MIB - 1, 1),
+        (9 * MIB, 2),
+        (8 * MIB, 2),
         // Of the end nothing goes.
         (u64::MAX, 5),
     ] {
@@ -152,11 +114,11 @@ fn what_lies_before_what_is_asked_for_goes() {
         assert_eq!(complete(&disk), all[left..], "{keep_from}");
         let removed = before - complete(&disk).len();
         assert_eq!(pruned.files, removed as u64);
-        assert_eq!(pruned.bytes, removed as u64 * SEGMENT_SIZE);
+        assert_eq!(pruned.bytes, removed as u64 * MIB);
         assert_eq!(pruned.kept_by, None);
     }
     let pruned = prune(&slots, Lsn(u64::MAX)).unwrap();
-    assert_eq!(pruned.kept_from, Lsn(12 * SEGMENT_SIZE));
+    assert_eq!(pruned.kept_from, Lsn(12 * MIB));
     // What is left is enough to go on from.
     let archive = open(&disk);
     let tip = archive.recover().unwrap().tip().unwrap();
@@ -166,7 +128,7 @@ fn what_lies_before_what_is_asked_for_goes() {
     );
     // The growing one that the old timeline left is no reason to take the others for missing.
     for number in [FIRST, 11] {
-        let start = Lsn(number * SEGMENT_SIZE);
+        let start = Lsn(number * MIB);
         let error = view(&disk).feed(None, start).unwrap().next_step();
         let error = error.unwrap_err();
         assert!(matches!(error, FeedError::Removed { .. }), "{error}");
@@ -189,12 +151,12 @@ fn what_a_slot_needs_stays() {
         reserve_wal: true,
     };
     session.create(&"d".parse().unwrap(), new).unwrap();
-    let pruned = prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap();
+    let pruned = prune(&slots, Lsn(12 * MIB)).unwrap();
     assert_eq!(complete(&disk), [9, 10, 11, 12]);
     assert_eq!(pruned.kept_by, Some("b".parse().unwrap()));
-    assert_eq!(pruned.kept_from, Lsn(9 * SEGMENT_SIZE));
+    assert_eq!(pruned.kept_from, Lsn(9 * MIB));
     session.drop_slot(&"b".parse().unwrap()).unwrap();
-    let pruned = prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap();
+    let pruned = prune(&slots, Lsn(12 * MIB)).unwrap();
     assert_eq!(complete(&disk), [11, 12]);
     assert_eq!(pruned.kept_by, Some("a".parse().unwrap()));
     let status = slots
@@ -204,7 +166,7 @@ fn what_a_slot_needs_stays() {
         .wal_status;
     assert_eq!(status, Some(WalStatus::Reserved));
     // It does not keep more than is asked for.
-    let pruned = prune(&slots, Lsn(9 * SEGMENT_SIZE)).unwrap();
+    let pruned = prune(&slots, Lsn(9 * MIB)).unwrap();
     assert_eq!((pruned.files, pruned.kept_by), (0, None));
 }
 
@@ -212,7 +174,7 @@ fn what_a_slot_needs_stays() {
 fn a_slot_that_needs_more_than_it_may_keep_is_lost() {
     let disk = world();
     let limits = SlotLimits {
-        max_keep_bytes: Some(2 * SEGMENT_SIZE),
+        max_keep_bytes: Some(2 * MIB),
         ..UNLIMITED
     };
     let slots = slots(&disk, limits);
@@ -223,13 +185,13 @@ fn a_slot_that_needs_more_than_it_may_keep_is_lost() {
     let held = session.acquire(&a).unwrap();
     let status = |name| slots.get(name).unwrap().unwrap().wal_status;
     assert_eq!(status(&a), Some(WalStatus::Unreserved));
-    let pruned = prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap();
+    let pruned = prune(&slots, Lsn(12 * MIB)).unwrap();
     assert_eq!(pruned.kept_by, Some(a.clone()));
     assert_eq!(complete(&disk), [11, 12]);
     assert_eq!(status(&a), Some(WalStatus::Lost));
     assert_eq!(status(&b), Some(WalStatus::Reserved));
     // Who used it hears of it.
-    let error = held.advance(TimelineId::FIRST, Lsn(9 * SEGMENT_SIZE));
+    let error = held.advance(TimelineId::FIRST, Lsn(9 * MIB));
     assert!(
         error
             .unwrap_err()
@@ -254,7 +216,7 @@ fn nothing_is_removed_when_slots_cannot_be_saved() {
     let slots = slots(&disk, UNLIMITED);
     stand(&slots, "a", 9);
     disk.fail_at(disk.operations(), Fault::NoSpace);
-    prune(&slots, Lsn(12 * SEGMENT_SIZE)).unwrap_err();
+    prune(&slots, Lsn(12 * MIB)).unwrap_err();
     assert_eq!(complete(&disk), [7, 8, 9, 10, 11, 12]);
 }
 
@@ -268,7 +230,7 @@ fn compressed_segments_go_with_all_their_files() {
     // Left by a crash.
     disk.plant(format!("/a/{name}"), &plain).unwrap();
     let slots = slots(&disk, UNLIMITED);
-    let pruned = prune(&slots, Lsn(8 * SEGMENT_SIZE)).unwrap();
+    let pruned = prune(&slots, Lsn(8 * MIB)).unwrap();
     assert_eq!(pruned.files, 2);
     assert_eq!(complete(&disk), [8, 9, 10, 11, 12]);
 }
@@ -373,8 +335,8 @@ fn live(disk: &SimDisk) -> Result<(), SlotError> {
     let slots = SlotStore::open(view, UNLIMITED)?;
     let session = slots.session(1);
     let held = session.acquire(&"a".parse().unwrap())?;
-    held.advance(TimelineId::FIRST, Lsn(11 * SEGMENT_SIZE))?;
-    prune(&slots, Lsn(12 * SEGMENT_SIZE))?;
+    held.advance(TimelineId::FIRST, Lsn(11 * MIB))?;
+    prune(&slots, Lsn(12 * MIB))?;
     Ok(())
 }
 

@@ -1,27 +1,19 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use walproto::{SystemId, TimelineHistory};
 
 use super::*;
-use crate::archive::{Archive, ArchiveOptions};
+use crate::archive::Archive;
 use crate::checked_json::Refusal;
-use crate::compression::Compression;
 use crate::disk::Disk;
 use crate::error::Damage;
-use crate::generator::Generator;
-use crate::identity::ServerFacts;
-use crate::page::BLOCK_SIZE;
 use crate::prepare::Preparation;
+use crate::sample::{self, MIB, START};
 use crate::sim::{Fault, SimDisk, Survival};
-use crate::validator::WalFormat;
 
 mod crash;
 
-const SEGMENT_SIZE: u64 = 1 << 20;
-const START: Lsn = Lsn(7 * SEGMENT_SIZE);
 const UNLIMITED: SlotLimits = SlotLimits {
     max_slots: 10,
     max_keep_bytes: None,
@@ -39,40 +31,17 @@ fn name(text: &str) -> SlotName {
     text.parse().unwrap()
 }
 
-fn format() -> WalFormat {
-    WalFormat {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-        page_magic: None,
-        server_version_num: Some(150_018),
-    }
-}
-
 /// An archive of `segments` segments and a bit.
 fn archive(disk: &SimDisk, segments: u64) -> Archive {
-    let options = ArchiveOptions {
-        directory: PathBuf::from("/a"),
-        sync: true,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-    archive
-        .bind(&ServerFacts {
-            system_id: format().system_id,
-            segment_size: format().segment_size,
-            block_size: u32::try_from(BLOCK_SIZE).unwrap(),
-            server_version_num: 150_018,
-            data_directory_mode: 0o700,
-        })
-        .unwrap();
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    let mut wal = Generator::new(format(), history, START, 1).unwrap();
-    wal.fill(segments * SEGMENT_SIZE + 10_000);
+    let archive = sample::archive(disk.clone(), Path::new("/a"), true);
+    let mut wal = sample::generator(1);
+    wal.fill(segments * MIB + 10_000);
     let recovery = archive.recover().unwrap();
     let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
     let mut writer = writer.unwrap();
-    let piece = Bytes::copy_from_slice(wal.bytes());
-    writer.append(START, &[piece]).unwrap();
+    writer
+        .append(START, &[sample::bytes(&wal, START, wal.end())])
+        .unwrap();
     writer.close().unwrap();
     archive
 }
@@ -344,7 +313,7 @@ fn a_slot_whose_wal_is_gone_is_lost() {
     for (text, segment) in [("a", 8), ("b", 9)] {
         session.create(&name(text), NewSlot::default()).unwrap();
         let held = session.acquire(&name(text)).unwrap();
-        held.advance(TimelineId::FIRST, Lsn(segment * SEGMENT_SIZE + 5))
+        held.advance(TimelineId::FIRST, Lsn(segment * MIB + 5))
             .unwrap();
     }
     store.save().unwrap();
@@ -372,7 +341,7 @@ fn more_than_a_slot_may_keep_is_not_reserved() {
     let end = store.view().durable().unwrap().record_end;
     drop(store);
     let limits = SlotLimits {
-        max_keep_bytes: Some(2 * SEGMENT_SIZE + 7),
+        max_keep_bytes: Some(2 * MIB + 7),
         ..UNLIMITED
     };
     let store = self::store(&disk, limits);
@@ -386,12 +355,12 @@ fn more_than_a_slot_may_keep_is_not_reserved() {
         (9, WalStatus::Unreserved),
         (7, WalStatus::Unreserved),
     ] {
-        let restart = Lsn(segment * SEGMENT_SIZE + 100);
+        let restart = Lsn(segment * MIB + 100);
         held.advance(TimelineId::FIRST, restart).unwrap();
         let slot = slot(&store, "a");
         assert_eq!(slot.wal_status, Some(status));
         let safe = slot.safe_wal_size.unwrap();
-        let expected = i128::from((segment + 3) * SEGMENT_SIZE) - i128::from(end.0);
+        let expected = i128::from((segment + 3) * MIB) - i128::from(end.0);
         assert_eq!(i128::from(safe), expected);
         assert_eq!(safe < 0, status == WalStatus::Unreserved);
     }
@@ -424,11 +393,7 @@ fn one_process_keeps_the_slots_while_another_streams() {
 fn a_slot_cannot_keep_wal_of_an_archive_without_any() {
     let disk = SimDisk::new("/a");
     let archive = archive(&disk, 0);
-    let options = ArchiveOptions {
-        directory: PathBuf::from("/a"),
-        sync: true,
-        compression: Compression::NONE,
-    };
+    let options = sample::options(Path::new("/a"), true);
     drop(archive);
     let archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
     let store = SlotStore::open(archive.view().unwrap(), UNLIMITED).unwrap();

@@ -1,44 +1,18 @@
 use bytes::Bytes;
 use proptest::prelude::*;
-use walproto::{SegmentSize, SystemId, TimelineId};
+use walproto::TimelineId;
 
 use super::*;
 use crate::compression::Compression;
 use crate::compressor::compress;
 use crate::directory::ArchiveDirectory;
 use crate::generator::{AfterSwitch, GeneratedRecord, Generator};
+use crate::sample::{self, MIB, START, facts, generator};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
 use crate::sim::SimDisk;
-use crate::validator::WalFormat;
-use crate::{
-    ArchiveOptions, CorruptionReason, PieceEnd, Preparation, RecordPiece, ServerFacts, Writer,
-};
+use crate::{CorruptionReason, PieceEnd, Preparation, RecordPiece, Writer};
 
 const ROOT: &str = "/archive";
-const MIB: u64 = 1 << 20;
-const START: Lsn = Lsn(7 * MIB);
-
-fn facts() -> ServerFacts {
-    ServerFacts {
-        system_id: SystemId(1),
-        segment_size: SegmentSize::new(MIB).unwrap(),
-        block_size: 8192,
-        server_version_num: 150_018,
-        data_directory_mode: 0o700,
-    }
-}
-
-fn generator(seed: u64) -> Generator {
-    let format = WalFormat {
-        system_id: facts().system_id,
-        segment_size: facts().segment_size,
-        page_magic: None,
-        server_version_num: None,
-    };
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    Generator::new(format, history, START, seed).unwrap()
-}
-
 /// WAL over three segments, records across both borders, and one longer than what is read at
 /// once.
 fn long_wal(seed: u64) -> Generator {
@@ -62,13 +36,7 @@ struct Stored {
 impl Stored {
     fn new() -> Self {
         let disk = SimDisk::new(ROOT);
-        let options = ArchiveOptions {
-            directory: ROOT.into(),
-            sync: true,
-            compression: Compression::NONE,
-        };
-        let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-        archive.bind(&facts()).unwrap();
+        let archive = sample::archive(disk.clone(), ROOT.as_ref(), true);
         Self { disk, archive }
     }
 

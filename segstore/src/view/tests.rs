@@ -1,36 +1,22 @@
-use std::path::PathBuf;
-
 use bytes::BytesMut;
-use walproto::{Lsn, SegmentSize, SystemId};
+use walproto::{Lsn, SystemId};
 
 use super::*;
-use crate::archive::ArchiveOptions;
-use crate::compression::Compression;
 use crate::feed::{FeedError, FeedStep};
 use crate::generator::Generator;
 use crate::prepare::Preparation;
+use crate::sample::{self, MIB, START, generator};
 use crate::sim::{Fault, SimDisk};
-use crate::validator::WalFormat;
-
-const SEGMENT_SIZE: u64 = 1 << 20;
-const START: Lsn = Lsn(7 * SEGMENT_SIZE);
 
 fn wal(seed: u64) -> Generator {
-    let format = WalFormat {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-        page_magic: None,
-        server_version_num: Some(150_018),
-    };
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    let mut wal = Generator::new(format, history, START, seed).unwrap();
-    wal.fill(3 * SEGMENT_SIZE);
+    let mut wal = generator(seed);
+    wal.fill(3 * MIB);
     wal
 }
 
 fn segment(wal: &Generator, number: u64) -> Vec<u8> {
-    let from = usize::try_from((number - 7) * SEGMENT_SIZE).unwrap();
-    let end = from + usize::try_from(SEGMENT_SIZE).unwrap();
+    let from = usize::try_from((number - 7) * MIB).unwrap();
+    let end = from + usize::try_from(MIB).unwrap();
     wal.bytes()[from..end].to_vec()
 }
 
@@ -54,29 +40,20 @@ fn open(disk: &SimDisk) -> Result<ArchiveView, ArchiveError> {
 }
 
 fn archive(disk: &SimDisk, sync: bool) -> Archive {
-    let options = ArchiveOptions {
-        directory: PathBuf::from("/a"),
-        sync,
-        compression: Compression::NONE,
+    let mut archive = sample::archive(disk.clone(), Path::new("/a"), sync);
+    let facts = ServerFacts {
+        data_directory_mode: 0o750,
+        ..sample::facts()
     };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
-    archive
-        .bind(&ServerFacts {
-            system_id: SystemId(7_000_000_000_000_000_001),
-            segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-            block_size: 8192,
-            server_version_num: 150_018,
-            data_directory_mode: 0o750,
-        })
-        .unwrap();
+    archive.bind(&facts).unwrap();
     archive
 }
 
 fn complete(timeline: u32, end: u64) -> ArchivePosition {
     ArchivePosition {
         timeline: TimelineId::new(timeline).unwrap(),
-        record_end: Lsn(end * SEGMENT_SIZE),
-        byte_end: Lsn(end * SEGMENT_SIZE),
+        record_end: Lsn(end * MIB),
+        byte_end: Lsn(end * MIB),
     }
 }
 
@@ -90,7 +67,7 @@ fn of_another_programs_archive_the_complete_segments_are_synced_and_given() {
     assert_eq!(view.durable(), Some(complete(1, 9)));
     let identity = view.identity();
     assert_eq!(identity.system_id(), SystemId(7_000_000_000_000_000_001));
-    assert_eq!(identity.segment_size().bytes(), SEGMENT_SIZE);
+    assert_eq!(identity.segment_size().bytes(), MIB);
     assert_eq!(identity.server_version_num(), 150_000);
     assert_eq!(disk.log(), before, "a view changes nothing");
 
@@ -109,7 +86,7 @@ fn of_another_programs_archive_the_complete_segments_are_synced_and_given() {
         for expected in synced {
             assert!(log.iter().any(|line| line.ends_with(&expected)), "{log:#?}");
         }
-        while !(taken.len() as u64).is_multiple_of(SEGMENT_SIZE) {
+        while !(taken.len() as u64).is_multiple_of(MIB) {
             match feed.next_step().unwrap() {
                 FeedStep::Chunk(chunk) => chunk.append_to(&mut taken).unwrap(),
                 step => panic!("{step:?}"),
@@ -186,7 +163,7 @@ fn the_position_is_the_writers_once_one_of_ours_has_told_it() {
     assert_eq!(view.followed(), Followed::Published);
     let told = view.durable().unwrap();
     assert_eq!(told.record_end, tip.record_end.lsn());
-    assert!(told.record_end > Lsn(9 * SEGMENT_SIZE));
+    assert!(told.record_end > Lsn(9 * MIB));
     drop(writer);
     drop(archive);
     // A crash of the machine took what was published, which is never synced: what was noted as

@@ -2,33 +2,16 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-
 use super::*;
-use crate::archive::{ArchiveOptions, published_position};
-use crate::compression::Compression;
+use crate::archive::published_position;
 use crate::corruption::CorruptionReason;
 use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
-use crate::identity::ServerFacts;
+use crate::sample::{self, MIB, START, bytes, generator, segment_size};
 use crate::sim::{SimDisk, Survival};
 use crate::writer::WriteError;
-use walproto::{SegmentSize, SystemId};
 
-const SEGMENT_SIZE: u64 = 1 << 20;
-const START: Lsn = Lsn(7 * SEGMENT_SIZE);
-const BORDER: Lsn = Lsn(8 * SEGMENT_SIZE);
-
-fn generator(seed: u64) -> Generator {
-    let format = WalFormat {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-        page_magic: None,
-        server_version_num: Some(150_018),
-    };
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    Generator::new(format, history, START, seed).unwrap()
-}
+const BORDER: Lsn = Lsn(8 * MIB);
 
 /// A segment that ends with a switch, and a little of the next one.
 fn switched(seed: u64) -> Generator {
@@ -39,35 +22,12 @@ fn switched(seed: u64) -> Generator {
     wal
 }
 
-fn bytes(wal: &Generator, from: Lsn, end: Lsn) -> Bytes {
-    let index = |lsn: Lsn| usize::try_from(lsn.0 - START.0).unwrap();
-    Bytes::copy_from_slice(&wal.bytes()[index(from)..index(end)])
-}
-
 fn archive() -> Archive {
     open(&SimDisk::new("/archive"), true)
 }
 
 fn open(disk: &SimDisk, sync: bool) -> Archive {
-    open_on(Arc::new(disk.clone()), sync)
-}
-
-fn open_on(disk: Arc<dyn Disk>, sync: bool) -> Archive {
-    let options = ArchiveOptions {
-        directory: "/archive".into(),
-        sync,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(disk, options).unwrap();
-    let facts = ServerFacts {
-        system_id: SystemId(7_000_000_000_000_000_001),
-        segment_size: SegmentSize::new(SEGMENT_SIZE).unwrap(),
-        block_size: 8192,
-        server_version_num: 150_018,
-        data_directory_mode: 0o700,
-    };
-    archive.bind(&facts).unwrap();
-    archive
+    sample::archive(disk.clone(), Path::new("/archive"), sync)
 }
 
 fn writer(archive: &Archive, wal: &Generator, start: Lsn) -> Writer {
@@ -105,7 +65,7 @@ fn a_server_without_the_last_records_segment_is_gone_on_with_from_the_next() {
 #[test]
 fn the_rest_of_a_record_is_checked_with_what_the_archive_has_of_it() {
     let mut wal = generator(2);
-    wal.fill(SEGMENT_SIZE - 30_000);
+    wal.fill(MIB - 30_000);
     let record = wal.record(60_000);
     assert!(record.start < BORDER && record.end > BORDER);
     let archive = filled(&wal, record.end);
@@ -184,7 +144,7 @@ fn no_position_is_published_of_what_is_not_synced() {
 #[test]
 fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
     let mut wal = generator(6);
-    wal.fill(4 * SEGMENT_SIZE);
+    wal.fill(4 * MIB);
     let disk = SimDisk::new("/archive");
     fill(&open(&disk, false), &wal, START, wal.end());
     assert_vouched_for_survives(&disk, &wal);
@@ -193,17 +153,16 @@ fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
 #[test]
 fn what_another_program_wrote_without_syncs_is_synced_by_who_takes_it_over() {
     let mut wal = generator(7);
-    wal.fill(4 * SEGMENT_SIZE);
+    wal.fill(4 * MIB);
     let disk = SimDisk::new("/archive");
     // As `pg_receivewal --no-sync` or `cp` leaves it.
     for number in 0.. {
-        let start = Lsn(START.0 + number * SEGMENT_SIZE);
-        let end = Lsn(start.0 + SEGMENT_SIZE);
+        let start = Lsn(START.0 + number * MIB);
+        let end = Lsn(start.0 + MIB);
         if end > wal.end() {
             break;
         }
-        let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
-        let name = SegmentName::of(TimelineId::FIRST, start, size);
+        let name = SegmentName::of(TimelineId::FIRST, start, segment_size());
         let path = format!("/archive/{}", SegmentFile::complete(name));
         let file = disk.open(path.as_ref(), OpenMode::CreateNew).unwrap();
         file.write_at(&[IoSlice::new(&bytes(&wal, start, end))], 0)
@@ -218,7 +177,7 @@ fn assert_vouched_for_survives(disk: &SimDisk, wal: &Generator) {
     let archive = open(disk, true);
     let recovery = archive.recover().unwrap();
     let vouched = recovery.tip().unwrap().record_end.lsn();
-    assert!(vouched > Lsn(START.0 + 3 * SEGMENT_SIZE));
+    assert!(vouched > Lsn(START.0 + 3 * MIB));
     drop((recovery, archive));
     disk.cut_power();
     disk.reboot(Survival::Nothing);
@@ -250,21 +209,14 @@ fn a_start_on_a_full_disk_goes_on_in_the_segment_that_there_is() {
     let tip = archive.recover().unwrap().tip().unwrap();
     assert_eq!(tip.record_end.lsn(), wal.end());
     // The lock is held though it could not be said by whom.
-    let again = Archive::open(
-        Arc::new(disk.clone()),
-        ArchiveOptions {
-            directory: "/archive".into(),
-            sync: true,
-            compression: Compression::NONE,
-        },
-    );
+    let options = sample::options(Path::new("/archive"), true);
+    let again = Archive::open(Arc::new(disk.clone()), options);
     assert!(matches!(again, Err(ArchiveError::Locked { pid: None, .. })));
 }
 
 fn segment(number: u64, partial: bool) -> SegmentFile {
-    let size = SegmentSize::new(SEGMENT_SIZE).unwrap();
-    let start = Lsn(START.0 + number * SEGMENT_SIZE);
-    let name = SegmentName::of(TimelineId::FIRST, start, size);
+    let start = Lsn(START.0 + number * MIB);
+    let name = SegmentName::of(TimelineId::FIRST, start, segment_size());
     if partial {
         SegmentFile::partial(name)
     } else {
@@ -275,7 +227,7 @@ fn segment(number: u64, partial: bool) -> SegmentFile {
 #[test]
 fn an_archive_whose_segments_were_all_moved_away_begins_anew_where_that_is_no_loss() {
     let mut wal = generator(10);
-    wal.fill(2 * SEGMENT_SIZE + 60_000);
+    wal.fill(2 * MIB + 60_000);
     let disk = SimDisk::new("/archive");
     fill(&open(&disk, true), &wal, START, wal.end());
     // The last one is complete and was moved before a byte came of the next one.
@@ -290,7 +242,7 @@ fn an_archive_whose_segments_were_all_moved_away_begins_anew_where_that_is_no_lo
     let recovery = archive.recover().unwrap();
     assert_eq!(recovery.tip(), None);
     // As a slot has it: less than what was durable here before.
-    let start = Lsn(START.0 + 2 * SEGMENT_SIZE);
+    let start = Lsn(START.0 + 2 * MIB);
     let preparation = Preparation::Inline;
     let mut writer = archive
         .writer(recovery, wal.history(), start, preparation)
@@ -310,14 +262,14 @@ fn an_archive_whose_segments_were_all_moved_away_begins_anew_where_that_is_no_lo
 #[test]
 fn a_segment_that_is_moved_away_while_it_is_read_is_not_missed() {
     let mut wal = generator(11);
-    wal.fill(2 * SEGMENT_SIZE + 60_000);
+    wal.fill(2 * MIB + 60_000);
     let disk = SimDisk::new("/archive");
     fill(&open(&disk, true), &wal, START, wal.end());
     let moved = Moved {
         disk: disk.clone(),
         path: Mutex::new(Some(format!("/archive/{}", segment(1, false)).into())),
     };
-    let archive = open_on(Arc::new(moved), true);
+    let archive = sample::archive(moved, Path::new("/archive"), true);
     let tip = archive.recover().unwrap().tip().unwrap();
     assert_eq!(tip.record_end.lsn(), wal.end());
     let gone = disk.content(format!("/archive/{}", segment(1, false)));

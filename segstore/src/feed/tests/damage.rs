@@ -18,7 +18,7 @@ fn wal_from_before_the_archive_is_told_apart_from_a_hole() {
         );
         assert!(matches!(error, FeedError::Removed { .. }));
     }
-    let second = SegmentFile::complete(name(1, Lsn(START.0 + SEGMENT_SIZE)));
+    let second = SegmentFile::complete(name(1, Lsn(START.0 + MIB)));
     world.disk.remove(Path::new(&path(second))).unwrap();
     for view in world.views() {
         let mut feed = view.feed(None, START).unwrap();
@@ -27,12 +27,12 @@ fn wal_from_before_the_archive_is_told_apart_from_a_hole() {
             matches!(error, FeedError::Hole { segment } if segment == second.name),
             "{error}"
         );
-        assert_eq!(feed.position(), Lsn(START.0 + SEGMENT_SIZE));
+        assert_eq!(feed.position(), Lsn(START.0 + MIB));
     }
     let first = SegmentFile::complete(name(1, START));
     world.disk.remove(Path::new(&path(first))).unwrap();
     for view in world.views() {
-        let error = next(&view, START.0 + SEGMENT_SIZE + 5);
+        let error = next(&view, START.0 + MIB + 5);
         assert!(
             matches!(error, FeedError::Removed { segment } if segment == second.name),
             "{error}"
@@ -70,7 +70,7 @@ fn a_file_that_is_too_short_is_not_given() {
     let world = World::with(&wal);
     let growing = path(SegmentFile::partial(name(1, wal.end())));
     let content = world.disk.content(&growing).unwrap();
-    let needed = usize::try_from(format().segment_size.offset_of(wal.end())).unwrap();
+    let needed = usize::try_from(segment_size().offset_of(wal.end())).unwrap();
     world.disk.plant(&growing, &content[..needed]).unwrap();
     for view in world.views() {
         let mut feed = view.feed(None, START).unwrap();

@@ -16,7 +16,7 @@ fn is_in_memory(feed: &mut Feed, wal: &Generator) -> bool {
 #[test]
 fn who_is_behind_gets_files_and_then_memory() {
     let mut wal = generator(31);
-    wal.fill(5 * SEGMENT_SIZE / 2);
+    wal.fill(5 * MIB / 2);
     let mut world = World::new();
     world.archive.set_tail_capacity(300_000);
     let mut writer = world.writer(&wal);
@@ -83,7 +83,7 @@ fn what_is_not_durable_is_in_nobodys_memory() {
     let view = world.archive.view().unwrap();
     let mut feed = view.feed(None, START).unwrap();
     let record = wal.records()[40];
-    let batch = Bytes::copy_from_slice(bytes(&wal, START, record.end));
+    let batch = bytes(&wal, START, record.end);
     writer.append(START, &[batch]).unwrap();
     assert!(view.live().tail(timeline(1), START..record.end).is_none());
     world

@@ -5,7 +5,7 @@ use super::*;
 /// WAL of a timeline, and of one that a standby began in the middle of its second segment.
 fn promoted(seed: u64) -> (Generator, Generator) {
     let first = wal(seed);
-    let middle = START.0 + 3 * SEGMENT_SIZE / 2;
+    let middle = START.0 + 3 * MIB / 2;
     let records = first.records().iter();
     let record = *records.clone().find(|r| r.end.0 > middle).unwrap();
     let mut second = first.promoted(timeline(2), record.end).unwrap();
@@ -68,7 +68,7 @@ fn an_old_timeline_ends_where_it_was_left() {
 fn a_new_timeline_is_given_from_the_start_of_its_first_segment_or_from_an_ancestors() {
     let (first, second) = promoted(12);
     let world = followed(&first, switch_point(&second), &second);
-    let segment = format().segment_size.start_of(switch_point(&second));
+    let segment = segment_size().start_of(switch_point(&second));
     for view in world.views() {
         for start in [START, segment, switch_point(&second)] {
             for asked in [None, Some(timeline(2))] {
@@ -120,7 +120,7 @@ fn a_switch_is_learned_in_the_middle() {
             let end = Pause::EndOfTimeline(left, timeline(2));
             assert_goes_on(feed, &first, position, end);
             // Before its first byte has come, the new timeline is what its parent has.
-            let start = format().segment_size.start_of(left);
+            let start = segment_size().start_of(left);
             let mut next = feed.view.feed(Some(timeline(2)), start).unwrap();
             assert_goes_on(&mut next, &first, left, Pause::CaughtUp);
             *feed = next;

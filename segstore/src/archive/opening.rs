@@ -1,0 +1,196 @@
+//! Opening an archive, and finding out whose it is.
+
+use std::sync::Arc;
+
+use super::{Archive, ArchiveOptions};
+use crate::compressor::Compressor;
+use crate::directory::ArchiveDirectory;
+use crate::discovery;
+use crate::disk::Disk;
+use crate::error::ArchiveError;
+use crate::history;
+use crate::identity::{Identity, ServerFacts};
+use crate::listing::Listing;
+use crate::lock::ProcessLock;
+use crate::page::BLOCK_SIZE;
+use crate::segment::{Encoding, SegmentName};
+use crate::takeover;
+use crate::unsynced::UnsyncedDisk;
+
+impl Archive {
+    /// Opens an archive directory and takes its lock. What a crash left unfinished is put in
+    /// order.
+    ///
+    /// # Errors
+    /// When the directory does not exist or cannot be written, another process streams into it,
+    /// its own files are damaged or of a newer version, or its segments cannot be what their
+    /// names say.
+    pub fn open(disk: Arc<dyn Disk>, options: ArchiveOptions) -> Result<Self, ArchiveError> {
+        let disk = if options.sync {
+            disk
+        } else {
+            Arc::new(UnsyncedDisk(disk))
+        };
+        let directory = ArchiveDirectory::new(disk, &options.directory);
+        let listing = Listing::read(&directory)?;
+        let mut identity = Identity::load(&directory)?;
+        if let Some(identity) = &identity {
+            directory.disk().set_access(identity.access());
+        }
+        if let Err(error) = directory.create_own() {
+            let unsynced = identity.is_none() || directory.is_not_durable().unwrap_or(true);
+            // This error is the one that says what is wrong.
+            drop(directory.poison_after(&error, &listing, unsynced));
+            return Err(error.into());
+        }
+        let lock = ProcessLock::to_stream(&directory)?;
+        // Between the first look and the lock another process may have changed everything.
+        let listing = if identity.is_some() || !listing.is_empty() {
+            identity = Identity::load(&directory)?;
+            Listing::read(&directory)?
+        } else {
+            listing
+        };
+        // Whoever filled it before us need not have synced it.
+        let is_taken_over = identity.is_none() && !listing.is_empty();
+        if !options.sync || is_taken_over {
+            directory.mark_not_durable()?;
+        }
+        if options.sync {
+            directory.make_durable()?;
+        }
+        directory.empty_temporary()?;
+        let discovery = match identity {
+            Some(_) => None,
+            None => discovery::discover(&directory, &listing)?,
+        };
+        let histories = history::load(&directory, &listing, identity.as_ref())?;
+        let mut archive = Self {
+            directory,
+            sync: options.sync,
+            segments_are_moved: false,
+            compression: options.compression,
+            identity,
+            discovery,
+            histories,
+            foreign: listing.foreign().to_vec(),
+            compressor: None,
+            lock: Arc::new(lock),
+            live: Arc::default(),
+        };
+        if let Some(size) = archive.segment_size() {
+            listing.check(&archive.directory, size)?;
+        }
+        if archive.identity.is_some() {
+            archive.put_in_order(&listing)?;
+        }
+        Ok(archive)
+    }
+
+    /// Tells the archive which server is going to fill it. The first one gives it its identity.
+    ///
+    /// # Errors
+    /// When the server is of another cluster or has another segment or block size: nothing was
+    /// written then. Or when the disk refuses.
+    pub fn bind(&mut self, facts: &ServerFacts) -> Result<(), ArchiveError> {
+        self.check_server(facts)?;
+        let mut identity = match (&self.identity, &self.discovery) {
+            (Some(identity), _) => identity.clone(),
+            (None, found) => Identity::new(facts, found.as_ref().map(|found| found.page_magic)),
+        };
+        identity.update(facts);
+        for history in self.histories.values() {
+            identity.record_history(history);
+        }
+        if self.identity.as_ref() == Some(&identity) {
+            return Ok(());
+        }
+        let listing = self.listing()?;
+        listing.check(&self.directory, facts.segment_size)?;
+        self.directory.disk().set_access(identity.access());
+        self.directory.apply_access()?;
+        identity.save(&self.directory)?;
+        self.identity = Some(identity);
+        self.put_in_order(&listing)
+    }
+
+    fn check_server(&self, facts: &ServerFacts) -> Result<(), ArchiveError> {
+        let directory = self.directory.root();
+        if u64::from(facts.block_size) != BLOCK_SIZE {
+            return Err(ArchiveError::OtherBlockSize {
+                origin: directory.to_owned(),
+                expected: BLOCK_SIZE,
+                found: facts.block_size.into(),
+            });
+        }
+        if let Some(expected) = self.system_id()
+            && expected != facts.system_id
+        {
+            return Err(ArchiveError::OtherCluster {
+                directory: directory.to_owned(),
+                expected,
+                found: facts.system_id,
+            });
+        }
+        if let Some(expected) = self.segment_size()
+            && expected != facts.segment_size
+        {
+            return Err(ArchiveError::OtherSegmentSize {
+                directory: directory.to_owned(),
+                expected,
+                found: facts.segment_size,
+            });
+        }
+        Ok(())
+    }
+
+    /// What can only be done once it is known whose the files are.
+    fn put_in_order(&mut self, listing: &Listing) -> Result<(), ArchiveError> {
+        let Some(size) = self.segment_size() else {
+            return Ok(());
+        };
+        for &file in listing.histories() {
+            let plain = history::plain(file.timeline);
+            if !listing.histories().contains(&plain)
+                && let Some(history) = self.histories.get(&file.timeline)
+            {
+                history::write(&self.directory, history)?;
+            }
+        }
+        if let Some(identity) = &mut self.identity {
+            let before = identity.clone();
+            for history in self.histories.values() {
+                identity.record_history(history);
+            }
+            if *identity != before {
+                identity.save(&self.directory)?;
+            }
+        }
+        takeover::import_partials(&self.directory, listing, size)?;
+        takeover::finish_compressions(&self.directory, listing, self.compression, size)?;
+        if self.compression.encoding() != Encoding::Plain && self.compressor.is_none() {
+            let left = left_plain(listing, self.compression.encoding());
+            let compressor = Compressor::start(self.directory.clone(), self.compression, left)?;
+            self.compressor = Some(Arc::new(compressor));
+        }
+        Ok(())
+    }
+}
+
+/// The plain segments after the last compressed one: those that a stop of the compressor left.
+fn left_plain(listing: &Listing, encoding: Encoding) -> Vec<SegmentName> {
+    let mut names: Vec<_> = listing
+        .segments()
+        .rev()
+        .filter(|(file, _)| !file.partial)
+        .take_while(|(file, _)| file.encoding != encoding)
+        .filter(|(file, _)| file.encoding == Encoding::Plain)
+        .map(|(file, _)| file.name)
+        .collect();
+    let compresses = listing
+        .segments()
+        .any(|(file, _)| !file.partial && file.encoding == encoding);
+    names.retain(|_| compresses);
+    names.reverse();
+    names
+}
