@@ -167,6 +167,21 @@ fn options_of_a_relay_are_refused_where_they_mean_nothing() {
         let line = format!("wal-receiver: error: {expected}\n");
         assert!(log.starts_with(&line), "{log}");
     }
+    let own = [
+        "-D",
+        &directory,
+        "-h",
+        "localhost",
+        "-p",
+        "5433",
+        "--listen",
+        "*:5433",
+    ];
+    let (status, log) = Receiver::bare().args(own).run();
+    assert_eq!(status.code(), Some(1));
+    let line = "wal-receiver: error: host localhost port 5433 is where this program itself listens \
+                (*:5433), name the server to receive from\n";
+    assert_eq!(log, line);
     let links = tempfile::tempdir().unwrap();
     let (status, log) = Receiver::as_pg_receivewal(links.path())
         .args(["-D", &directory, "--listen", "/run/wal"])

@@ -7,13 +7,22 @@ use segstore::ArchiveError;
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
-use walsender::ServeError;
+use walsender::{ListenAddress, ServeError};
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MainError {
     #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
+    #[error(
+        "host {host} port {port} is where this program itself listens ({address}), name the \
+         server to receive from"
+    )]
+    OwnAddress {
+        host: String,
+        port: u16,
+        address: ListenAddress,
+    },
     #[error("could not start: {0}")]
     Runtime(io::Error),
     #[error("interrupted")]

@@ -7,6 +7,7 @@ mod face;
 mod help;
 mod live_line;
 mod logging;
+mod own_address;
 mod password;
 mod relay;
 mod report;

@@ -27,7 +27,7 @@ use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
 use crate::serve::options::Serving;
 use crate::signals::StopSignals;
-use crate::{live_line, password};
+use crate::{live_line, own_address, password};
 
 /// Does the work and tells why, if it ended otherwise than asked.
 pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
@@ -68,6 +68,9 @@ fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), Main
         check_directory(&config.directory)?;
     }
     let connection = connection(face, &arguments.connection)?;
+    if let Some(serving) = &arguments.serving {
+        own_address::refuse(&connection.hosts, &serving.config.listen)?;
+    }
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
