@@ -53,6 +53,9 @@ fn a_standby_behind_a_relay_catches_up_goes_live_and_survives_its_crash(version:
     let mut standby = relay.standby(&backup, "behind", "primary_slot_name = 'behind'\n");
     standby.start();
     wait_rows(&standby, "1");
+    relay.wait_for_log(
+        "replication connection authorized: user=\"any\" application_name=\"behind\"",
+    );
     wait_receives(&standby, "status", "streaming");
     wait_receives(&standby, "slot_name", "behind");
     primary.reload_with("synchronous_standby_names", "wal_receiver");

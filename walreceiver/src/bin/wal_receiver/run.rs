@@ -32,12 +32,12 @@ use crate::{live_line, own_address, password};
 /// Does the work and tells why, if it ended otherwise than asked.
 pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
     let screen = Arc::new(Screen::stderr());
-    logging::init(
-        program,
-        arguments.log_format,
-        Level::INFO,
-        Arc::clone(&screen),
-    );
+    // As with `serve`, clients that come and go are told of too.
+    let level = match arguments.verbose && arguments.serving.is_some() {
+        true => Level::DEBUG,
+        false => Level::INFO,
+    };
+    logging::init(program, arguments.log_format, level, Arc::clone(&screen));
     conclude(try_run(face, arguments, &screen))
 }
 
