@@ -98,7 +98,7 @@ impl ClusterBuilder {
             fs::write(data.join("pg_hba.conf"), hba).unwrap();
         }
         if self.tcp {
-            cluster.tcp_port = Some(free_port());
+            cluster.listen_on_tcp();
         }
         cluster.start();
         cluster
@@ -106,7 +106,7 @@ impl ClusterBuilder {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use walproto::{Lsn, SegmentSize, SystemId, TimelineId};
 
 use crate::backup::copy_directory;
+use crate::builder::free_port;
 use crate::process::{as_unprivileged, children_of, command, run, signal, wait_gone};
 use crate::wait::{wait_for, wait_until};
 use crate::{ClusterBuilder, Version, unprivileged_user};
@@ -102,6 +103,12 @@ impl Cluster {
     #[must_use]
     pub fn tcp_port(&self) -> Option<u16> {
         self.tcp_port
+    }
+
+    /// Lets it listen on a free port of 127.0.0.1 too from its next start on; see
+    /// [`Cluster::tcp_port`].
+    pub fn listen_on_tcp(&mut self) {
+        self.tcp_port = Some(free_port());
     }
 
     /// A connection string for replication, as the superuser.

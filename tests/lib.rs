@@ -43,6 +43,7 @@ pub use generated::GeneratedArchive;
 pub use link::Link;
 pub use load::{Commit, Load};
 pub use postgres_programs::{Version, unprivileged_user};
+pub use process::children_of;
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};
 pub use relay::Relay;

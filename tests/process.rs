@@ -59,7 +59,11 @@ pub(crate) fn signal(number: u32, signal: Signal) {
 }
 
 /// The processes that a process has started and that still run.
-pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+///
+/// # Panics
+/// When `/proc` cannot be read.
+#[must_use]
+pub fn children_of(parent: u32) -> Vec<u32> {
     std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())

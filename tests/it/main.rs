@@ -31,13 +31,16 @@ mod serve;
 mod serve_access;
 mod serve_live;
 mod serve_program;
+mod serve_prune;
 mod serve_requests;
 mod serve_standbys;
+mod serve_stop;
 mod slots;
 mod streaming;
 mod terminal;
 mod timelines;
 mod tls;
+mod verify;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.
 macro_rules! for_each_version {

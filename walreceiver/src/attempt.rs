@@ -67,11 +67,23 @@ impl Attempt<'_> {
             mut timeline,
             mut start,
         } = prepared;
+        self.reporter.report(&ReceiverEvent::Connected {
+            host: connection.host(),
+            port: connection.port(),
+            version: connection.server_version(),
+            system_id: server.facts.system_id,
+        });
+        self.streaming_starts(timeline, start);
         loop {
-            self.reporter.report(&ReceiverEvent::StreamingStarted {
-                timeline,
-                lsn: start,
-            });
+            if self.config.end.is_some_and(|end| end < start) {
+                // The server may never write another byte that would show it.
+                self.reporter.report(&ReceiverEvent::EndReached {
+                    timeline,
+                    lsn: start,
+                });
+                connection.close().await;
+                return Ok(());
+            }
             let from = (timeline, start);
             let later = self.later_start(&server, from);
             let streamed = self
@@ -81,6 +93,7 @@ impl Attempt<'_> {
                 (Err(ReceiveError::WalRemoved { .. }), Some(later)) => {
                     self.look_again(&mut connection).await?;
                     start = later;
+                    self.streaming_starts(timeline, start);
                     continue;
                 }
                 (streamed, _) => streamed?,
@@ -110,6 +123,11 @@ impl Attempt<'_> {
             connection.close().await;
             return Ok(());
         }
+    }
+
+    fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
+        self.reporter
+            .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
     }
 
     /// Where to begin instead if the server has removed the WAL at the start. Our last record
@@ -153,6 +171,11 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
+            server_end: if server.timeline() == timeline {
+                server.upstream.flush
+            } else {
+                start
+            },
             segment_size: server.facts.segment_size,
             upstream_is_standby: server.upstream.is_standby,
             sender_timeout: server.sender_timeout,
@@ -188,6 +211,7 @@ impl Attempt<'_> {
     /// be followed.
     async fn prepare(&mut self) -> Result<Prepared, ReceiveError> {
         let (mut connection, server) = self.choose().await?;
+        self.warn_of_lost_histories();
         let course = self.decide(&mut connection, &server).await?;
         let (timeline, start) = self.embark(&server, course).await?;
         Ok(Prepared {

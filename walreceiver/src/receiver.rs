@@ -150,6 +150,7 @@ impl Receiver {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        work.reporter.report(&ReceiverEvent::ArchiveOpened);
         show(&archive, &work.archive)?;
         work.warn_of_foreign_files(&archive);
         work.warn_of_missing_segments(&missing);
@@ -260,6 +261,7 @@ impl Work {
                 connected: false,
                 streamed: false,
             };
+            self.reporter.report(&ReceiverEvent::Connecting);
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected;

@@ -2,10 +2,11 @@
 //! what the flusher made durable goes back as a status.
 //!
 //! The loop waits at once for the server's messages, the flusher's and the applier's progress,
-//! news of those behind us, and the word to stop. While the flusher's queue is full it does not read, but it still sends
-//! its statuses, so that a slow disk does not look like a dead receiver.
+//! news of those behind us, and the word to stop. While the flusher's queue is full it does not
+//! read, but it still sends its statuses, so that a slow disk does not look like a dead receiver.
 
 mod incomplete;
+mod lag;
 mod positions;
 
 use std::future::{Future, pending};
@@ -30,6 +31,7 @@ use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::flusher::{Flushed, Flusher};
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
+use lag::Lag;
 use positions::news;
 
 /// How long the server may take to end the stream after we did.
@@ -68,6 +70,8 @@ pub(crate) struct Order<'a> {
     pub(crate) behind: Option<&'a Behind>,
     pub(crate) history: &'a TimelineHistory,
     pub(crate) start: Lsn,
+    /// The end of the server's WAL on this timeline, as far as it is known before it streams.
+    pub(crate) server_end: Lsn,
     pub(crate) segment_size: SegmentSize,
     /// Whether the server is a standby, for which no commit waits.
     pub(crate) upstream_is_standby: bool,
@@ -251,10 +255,13 @@ struct Receiving<'a> {
     feedback_at: Option<Instant>,
     received_end: Lsn,
     server_end: Lsn,
+    lag: Lag,
     /// How many of the bytes that the connection read the flusher's queue was charged with.
     charged: u64,
-    /// What the server was last told to be durable.
+    /// What is acknowledged as far as it is up to us.
     acknowledged: Option<Durable>,
+    /// The flush position that it was told last, which those behind us may hold back.
+    told_flush: Option<Lsn>,
     /// The end of the last segment that was said to be finished.
     finished_end: Lsn,
     /// When a full disk has been waited for long enough.
@@ -286,8 +293,10 @@ impl<'a> Receiving<'a> {
             flushed: flusher.flushed(),
             applied: order.applier.map(Applier::applied),
             received_end: order.start,
-            server_end: order.start,
+            server_end: order.server_end.max(order.start),
+            lag: Lag::default(),
             acknowledged: None,
+            told_flush: None,
             finished_end: order.segment_size.start_of(order.start),
             hold_until: None,
             magic_is_new: order.magic_is_new,
@@ -354,6 +363,7 @@ impl<'a> Receiving<'a> {
         self.flusher.charge(read.saturating_sub(self.charged));
         self.charged = read;
         self.flusher.go_on();
+        self.show_progress();
         end
     }
 
@@ -386,7 +396,6 @@ impl<'a> Receiving<'a> {
                 if reply_requested && self.order.config.acknowledge == Acknowledge::SegmentEnd {
                     self.report_positions(true);
                 }
-                self.show_progress();
             }
             Event::WalStaysIncomplete { .. } => self.record_stays_incomplete()?,
             Event::Notice(message) => notice(self.order, &message),
@@ -488,8 +497,10 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    fn show_progress(&self) {
+    fn show_progress(&mut self) {
         let flush_end = self.durable_end();
+        self.lag.note(self.server_end, Instant::now());
+        let behind_since = self.lag.since(flush_end);
         let written = self.flushed.borrow().written;
         self.order.progress.send_replace(Some(Progress {
             timeline: self.order.timeline(),
@@ -500,7 +511,9 @@ impl<'a> Receiving<'a> {
                 .applied
                 .as_ref()
                 .map_or(flush_end, |applied| *applied.borrow()),
+            acknowledged_end: self.told_flush,
             server_end: self.server_end,
+            behind_since,
         }));
     }
 

@@ -26,6 +26,7 @@ impl Receiving<'_> {
             }
         };
         self.connection.session().report(Instant::now(), positions);
+        self.told_flush = positions.flush;
         if let (Some(durable), Some(flush)) = (self.acknowledged, positions.flush) {
             self.flusher.acknowledged(durable.before(flush));
         }
@@ -45,7 +46,9 @@ impl Receiving<'_> {
             Acknowledge::Never => {}
             // Nothing is durable that is not synced, whatever was asked for.
             Acknowledge::Always if !config.sync => {}
-            Acknowledge::SegmentEnd if !asked && !segment_ended() => {}
+            // The first time at once: a slot that is new keeps nothing before.
+            Acknowledge::SegmentEnd
+                if self.acknowledged.is_some() && !asked && !segment_ended() => {}
             Acknowledge::Always | Acknowledge::SegmentEnd => self.acknowledged = flushed.durable,
         }
         let flush = self.acknowledged.map(|durable| durable.record_end.lsn());

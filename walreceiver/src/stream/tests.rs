@@ -66,6 +66,7 @@ impl Stage {
             behind: self.behind.as_ref(),
             history: &self.history,
             start: START,
+            server_end: START,
             segment_size: segment_size(),
             upstream_is_standby: self.upstream_is_standby,
             sender_timeout: Some(Duration::from_secs(3600)),

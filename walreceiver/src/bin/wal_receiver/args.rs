@@ -162,7 +162,7 @@ pub(crate) fn parse(
         relay: relay::Given::new(),
     };
     let find_long = |name: &str, argument: &str| options::long(face, name, argument);
-    let mut stray: Option<OsString> = None;
+    let mut stray = Vec::new();
     while let Some((spec, value)) = next_option(&mut parser, &mut stray, options::short, find_long)?
     {
         match spec.meaning {
@@ -175,12 +175,12 @@ pub(crate) fn parse(
     given.finish(face).map(Box::new).map(Invocation::Run)
 }
 
-/// The next option and its value, empty for one without. The first argument that is none goes
+/// The next option and its value, empty for one without. Arguments before it that are none go
 /// to `stray`. `find_short` and `find_long` know the options, by letter and by name; the latter is
 /// given the whole argument too, for the error.
 pub(crate) fn next_option<M>(
     parser: &mut Parser,
-    stray: &mut Option<OsString>,
+    stray: &mut Vec<OsString>,
     find_short: impl Fn(char) -> Result<Spec<M>, UsageError>,
     find_long: impl Fn(&str, &str) -> Result<Spec<M>, UsageError>,
 ) -> Result<Option<(Spec<M>, OsString)>, UsageError> {
@@ -189,7 +189,7 @@ pub(crate) fn next_option<M>(
         let (spec, short, attached) = match parser.next() {
             Ok(None) | Err(_) => return Ok(None),
             Ok(Some(Arg::Value(argument))) => {
-                stray.get_or_insert(argument);
+                stray.push(argument);
                 continue;
             }
             Ok(Some(Arg::Short(letter))) => (find_short(letter)?, Some(letter), None),
@@ -216,9 +216,22 @@ pub(crate) fn next_option<M>(
     }
 }
 
+/// As [`next_option`] for options that are not abbreviated.
+pub(crate) fn next_exact<M: Copy>(
+    parser: &mut Parser,
+    stray: &mut Vec<OsString>,
+    options: &[Spec<M>],
+) -> Result<Option<(Spec<M>, OsString)>, UsageError> {
+    let short = |letter| options::of_letter(options, letter);
+    let long = |name: &str, argument: &str| {
+        options::of_name(options, name).ok_or_else(|| options::unrecognized(argument))
+    };
+    next_option(parser, stray, short, long)
+}
+
 /// Refuses arguments that are no options.
-pub(crate) fn refuse_stray(stray: Option<OsString>) -> Result<(), UsageError> {
-    match stray {
+pub(crate) fn refuse_stray(stray: Vec<OsString>) -> Result<(), UsageError> {
+    match stray.into_iter().next() {
         None => Ok(()),
         Some(stray) => Err(UsageError::TooManyArguments {
             first: stray.to_string_lossy().into_owned(),

@@ -47,6 +47,10 @@ impl Reporter for LogReporter {
                 Warning::SlotUnlimited { .. } | Warning::ForeignFiles { .. },
             ) if !self.advice => {}
             ReceiverEvent::Warning(warning) => warn(warning),
+            // What `status` shows, and no news for a log.
+            ReceiverEvent::ArchiveOpened
+            | ReceiverEvent::Connecting
+            | ReceiverEvent::Connected { .. } => {}
             event => {
                 if self.verbose {
                     progress(event);

@@ -5,13 +5,15 @@ pub(crate) mod options;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
-use segstore::{ArchiveError, ArchiveView, Followed, OsDisk, SlotStore, Subscription};
+use segstore::{ArchiveError, ArchiveView, Disk, Followed, OsDisk, SlotStore, Subscription};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle};
@@ -26,7 +28,7 @@ use crate::screen::Screen;
 use crate::signals::StopSignals;
 
 /// Does what the arguments after `serve` ask for.
-pub(crate) fn main(program: &str, words: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
     match args::parse(words) {
         Ok(Invocation::Help) => crate::print(&help(program)),
         Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
@@ -56,7 +58,10 @@ fn try_serve(arguments: Arguments) -> Result<(), MainError> {
 async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
     let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
-    let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
+    let view = tokio::select! {
+        view = open_when_begun(arguments.directory.clone()) => view?,
+        () = stop.received() => return Ok(()),
+    };
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
@@ -96,6 +101,31 @@ pub(crate) fn listen(view: &ArchiveView, serving: Serving) -> Result<Server, Mai
         info!(event = "listening", %address, "listening at {address}");
     }
     Ok(server)
+}
+
+/// Opens the archive, once a receiver has begun it.
+async fn open_when_begun(directory: PathBuf) -> Result<ArchiveView, MainError> {
+    let (sender, opened) = oneshot::channel();
+    let open = move || {
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+        let view = ArchiveView::open_when_begun(&disk, &directory, || {
+            info!(
+                event = "waiting_for_archive",
+                "nothing in \"{}\" says which cluster it is of, waiting for a receiver to begin \
+                 the archive",
+                directory.display()
+            );
+        });
+        // Nobody waits any more when the program stops.
+        drop(sender.send(view));
+    };
+    // Not one of the runtime's threads, whose end the runtime waits for.
+    thread::Builder::new()
+        .name("archive-opener".to_owned())
+        .spawn(open)
+        .map_err(MainError::Runtime)?;
+    let opened = opened.await.map_err(io::Error::other);
+    Ok(opened.map_err(MainError::Runtime)??)
 }
 
 /// Tells which archive is served, and what of it.

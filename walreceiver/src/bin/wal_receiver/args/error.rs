@@ -34,6 +34,10 @@ pub(crate) enum UsageError {
     NoSlot { action: &'static str },
     #[error("cannot use --synchronous together with --no-sync")]
     SynchronousWithoutSync,
+    #[error("must specify oldest kept WAL file")]
+    NoOldestKept,
+    #[error("invalid file name argument \"{name}\": expected the name of a WAL segment")]
+    OldestKept { name: String },
     #[error("no target directory specified")]
     NoDirectory,
     #[error("no address to listen at specified using --listen")]
@@ -100,6 +104,8 @@ impl UsageError {
                     | Self::NoSlot { .. }
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory
+                    | Self::NoOldestKept
+                    | Self::OldestKept { .. }
                     | Self::NoListenAddress
                     | Self::NeedsListen { .. }
                     | Self::ListenWith { .. }

@@ -106,22 +106,35 @@ const OWN: [Spec; 4] = [
     value("log-format", None, Meaning::LogFormat),
 ];
 
+/// The one of `options` that has this letter.
+pub(crate) fn of_letter<M: Copy>(options: &[Spec<M>], letter: char) -> Result<Spec<M>, UsageError> {
+    let found = options.iter().find(|spec| spec.short == Some(letter));
+    found.copied().ok_or(UsageError::InvalidLetter { letter })
+}
+
+/// The one of `options` that has just this name.
+pub(crate) fn of_name<M: Copy>(options: &[Spec<M>], name: &str) -> Option<Spec<M>> {
+    options.iter().find(|spec| spec.long == name).copied()
+}
+
+/// No option has this name. `argument` is the whole argument without the dashes.
+pub(crate) fn unrecognized(argument: &str) -> UsageError {
+    UsageError::UnrecognizedOption {
+        argument: argument.to_owned(),
+    }
+}
+
 /// The option of this letter.
 pub(super) fn short(letter: char) -> Result<Spec, UsageError> {
-    POSTGRESQL
-        .iter()
-        .find(|spec| spec.short == Some(letter))
-        .copied()
-        .ok_or(UsageError::InvalidLetter { letter })
+    of_letter(&POSTGRESQL, letter)
 }
 
 /// The option of this name or of the one name that begins with it, as `getopt_long` does it.
 ///
 /// `argument` is the whole argument without the dashes, for the error.
 pub(super) fn long(face: Face, name: &str, argument: &str) -> Result<Spec, UsageError> {
-    let mut all = POSTGRESQL.iter().chain(&OWN);
-    if let Some(spec) = all.find(|spec| spec.long == name) {
-        return Ok(*spec);
+    if let Some(spec) = of_name(&POSTGRESQL, name).or_else(|| of_name(&OWN, name)) {
+        return Ok(spec);
     }
     if face.relays()
         && let Some(spec) = relay::long(name)
@@ -131,9 +144,7 @@ pub(super) fn long(face: Face, name: &str, argument: &str) -> Result<Spec, Usage
     let mut candidates = POSTGRESQL.iter().filter(|spec| spec.long.starts_with(name));
     match (candidates.next(), candidates.next()) {
         (Some(spec), None) => Ok(*spec),
-        (None, _) => Err(UsageError::UnrecognizedOption {
-            argument: argument.to_owned(),
-        }),
+        (None, _) => Err(unrecognized(argument)),
         (Some(first), Some(second)) => Err(UsageError::AmbiguousOption {
             argument: argument.to_owned(),
             possibilities: [first, second]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use lexopt::Parser;
 
 use super::options::{self, Serving, ServingMeaning};
-use crate::args::options::{Spec, flag, value};
+use crate::args::options::{Spec, flag, of_letter, of_name, unrecognized, value};
 use crate::args::{LogFormat, UsageError, next_option, refuse_stray, text};
 
 /// What a command line asks for.
@@ -58,8 +58,13 @@ pub(super) fn parse(
     let mut parser = Parser::from_args(arguments);
     parser.set_short_equals(false);
     let mut given = Given::new();
-    let mut stray = None;
-    while let Some((spec, value)) = next_option(&mut parser, &mut stray, short, long)? {
+    let mut stray = Vec::new();
+    while let Some((spec, value)) = next_option(
+        &mut parser,
+        &mut stray,
+        |letter| of_letter(&OPTIONS, letter),
+        long,
+    )? {
         match spec.meaning {
             Meaning::Help => return Ok(Invocation::Help),
             Meaning::Version => return Ok(Invocation::Version),
@@ -70,17 +75,10 @@ pub(super) fn parse(
     given.finish().map(Box::new).map(Invocation::Serve)
 }
 
-fn short(letter: char) -> Result<Spec<Meaning>, UsageError> {
-    let found = OPTIONS.iter().find(|spec| spec.short == Some(letter));
-    found.copied().ok_or(UsageError::InvalidLetter { letter })
-}
-
 fn long(name: &str, argument: &str) -> Result<Spec<Meaning>, UsageError> {
-    let own = OPTIONS.iter().find(|spec| spec.long == name).copied();
-    own.or_else(|| Some(options::long(name)?.meaning(Meaning::Serving)))
-        .ok_or_else(|| UsageError::UnrecognizedOption {
-            argument: argument.to_owned(),
-        })
+    of_name(&OPTIONS, name)
+        .or_else(|| Some(options::long(name)?.meaning(Meaning::Serving)))
+        .ok_or_else(|| unrecognized(argument))
 }
 
 /// The options as they were given, before they are looked at together.

@@ -3,12 +3,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use segstore::SlotLimits;
 use walsender::tls::TlsFiles;
-use walsender::{ListenAddress, ServeConfig};
+use walsender::{ListenAddress, ServeConfig, parse_duration};
 
-use crate::args::options::{Spec, flag, value};
+use crate::args::options::{Spec, flag, of_name, value};
 use crate::args::{UsageError, text};
 
 /// Replication slots unless told otherwise (`max_replication_slots`).
@@ -36,11 +37,14 @@ pub(crate) enum ServingMeaning {
     TlsClientCa,
     TlsCrl,
     MaxConnections,
+    MaxConnectionsPerUser,
+    AuthenticationTimeout,
+    WalSenderTimeout,
     MaxSlots,
     MaxSlotKeepSize,
 }
 
-static OPTIONS: [Spec<ServingMeaning>; 11] = [
+static OPTIONS: [Spec<ServingMeaning>; 14] = [
     value("listen", None, ServingMeaning::Listen),
     value("hba-file", None, ServingMeaning::HbaFile),
     value("users-file", None, ServingMeaning::UsersFile),
@@ -50,13 +54,24 @@ static OPTIONS: [Spec<ServingMeaning>; 11] = [
     value("tls-client-ca", None, ServingMeaning::TlsClientCa),
     value("tls-crl", None, ServingMeaning::TlsCrl),
     value("max-connections", None, ServingMeaning::MaxConnections),
+    value(
+        "max-connections-per-user",
+        None,
+        ServingMeaning::MaxConnectionsPerUser,
+    ),
+    value(
+        "authentication-timeout",
+        None,
+        ServingMeaning::AuthenticationTimeout,
+    ),
+    value("wal-sender-timeout", None, ServingMeaning::WalSenderTimeout),
     value("max-slots", None, ServingMeaning::MaxSlots),
     value("max-slot-keep-size", None, ServingMeaning::MaxSlotKeepSize),
 ];
 
 /// The option of this name. None has a letter.
 pub(crate) fn long(name: &str) -> Option<Spec<ServingMeaning>> {
-    OPTIONS.iter().find(|spec| spec.long == name).copied()
+    of_name(&OPTIONS, name)
 }
 
 /// The options as they were given, before they are looked at together.
@@ -66,6 +81,7 @@ pub(crate) struct Given {
     key: Option<PathBuf>,
     client_authorities: Option<PathBuf>,
     revocation_list: Option<PathBuf>,
+    connections_per_user: Option<usize>,
     slots: SlotLimits,
 }
 
@@ -77,6 +93,7 @@ impl Given {
             key: None,
             client_authorities: None,
             revocation_list: None,
+            connections_per_user: None,
             slots: SlotLimits {
                 max_slots: MAX_SLOTS,
                 max_keep_bytes: None,
@@ -109,10 +126,18 @@ impl Given {
             ServingMeaning::TlsClientCa => self.client_authorities = Some(value.into()),
             ServingMeaning::TlsCrl => self.revocation_list = Some(value.into()),
             ServingMeaning::MaxConnections => {
-                let most = count("--max-connections", text(value)?)?;
-                self.config.limits.connections = most;
-                // There is no limit of its own for one user.
-                self.config.limits.connections_per_user = most;
+                self.config.limits.connections = count("--max-connections", text(value)?)?;
+            }
+            ServingMeaning::MaxConnectionsPerUser => {
+                let most = count("--max-connections-per-user", text(value)?)?;
+                self.connections_per_user = Some(most);
+            }
+            ServingMeaning::AuthenticationTimeout => {
+                let timeout = authentication_timeout(text(value)?)?;
+                self.config.limits.authentication_timeout = timeout;
+            }
+            ServingMeaning::WalSenderTimeout => {
+                self.config.limits.wal_sender_timeout = wal_sender_timeout(text(value)?)?;
             }
             ServingMeaning::MaxSlots => self.slots.max_slots = count("--max-slots", text(value)?)?,
             ServingMeaning::MaxSlotKeepSize => {
@@ -131,6 +156,9 @@ impl Given {
         if self.config.listen.is_empty() {
             return Err(UsageError::NoListenAddress);
         }
+        // Unless told otherwise there is no limit of its own for one user.
+        let limits = &mut self.config.limits;
+        limits.connections_per_user = self.connections_per_user.unwrap_or(limits.connections);
         let needs = |given, missing| Err(UsageError::Needs { given, missing });
         self.config.access.tls = match (self.certificate, self.key, self.client_authorities) {
             (Some(certificate), Some(key), client_authorities) => {
@@ -171,11 +199,35 @@ fn count(option: &'static str, value: String) -> Result<usize, UsageError> {
     }
 }
 
+/// Source: src/backend/utils/misc/guc.c, `authentication_timeout` (PG 15).
+fn authentication_timeout(value: String) -> Result<Duration, UsageError> {
+    let timeout = parse_duration(&value, Duration::from_secs(1));
+    let timeout = timeout.filter(|timeout| !timeout.is_zero());
+    timeout.ok_or(UsageError::Unexpected {
+        option: "--authentication-timeout",
+        value,
+        expected: "a time of more than 0, in ms, s, min or h, or without a unit for s",
+    })
+}
+
+/// `None` for 0, which is never.
+///
+/// Source: src/backend/utils/misc/guc.c, `wal_sender_timeout` (PG 15).
+fn wal_sender_timeout(value: String) -> Result<Option<Duration>, UsageError> {
+    let timeout = parse_duration(&value, Duration::from_millis(1));
+    let timeout = timeout.ok_or(UsageError::Unexpected {
+        option: "--wal-sender-timeout",
+        value,
+        expected: "a time in ms, s, min or h, or without a unit for ms",
+    })?;
+    Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
+}
+
 /// A size in bytes. Units are PostgreSQL's, which are powers of 1024.
 ///
 /// Source: src/backend/utils/misc/guc.c, `max_slot_wal_keep_size`, `memory_unit_conversion_table`
 /// (PG 15).
-fn size(option: &'static str, value: String) -> Result<u64, UsageError> {
+pub(crate) fn size(option: &'static str, value: String) -> Result<u64, UsageError> {
     let unit_at = value.find(|c: char| !c.is_ascii_digit());
     let (digits, unit) = value.split_at(unit_at.unwrap_or(value.len()));
     let shift = match unit.trim_ascii() {
@@ -201,6 +253,12 @@ pub(crate) fn help() -> String {
                          *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
       --max-connections=N
                          the most clients at a time (default: {max_connections})
+      --max-connections-per-user=N
+                         the most of one user (default: as many)
+      --authentication-timeout=TIME
+                         how long a client may take to show who it is (default: 60s)
+      --wal-sender-timeout=TIME
+                         a client that is silent for so long is gone, 0 for never (default: 60s)
       --max-slots=N      the most replication slots (default: {MAX_SLOTS})
       --max-slot-keep-size=SIZE
                          the most WAL that a slot keeps from removal, in kB, MB, GB or TB
