@@ -70,6 +70,8 @@ fn a_standby_behind_a_relay_catches_up_goes_live_and_survives_its_crash(version:
     wait_rows(&standby, "3");
     wait_receives(&standby, "slot_name", "behind");
     assert!(relay.stop().success(), "{}", relay.log());
+    let stopped = "receiving has ended, stopping once clients have confirmed all WAL";
+    assert!(relay.log().contains(stopped), "{}", relay.log());
 }
 
 #[test]

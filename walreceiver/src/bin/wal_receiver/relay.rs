@@ -114,8 +114,15 @@ fn serve(
         let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
         let server = listen(&view, serving)?;
         let handle = server.handle();
+        let stopped = async {
+            stop.await;
+            info!(
+                event = "stop_requested",
+                "receiving has ended, stopping once clients have confirmed all WAL"
+            );
+        };
         tokio::select! {
-            () = server.run(stop) => {}
+            () = server.run(stopped) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
         }
