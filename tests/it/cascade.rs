@@ -135,3 +135,30 @@ fn a_primary_can_stop_while_too_few_standbys_are_present(version: Version) {
     let _standby = cascade.standby("s1");
     waiting.wait();
 }
+
+#[test]
+fn a_policy_behind_a_policy_reaches_the_last_standby() {
+    let cascade = Cascade::start(Version::V15, "wal_receiver");
+    let archive = ArchiveDirectory::new();
+    let start = cascade.backup.start().to_string();
+    let arguments = ["--start", &start, "--sync-downstream", "s1"];
+    let mut inner = Relay::start(&cascade.relay.conninfo(), archive.path(), &arguments);
+    let mut last = inner.standby(&cascade.backup, "s1", "");
+    last.start();
+    let primary = &cascade.primary;
+    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.wait_sync_state("wal_receiver", "sync");
+    for inserted in 1..=10 {
+        primary.commit("SET synchronous_commit = remote_apply; INSERT INTO t VALUES (1)");
+        assert_eq!(rows(&last), inserted);
+    }
+    last.freeze();
+    let waiting = primary.begin_commit("INSERT INTO t VALUES (1)");
+    primary.wait_commits_waiting(1);
+    wait_archived(&archive, primary.flush_lsn());
+    inner.kill9();
+    inner.start_again();
+    assert_eq!(primary.commits_waiting(), 1);
+    last.thaw();
+    waiting.wait();
+}

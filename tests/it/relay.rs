@@ -53,6 +53,9 @@ fn a_standby_behind_a_relay_catches_up_goes_live_and_survives_its_crash(version:
     let mut standby = relay.standby(&backup, "behind", "primary_slot_name = 'behind'\n");
     standby.start();
     wait_rows(&standby, "1");
+    relay.wait_for_log(
+        "replication connection authorized: user=\"any\" application_name=\"behind\"",
+    );
     wait_receives(&standby, "status", "streaming");
     wait_receives(&standby, "slot_name", "behind");
     primary.reload_with("synchronous_standby_names", "wal_receiver");
@@ -67,6 +70,8 @@ fn a_standby_behind_a_relay_catches_up_goes_live_and_survives_its_crash(version:
     wait_rows(&standby, "3");
     wait_receives(&standby, "slot_name", "behind");
     assert!(relay.stop().success(), "{}", relay.log());
+    let stopped = "receiving has ended, stopping once clients have confirmed all WAL";
+    assert!(relay.log().contains(stopped), "{}", relay.log());
 }
 
 #[test]
@@ -167,6 +172,21 @@ fn options_of_a_relay_are_refused_where_they_mean_nothing() {
         let line = format!("wal-receiver: error: {expected}\n");
         assert!(log.starts_with(&line), "{log}");
     }
+    let own = [
+        "-D",
+        &directory,
+        "-h",
+        "localhost",
+        "-p",
+        "5433",
+        "--listen",
+        "*:5433",
+    ];
+    let (status, log) = Receiver::bare().args(own).run();
+    assert_eq!(status.code(), Some(1));
+    let line = "wal-receiver: error: host localhost port 5433 is where this program itself listens \
+                (*:5433), name the server to receive from\n";
+    assert_eq!(log, line);
     let links = tempfile::tempdir().unwrap();
     let (status, log) = Receiver::as_pg_receivewal(links.path())
         .args(["-D", &directory, "--listen", "/run/wal"])

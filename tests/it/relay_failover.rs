@@ -8,18 +8,26 @@ use tests::{ArchiveDirectory, Cluster, Load, Relay, Version, wait_until};
 
 use crate::for_each_version;
 
-for_each_version!(a_standby_behind_a_relay_takes_over_from_a_lost_primary);
+for_each_version!(
+    a_standby_behind_a_relay_takes_over_from_a_lost_primary,
+    a_cascade_loses_nothing_with_its_primary_and_its_relay,
+);
+
+/// A connection string for whichever of the two is the primary.
+fn either(one: &Cluster, other: &Cluster) -> String {
+    format!(
+        "host={},{} user=postgres target_session_attrs=primary",
+        one.socket_directory().display(),
+        other.socket_directory().display()
+    )
+}
 
 fn a_standby_behind_a_relay_takes_over_from_a_lost_primary(version: Version) {
     let mut primary = Cluster::builder(version).segment_size_mib(1).start();
     primary.sql("CREATE TABLE t (i int)");
     let backup = primary.base_backup();
     let [mut heir, mut other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
-    let hosts = format!(
-        "host={},{} user=postgres target_session_attrs=primary",
-        primary.socket_directory().display(),
-        heir.socket_directory().display()
-    );
+    let hosts = either(&primary, &heir);
     let archive = ArchiveDirectory::new();
     let start = backup.start().to_string();
     let mut relay = Relay::start(&hosts, archive.path(), &["--start", &start]);
@@ -60,4 +68,63 @@ fn a_standby_behind_a_relay_takes_over_from_a_lost_primary(version: Version) {
     let end = heir.write_wal(2);
     relay.wait_flushed(&heir, end);
     assert!(relay.stop().success(), "{}", relay.log());
+}
+
+/// What commits waited for is with the standby that they waited for, however often the relay was
+/// killed meanwhile; and after the failover they wait for the next one.
+fn a_cascade_loses_nothing_with_its_primary_and_its_relay(version: Version) {
+    let mut primary = Cluster::builder(version).segment_size_mib(1).start();
+    primary.sql("CREATE TABLE t (i int)");
+    let backup = primary.base_backup();
+    let [mut heir, mut other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
+    let archive = ArchiveDirectory::new();
+    let start = backup.start().to_string();
+    let arguments = [
+        "--start",
+        &start,
+        "--sync-downstream",
+        "heir, other",
+        // The relay may have more than the standby, of which nothing was acknowledged.
+        "--follow-fork",
+    ];
+    let mut relay = Relay::start(&either(&primary, &heir), archive.path(), &arguments);
+    relay.lead(&heir, "heir");
+    relay.lead(&other, "other");
+    heir.start();
+    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.wait_sync_state("wal_receiver", "sync");
+
+    let load = Load::start(&primary, 4, "on");
+    for _ in 0..3 {
+        load.wait_for_commits(100);
+        relay.kill9();
+        relay.start_again();
+    }
+    load.wait_for_commits(100);
+    heir.freeze();
+    primary.wait_commits_waiting(4);
+    primary.kill9();
+    relay.kill9();
+    let commits = load.finish();
+    heir.thaw();
+    heir.promote();
+    assert_eq!(heir.missing(&commits), [].into());
+
+    relay.start_again();
+    other.start();
+    heir.reload_with("synchronous_standby_names", "wal_receiver");
+    heir.wait_sync_state("wal_receiver", "sync");
+    for inserted in 1..=5 {
+        heir.commit("SET synchronous_commit = remote_apply; INSERT INTO t VALUES (1)");
+        let rows = other.text("SELECT count(*)::text FROM t");
+        assert_eq!(rows, Some(inserted.to_string()));
+    }
+    assert_eq!(other.missing(&commits), [].into());
+    other.freeze();
+    let waiting = heir.begin_commit("INSERT INTO t VALUES (1)");
+    heir.wait_commits_waiting(1);
+    crate::relay::wait_archived(&archive, heir.flush_lsn());
+    assert_eq!(heir.commits_waiting(), 1);
+    other.thaw();
+    waiting.wait();
 }

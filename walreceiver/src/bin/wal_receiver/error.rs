@@ -9,7 +9,7 @@ use walproto::SegmentSize;
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
-use walsender::ServeError;
+use walsender::{ListenAddress, ServeError};
 
 use crate::control::client::AskError;
 
@@ -18,6 +18,15 @@ use crate::control::client::AskError;
 pub(crate) enum MainError {
     #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
+    #[error(
+        "host {host} port {port} is where this program itself listens ({address}), name the \
+         server to receive from"
+    )]
+    OwnAddress {
+        host: String,
+        port: u16,
+        address: ListenAddress,
+    },
     #[error(
         "no segment is called \"{name}\" in archive \"{}\", whose segments have {} bytes",
         directory.display(),

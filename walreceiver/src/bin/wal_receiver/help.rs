@@ -79,8 +79,8 @@ fn own(program: &str) -> String {
     format!(
         "
 
-Serving what is received meanwhile, to standbys, pg_receivewal and other receivers (\"{program} serve\"
-serves an archive without receiving):
+Serving what is received meanwhile, to standbys, pg_receivewal and other receivers
+(\"{program} serve\" serves an archive without receiving):
 {serving}
       --sync-downstream=NAMES
                          who must have WAL before it is acknowledged, in the form of

@@ -11,6 +11,7 @@ mod help;
 mod live_line;
 mod logging;
 mod on_event;
+mod own_address;
 mod password;
 mod prune;
 mod relay;

@@ -131,8 +131,15 @@ fn serve(
         let handle = server.handle();
         let Onlookers { control, on_event } = onlookers;
         control.offer_server(handle.clone(), slots.clone());
+        let stopped = async {
+            stop.await;
+            info!(
+                event = "stop_requested",
+                "receiving has ended, stopping once clients have confirmed all WAL"
+            );
+        };
         tokio::select! {
-            () = server.run(stop) => {}
+            () = server.run(stopped) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
             () = lost_slots::tell(&slots, on_event.as_deref()) => {}

@@ -248,6 +248,20 @@ mod tests {
                  complete\n",
             ),
             (
+                ReceiverEvent::Warning(Warning::AcknowledgementsHeld {
+                    timeline: TIMELINE,
+                    lsn: LSN,
+                    present: 1,
+                    needed: 2,
+                }),
+                "prog: warning: 1 of 2 standbys present on timeline 1, nothing is acknowledged \
+                 until there are enough\n",
+            ),
+            (
+                ReceiverEvent::AcknowledgementsGoOn { needed: 2 },
+                "prog: 2 of 2 standbys present, WAL is acknowledged as they have it\n",
+            ),
+            (
                 ReceiverEvent::Disconnected {
                     error: &error,
                     retry_in: Duration::from_secs(5),

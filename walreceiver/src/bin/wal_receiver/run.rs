@@ -29,17 +29,17 @@ use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
 use crate::serve::options::Serving;
 use crate::signals::StopSignals;
-use crate::{live_line, password};
+use crate::{live_line, own_address, password};
 
 /// Does the work and tells why, if it ended otherwise than asked.
 pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
     let screen = Arc::new(Screen::stderr());
-    logging::init(
-        program,
-        arguments.log_format,
-        Level::INFO,
-        Arc::clone(&screen),
-    );
+    // As with `serve`, clients that come and go are told of too.
+    let level = match arguments.verbose && arguments.serving.is_some() {
+        true => Level::DEBUG,
+        false => Level::INFO,
+    };
+    logging::init(program, arguments.log_format, level, Arc::clone(&screen));
     conclude(try_run(face, arguments, &screen))
 }
 
@@ -70,6 +70,9 @@ fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), Main
         check_directory(&config.directory)?;
     }
     let connection = connection(face, &arguments.connection)?;
+    if let Some(serving) = &arguments.serving {
+        own_address::refuse(&connection.hosts, &serving.config.listen)?;
+    }
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()

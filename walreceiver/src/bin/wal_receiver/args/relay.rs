@@ -7,7 +7,7 @@ use std::time::Duration;
 use walsender::policy::SyncPolicy;
 
 use super::error::UsageError;
-use super::options::{Spec, flag, value};
+use super::options::{Spec, flag, of_name, value};
 use super::{seconds, text};
 use crate::serve::options::{self, Serving, ServingMeaning};
 
@@ -35,8 +35,7 @@ static OPTIONS: [Spec<RelayMeaning>; 3] = [
 
 /// The option of this name. None has a letter.
 pub(super) fn long(name: &str) -> Option<Spec<RelayMeaning>> {
-    let own = OPTIONS.iter().find(|spec| spec.long == name).copied();
-    own.or_else(|| Some(options::long(name)?.meaning(RelayMeaning::Serving)))
+    of_name(&OPTIONS, name).or_else(|| Some(options::long(name)?.meaning(RelayMeaning::Serving)))
 }
 
 /// The options as they were given, before they are looked at together.
