@@ -22,6 +22,11 @@ use crate::validator::{NotPageAligned, WalFormat};
 
 pub use self::stream::GeneratedStream;
 
+/// How much noise is kept, in bytes. It stays in a processor's cache.
+const NOISE_LENGTH: usize = 64 << 10;
+/// What the places in it are multiples of.
+const NOISE_STEP: usize = 8;
+
 /// Writes WAL record by record into memory.
 #[derive(Clone)]
 pub struct Generator {
@@ -33,8 +38,8 @@ pub struct Generator {
     records: Vec<GeneratedRecord>,
     /// Where the last record starts, also when it was forgotten.
     last_record: Option<Lsn>,
-    /// The body of the record that is being made.
-    body: Vec<u8>,
+    /// Noise that the bodies of records are cut out of, to make many quickly.
+    noise: Vec<u8>,
     rng: Rng,
 }
 
@@ -115,7 +120,7 @@ impl Generator {
             bytes: Vec::new(),
             records: Vec::new(),
             last_record: None,
-            body: Vec::new(),
+            noise: Vec::new(),
             rng: Rng::with_seed(seed),
         })
     }
@@ -169,20 +174,17 @@ impl Generator {
     /// Begins the stream inside a record of which `remaining` bytes are left. To be called
     /// before anything else.
     pub fn rest_of_record(&mut self, remaining: u32) {
-        let rest = self.noise(remaining);
-        self.write(&rest, true, 0);
+        self.with_noise(remaining, |this, rest| this.write(rest, true, 0));
         self.pad();
-        self.body = rest;
     }
 
     /// Appends a record with a body of `length` bytes, of any resource manager but `RM_XLOG_ID`.
     pub fn record(&mut self, length: u32) -> GeneratedRecord {
-        let body = self.noise(length);
         let resource_manager = self.rng.u8(1..=record::RM_LAST_BUILTIN);
         let info = self.rng.u8(..);
-        let record = self.append(resource_manager, info, &body);
-        self.body = body;
-        record
+        self.with_noise(length, |this, body| {
+            this.append(resource_manager, info, body)
+        })
     }
 
     /// Appends a record of a length that `mix` has.
@@ -303,8 +305,14 @@ impl Generator {
             crc: 0,
         };
         header.crc = record::finish_crc(crc32c::crc32c(body), &header.encode());
-        self.write(&header.encode(), false, body.len());
-        self.write(body, true, 0);
+        let header_bytes = header.encode();
+        if length as u64 <= self.to_boundary(BLOCK_SIZE) {
+            self.bytes.extend_from_slice(&header_bytes);
+            self.bytes.extend_from_slice(body);
+        } else {
+            self.write(&header_bytes, false, body.len());
+            self.write(body, true, 0);
+        }
         self.pad();
         let record = GeneratedRecord {
             start,
@@ -386,9 +394,7 @@ impl Generator {
             remaining: 0,
         };
         self.bytes.extend_from_slice(&header.encode());
-        let noise = self.noise(4096);
-        self.bytes.extend_from_slice(&noise);
-        self.body = noise;
+        self.with_noise(4096, |this, noise| this.bytes.extend_from_slice(noise));
     }
 
     fn pad(&mut self) {
@@ -401,12 +407,24 @@ impl Generator {
         self.bytes.resize(length, 0);
     }
 
-    /// Noise in the memory of `body`, which whoever takes it puts back.
-    fn noise(&mut self, length: u32) -> Vec<u8> {
-        let mut bytes = std::mem::take(&mut self.body);
-        bytes.resize(usize::try_from(length).unwrap_or_default(), 0);
-        self.rng.fill(&mut bytes);
-        bytes
+    /// Has `with` called with `length` bytes of noise.
+    fn with_noise<T>(&mut self, length: u32, with: impl FnOnce(&mut Self, &[u8]) -> T) -> T {
+        let length = usize::try_from(length).unwrap_or_default();
+        let mut noise = std::mem::take(&mut self.noise);
+        let places = noise.len().saturating_sub(length) / NOISE_STEP;
+        let from = match places {
+            // It is not there yet, or that much is seldom asked for.
+            0 => {
+                noise.resize(length.max(NOISE_LENGTH), 0);
+                self.rng.fill(&mut noise);
+                0
+            }
+            places => self.rng.usize(..places) * NOISE_STEP,
+        };
+        let result = with(self, noise.get(from..from + length).unwrap_or_default());
+        noise.truncate(NOISE_LENGTH);
+        self.noise = noise;
+        result
     }
 
     /// The bytes up to the next multiple of `alignment`, 0 at one.
