@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use segstore::generator::Generator;
+use segstore::generator::{Generator, RecordMix};
 use segstore::{
     Archive, ArchiveOptions, BLOCK_SIZE, Compression, OsDisk, Preparation, ServerFacts, Writer,
 };
 
-use benches::{Kind, generate};
+use benches::{generate, name};
 
 const LENGTH: u64 = 48 << 20;
 const BATCH: usize = 256 << 10;
@@ -70,7 +70,7 @@ fn append(generated: &Generator, wal: &Bytes, sync: bool) -> Duration {
 /// The time for appending and syncing `count` short records one by one: what a primary with one
 /// client at a time waits for here.
 fn commit(count: u64) -> Duration {
-    let mut generated = generate(Kind::Small, 0);
+    let mut generated = generate(RecordMix::Small, 0);
     let mut records = Vec::new();
     let mut from = generated.start();
     for _ in 0..count {
@@ -96,12 +96,12 @@ fn commit(count: u64) -> Duration {
 fn appends(c: &mut Criterion) {
     let mut group = c.benchmark_group("append");
     group.sample_size(10);
-    for kind in Kind::ALL {
-        let generated = generate(kind, LENGTH);
+    for mix in RecordMix::ALL {
+        let generated = generate(mix, LENGTH);
         let wal = Bytes::copy_from_slice(generated.bytes());
         group.throughput(Throughput::Bytes(wal.len() as u64));
-        for (name, sync) in [("synced", true), ("not synced", false)] {
-            let id = BenchmarkId::new(kind.name(), name);
+        for (how, sync) in [("synced", true), ("not synced", false)] {
+            let id = BenchmarkId::new(name(mix), how);
             group.bench_function(id, |b| {
                 b.iter_custom(|count| (0..count).map(|_| append(&generated, &wal, sync)).sum());
             });

@@ -1,42 +1,37 @@
-//! Benchmarks of the hot paths, and the WAL that they share.
+//! What the benchmarks of the hot paths share: WAL, and two sessions that stream it.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a benchmark that cannot run has nothing to report"
+)]
+
+pub mod hot;
+mod pair;
 
 use segstore::WalFormat;
-use segstore::generator::Generator;
+use segstore::generator::{GeneratedStream, Generator, RecordMix};
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
-/// A kind of WAL, by what its records are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Short records as of small transactions, 80 bytes on average.
-    Small,
-    /// The mixture that real servers write between checkpoints.
-    Mixed,
-    /// Images of whole pages, as after a checkpoint.
-    FullPages,
-}
+pub use pair::Pair;
 
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Small, Self::Mixed, Self::FullPages];
+/// Where generated WAL starts: in a new cluster's second segment.
+pub const START: Lsn = Lsn(16 << 20);
 
-    /// The name in the reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Small => "small records",
-            Self::Mixed => "mixed records",
-            Self::FullPages => "full pages",
-        }
+/// What the reports call a mix.
+#[must_use]
+pub const fn name(mix: RecordMix) -> &'static str {
+    match mix {
+        RecordMix::Small => "small records",
+        RecordMix::Varied => "varied records",
+        RecordMix::Large => "large records",
+        RecordMix::FullPages => "full pages",
     }
 }
 
-/// WAL of a new cluster from the start of its second segment on: `length` bytes of 16 MiB
-/// segments and what the last record takes more.
-///
-/// # Panics
-/// Never: the start is a page.
+/// What has not generated any WAL yet.
 #[must_use]
-pub fn generate(kind: Kind, length: u64) -> Generator {
+pub fn generator() -> Generator {
     let format = WalFormat {
         system_id: SystemId(7_000_000_000_000_000_001),
         segment_size: SegmentSize::DEFAULT,
@@ -44,23 +39,21 @@ pub fn generate(kind: Kind, length: u64) -> Generator {
         server_version_num: Some(150_018),
     };
     let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    let start = Lsn(SegmentSize::DEFAULT.bytes());
-    #[expect(clippy::expect_used, reason = "a segment starts with a page")]
-    let mut generated = Generator::new(format, history, start, 1).expect("a page");
-    let mut body = 20;
-    while generated.end().bytes_since(start) < length {
-        match kind {
-            Kind::Small => {
-                generated.record(body);
-                body = if body < 92 { body + 7 } else { 20 };
-            }
-            Kind::Mixed => {
-                generated.any_record();
-            }
-            Kind::FullPages => {
-                generated.record(8_192 + 50);
-            }
-        }
+    Generator::new(format, history, START, 1).expect("a segment starts with a page")
+}
+
+/// `length` bytes of WAL and what the last record takes more.
+#[must_use]
+pub fn generate(mix: RecordMix, length: u64) -> Generator {
+    let mut generated = generator();
+    while generated.end().bytes_since(START) < length {
+        generated.record_of(mix);
     }
     generated
+}
+
+/// WAL without an end.
+#[must_use]
+pub fn stream(mix: RecordMix) -> GeneratedStream {
+    GeneratedStream::new(generator(), mix)
 }

@@ -9,9 +9,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use segstore::Validator;
-use segstore::generator::Generator;
+use segstore::generator::{Generator, RecordMix};
 
-use benches::{Kind, generate};
+use benches::{generate, name};
 
 const LENGTH: u64 = 16 << 20;
 
@@ -25,12 +25,12 @@ fn check(generated: &Generator, piece: usize) {
 
 fn validate(c: &mut Criterion) {
     let mut group = c.benchmark_group("validate");
-    for kind in Kind::ALL {
-        let generated = generate(kind, LENGTH);
+    for mix in RecordMix::ALL {
+        let generated = generate(mix, LENGTH);
         group.throughput(Throughput::Bytes(generated.bytes().len() as u64));
         // What one message of a PostgreSQL server holds, and what many of a burst hold.
         for piece in [8 << 10, 128 << 10] {
-            let id = BenchmarkId::new(kind.name(), format!("{} KiB", piece >> 10));
+            let id = BenchmarkId::new(name(mix), format!("{} KiB", piece >> 10));
             group.bench_function(id, |b| b.iter(|| check(&generated, piece)));
         }
     }

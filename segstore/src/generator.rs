@@ -4,6 +4,8 @@
 //! segments, switches, records overwritten after a crash, promotions) and is the same for the
 //! same calls and seed. No server could replay it: the bodies of its records are noise.
 
+mod stream;
+
 use std::fmt;
 
 use fastrand::Rng;
@@ -18,6 +20,13 @@ use crate::record::{
 };
 use crate::validator::{NotPageAligned, WalFormat};
 
+pub use self::stream::GeneratedStream;
+
+/// How much noise is kept, in bytes. It stays in a processor's cache.
+const NOISE_LENGTH: usize = 64 << 10;
+/// What the places in it are multiples of.
+const NOISE_STEP: usize = 8;
+
 /// Writes WAL record by record into memory.
 #[derive(Clone)]
 pub struct Generator {
@@ -27,7 +36,29 @@ pub struct Generator {
     start: Lsn,
     bytes: Vec<u8>,
     records: Vec<GeneratedRecord>,
+    /// Where the last record starts, also when it was forgotten.
+    last_record: Option<Lsn>,
+    /// Noise that the bodies of records are cut out of, to make many quickly.
+    noise: Vec<u8>,
     rng: Rng,
+}
+
+/// How long records are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordMix {
+    /// Short ones as of small transactions, 80 bytes on average.
+    Small,
+    /// As varied as those that real servers write between checkpoints.
+    Varied,
+    /// Longer than several pages, 30 kB on average.
+    Large,
+    /// Images of whole pages, as after a checkpoint.
+    FullPages,
+}
+
+impl RecordMix {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Small, Self::Varied, Self::Large, Self::FullPages];
 }
 
 /// A complete record that was generated.
@@ -65,7 +96,7 @@ impl fmt::Debug for Generator {
 
 impl Generator {
     /// Begins at `start` with the first page of a stream. With no magic number in `format`, it
-    /// is that of PostgreSQL 15.
+    /// is that of the version there, else that of PostgreSQL 15.
     ///
     /// # Errors
     /// When `start` is not a multiple of [`BLOCK_SIZE`].
@@ -78,24 +109,29 @@ impl Generator {
         if start.align_down(BLOCK_SIZE) != start {
             return Err(NotPageAligned { lsn: start });
         }
+        let version = format.server_version_num;
+        let of_version = version.and_then(|version| page::magic_of(version / 10_000));
+        let magic = format.page_magic.or(of_version);
         Ok(Self {
             format,
-            magic: format.page_magic.unwrap_or(0xD110),
+            magic: magic.unwrap_or(0xD110),
             history,
             start,
             bytes: Vec::new(),
             records: Vec::new(),
+            last_record: None,
+            noise: Vec::new(),
             rng: Rng::with_seed(seed),
         })
     }
 
-    /// The bytes generated so far.
+    /// The bytes generated so far, but for those that were forgotten.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The position of the first byte.
+    /// The position of the first of these bytes.
     #[must_use]
     pub const fn start(&self) -> Lsn {
         self.start
@@ -107,7 +143,7 @@ impl Generator {
         Lsn(self.start.0 + self.bytes.len() as u64)
     }
 
-    /// The complete records so far, in order.
+    /// The complete records in these bytes, in order.
     #[must_use]
     pub fn records(&self) -> &[GeneratedRecord] {
         &self.records
@@ -128,20 +164,44 @@ impl Generator {
         }
     }
 
+    /// Forgets the bytes and the records so far, to go on in the same memory.
+    pub fn forget(&mut self) {
+        self.start = self.end();
+        self.bytes.clear();
+        self.records.clear();
+    }
+
     /// Begins the stream inside a record of which `remaining` bytes are left. To be called
     /// before anything else.
     pub fn rest_of_record(&mut self, remaining: u32) {
-        let rest = self.noise(remaining);
-        self.write(&rest, true);
+        self.with_noise(remaining, |this, rest| this.write(rest, true, 0));
         self.pad();
     }
 
     /// Appends a record with a body of `length` bytes, of any resource manager but `RM_XLOG_ID`.
     pub fn record(&mut self, length: u32) -> GeneratedRecord {
-        let body = self.noise(length);
         let resource_manager = self.rng.u8(1..=record::RM_LAST_BUILTIN);
         let info = self.rng.u8(..);
-        self.append(resource_manager, info, &body)
+        self.with_noise(length, |this, body| {
+            this.append(resource_manager, info, body)
+        })
+    }
+
+    /// Appends a record of a length that `mix` has.
+    pub fn record_of(&mut self, mix: RecordMix) -> GeneratedRecord {
+        match mix {
+            RecordMix::Small => {
+                let length = self.rng.u32(20..92);
+                self.record(length)
+            }
+            RecordMix::Varied => self.any_record(),
+            RecordMix::Large => {
+                let length = self.rng.u32(20_000..40_000);
+                self.record(length)
+            }
+            // The image with its block's header and the record's data.
+            RecordMix::FullPages => self.record(8_192 + 50),
+        }
     }
 
     /// Appends a record whose length is as varied as in real WAL: most are short, some hold
@@ -197,9 +257,11 @@ impl Generator {
         let aborted = self.end();
         let page = aborted.align_down(BLOCK_SIZE);
         let lost_from = page.0 + u64::from(pages) * BLOCK_SIZE;
+        let before = self.last_record;
         // Longer than the pages that are kept of it.
         self.record(pages.saturating_add(1).saturating_mul(8192));
         self.records.pop();
+        self.last_record = before;
         let kept = usize::try_from(lost_from - self.start.0).unwrap_or(usize::MAX);
         self.bytes.truncate(kept);
         self.page_header(FIRST_IS_OVERWRITE_CONTRECORD, 0);
@@ -225,6 +287,7 @@ impl Generator {
         let kept = usize::try_from(switch_point.checked_sub(self.start)?).ok()?;
         promoted.bytes.truncate(kept);
         promoted.records.truncate(last + 1);
+        promoted.last_record = promoted.records.last().map(|record| record.start);
         Some(promoted)
     }
 
@@ -242,9 +305,14 @@ impl Generator {
             crc: 0,
         };
         header.crc = record::finish_crc(crc32c::crc32c(body), &header.encode());
-        let mut bytes = header.encode().to_vec();
-        bytes.extend_from_slice(body);
-        self.write(&bytes, false);
+        let header_bytes = header.encode();
+        if length as u64 <= self.to_boundary(BLOCK_SIZE) {
+            self.bytes.extend_from_slice(&header_bytes);
+            self.bytes.extend_from_slice(body);
+        } else {
+            self.write(&header_bytes, false, body.len());
+            self.write(body, true, 0);
+        }
         self.pad();
         let record = GeneratedRecord {
             start,
@@ -252,13 +320,14 @@ impl Generator {
             header,
         };
         self.records.push(record);
+        self.last_record = Some(start);
         record
     }
 
     /// Where the last record starts. Before the first one, a place that may well be one's.
     fn previous(&self) -> Lsn {
-        match self.records.last() {
-            Some(record) => record.start,
+        match self.last_record {
+            Some(last) => last,
             None if self.start.is_invalid() => Lsn::INVALID,
             None => Lsn(self.start.0 - 64),
         }
@@ -270,21 +339,22 @@ impl Generator {
         }
     }
 
-    /// Writes bytes of a record, all but the first pages of which go on with it.
-    fn write(&mut self, bytes: &[u8], begun: bool) {
+    /// Writes bytes of a record, of which `later` more follow; pages go on with it once it has
+    /// `begun`.
+    fn write(&mut self, bytes: &[u8], begun: bool, later: usize) {
         let (mut rest, mut begun) = (bytes, begun);
         while !rest.is_empty() {
             if self.to_boundary(BLOCK_SIZE) == 0 {
-                let remaining = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+                let remaining = u32::try_from(rest.len() + later).unwrap_or(u32::MAX);
                 match begun {
                     true => self.page_header(FIRST_IS_CONTRECORD, remaining),
                     false => self.page_header(0, 0),
                 }
             }
             let room = usize::try_from(self.to_boundary(BLOCK_SIZE)).unwrap_or(usize::MAX);
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let (now, after) = rest.split_at(room.min(rest.len()));
             self.bytes.extend_from_slice(now);
-            (rest, begun) = (later, true);
+            (rest, begun) = (after, true);
         }
     }
 
@@ -324,8 +394,7 @@ impl Generator {
             remaining: 0,
         };
         self.bytes.extend_from_slice(&header.encode());
-        let noise = self.noise(4096);
-        self.bytes.extend_from_slice(&noise);
+        self.with_noise(4096, |this, noise| this.bytes.extend_from_slice(noise));
     }
 
     fn pad(&mut self) {
@@ -338,10 +407,24 @@ impl Generator {
         self.bytes.resize(length, 0);
     }
 
-    fn noise(&mut self, length: u32) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        self.rng.fill(&mut bytes);
-        bytes
+    /// Has `with` called with `length` bytes of noise.
+    fn with_noise<T>(&mut self, length: u32, with: impl FnOnce(&mut Self, &[u8]) -> T) -> T {
+        let length = usize::try_from(length).unwrap_or_default();
+        let mut noise = std::mem::take(&mut self.noise);
+        let places = noise.len().saturating_sub(length) / NOISE_STEP;
+        let from = match places {
+            // It is not there yet, or that much is seldom asked for.
+            0 => {
+                noise.resize(length.max(NOISE_LENGTH), 0);
+                self.rng.fill(&mut noise);
+                0
+            }
+            places => self.rng.usize(..places) * NOISE_STEP,
+        };
+        let result = with(self, noise.get(from..from + length).unwrap_or_default());
+        noise.truncate(NOISE_LENGTH);
+        self.noise = noise;
+        result
     }
 
     /// The bytes up to the next multiple of `alignment`, 0 at one.

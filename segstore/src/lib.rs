@@ -76,6 +76,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod aligned;
 mod archive;
 mod begun;
 mod checked_json;

@@ -50,7 +50,7 @@ const LEAST_CHUNK: u64 = 64 << 20;
 /// `wal-receiver` never wrote, the growing segment must be good up to the last page of it; zeros
 /// end it.
 ///
-/// `jobs` threads, this one among them, read and check; each takes some 256 KiB of memory and what
+/// `jobs` threads, this one among them, read and check; each takes some 128 KiB of memory and what
 /// a decompression needs.
 ///
 /// # Errors

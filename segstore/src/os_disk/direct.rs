@@ -17,8 +17,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// What positions and lengths are multiples of: no device in use has larger blocks.
-const ALIGNMENT: usize = 4096;
+use crate::aligned::{ALIGNMENT, AlignedBuffer};
 
 /// How much is handed to the device at once, in bytes. It fits into a processor's cache, so that
 /// what was just checked is copied from there.
@@ -31,27 +30,6 @@ pub(super) struct DirectWrites {
     unsupported: AtomicBool,
     /// The buffer, allocated when it is first needed.
     buffer: Mutex<Option<AlignedBuffer>>,
-}
-
-/// Memory of [`BUFFER_LENGTH`] bytes at a multiple of [`ALIGNMENT`].
-#[derive(Debug)]
-struct AlignedBuffer {
-    memory: Vec<u8>,
-    offset: usize,
-}
-
-impl AlignedBuffer {
-    fn new() -> Self {
-        let memory = vec![0; BUFFER_LENGTH + ALIGNMENT];
-        let offset = memory.as_ptr().align_offset(ALIGNMENT);
-        Self { memory, offset }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        let end = self.offset.saturating_add(BUFFER_LENGTH);
-        // Empty if the pointer cannot be aligned; who writes has to look.
-        self.memory.get_mut(self.offset..end).unwrap_or_default()
-    }
 }
 
 /// A file's second descriptor, by which it is written directly.
@@ -88,10 +66,11 @@ pub(super) fn write(
     let mut pieces = Pieces::new(buffers);
     let mut offset = offset;
     let mut buffer = shared.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-    let buffer = buffer.get_or_insert_with(AlignedBuffer::new).bytes();
-    if buffer.len() != BUFFER_LENGTH {
+    let buffer = buffer.get_or_insert_with(|| AlignedBuffer::new(BUFFER_LENGTH));
+    if !buffer.is_aligned() {
         return super::write_all(file, buffers, offset);
     }
+    let buffer = buffer.bytes();
     // Up to the first block, then as many blocks as fit, and the rest.
     let mut wanted = up_to_block(offset);
     loop {

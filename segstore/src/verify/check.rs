@@ -6,6 +6,7 @@ use std::sync::Arc;
 use walproto::Lsn;
 
 use super::plan::{Run, Segment};
+use crate::aligned::AlignedBuffer;
 use crate::corruption::Corruption;
 use crate::disk::OpenMode;
 use crate::error::ArchiveError;
@@ -18,7 +19,7 @@ use crate::segment_reader::SegmentReader;
 use crate::validator::{RecordVisitor, Validator, WalFormat};
 
 /// What is read at once. It stays in the processor's cache until it is checked.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 128 << 10;
 
 /// WAL that was checked in one go from the start of a segment on.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl RecordVisitor for FirstRecord {
 pub(super) struct Checker<'a> {
     files: &'a SegmentFiles,
     format: WalFormat,
-    block: Vec<u8>,
+    block: AlignedBuffer,
     segments: u64,
     bytes: u64,
 }
@@ -115,7 +116,7 @@ impl<'a> Checker<'a> {
         Self {
             files,
             format,
-            block: vec![0; BLOCK],
+            block: AlignedBuffer::new(BLOCK),
             segments: 0,
             bytes: 0,
         }
@@ -221,7 +222,7 @@ impl<'a> Checker<'a> {
             if wanted == 0 {
                 return bytes.check_end(self.files).map(|()| true);
             }
-            let block = self.block.get_mut(..wanted).unwrap_or_default();
+            let block = self.block.bytes().get_mut(..wanted).unwrap_or_default();
             let count = bytes.read(block).map_err(Why::Unreadable)?;
             let block = block.get(..count).unwrap_or_default();
             if block.is_empty() {
