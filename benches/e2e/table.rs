@@ -118,7 +118,8 @@ fn headings(shown: &Shown, compared: bool) -> Vec<String> {
     let mut headings = vec!["".to_owned(), "".to_owned()];
     headings.extend(shown.columns.iter().map(|column| column.1.to_owned()));
     if compared {
-        headings.push("ours ÷ this".to_owned());
+        let compared_by = shown.columns.first().map_or("", |column| column.1);
+        headings.push(format!("{compared_by}, ours ÷ this"));
     }
     headings
 }
