@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 use walproto::{Lsn, SegmentSize, TimelineId};
@@ -167,6 +168,44 @@ impl ArchiveDirectory {
         start: Lsn,
         end: Lsn,
     ) -> Option<Vec<String>> {
+        let (_view, waldump) = self.waldump_command(version, timeline, size, start, end)?;
+        let output = run(waldump);
+        let text = String::from_utf8_lossy(&output.stdout);
+        Some(
+            text.lines()
+                .filter(|line| line.starts_with("rmgr:"))
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    /// What the `pg_waldump` of that version complains of when it is to read from `start` to
+    /// `end`, which it must not be able to; `None` for a version without the program.
+    #[track_caller]
+    #[must_use]
+    pub fn waldump_error(
+        &self,
+        version: Version,
+        timeline: TimelineId,
+        size: SegmentSize,
+        start: Lsn,
+        end: Lsn,
+    ) -> Option<String> {
+        let (_view, mut waldump) = self.waldump_command(version, timeline, size, start, end)?;
+        let output = waldump.output().unwrap();
+        assert!(!output.status.success(), "it read up to {end}");
+        Some(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// The command, and the directory that it looks into.
+    fn waldump_command(
+        &self,
+        version: Version,
+        timeline: TimelineId,
+        size: SegmentSize,
+        start: Lsn,
+        end: Lsn,
+    ) -> Option<(TempDir, Command)> {
         let program = version.client_program("pg_waldump")?;
         // The program knows segments by their names only: the growing one gets its name here.
         let view = tempfile::tempdir().unwrap();
@@ -188,14 +227,7 @@ impl ArchiveDirectory {
             .args(["--end", &end.to_string()]);
         let first = segment_name(timeline, start, size);
         assert!(view.path().join(&first).exists(), "{first} is not there");
-        let output = run(waldump);
-        let text = String::from_utf8_lossy(&output.stdout);
-        Some(
-            text.lines()
-                .filter(|line| line.starts_with("rmgr:"))
-                .map(str::to_owned)
-                .collect(),
-        )
+        Some((view, waldump))
     }
 }
 

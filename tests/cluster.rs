@@ -327,6 +327,24 @@ impl Cluster {
         }
     }
 
+    /// Stops every process of the server where it is, as a machine that hangs does.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, number: Signal) {
+        let postmaster = self.server_pid();
+        signal(postmaster, number);
+        for process in children_of(postmaster) {
+            signal(process, number);
+        }
+    }
+
     /// Clean stop, then start.
     pub fn restart(&mut self) {
         self.stop();
@@ -361,6 +379,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
             signal(server.id(), Signal::QUIT);
+            signal(server.id(), Signal::CONT);
             // The postmaster ends within its five seconds of grace, or is killed by this.
             server.wait().unwrap();
         }

@@ -10,14 +10,14 @@ use postgres::{Client, NoTls};
 use crate::wait::wait_until;
 use crate::{Cluster, DEADLINE};
 
-/// One commit: the client and the number that it gave to it.
-type Commit = (i32, i64);
+/// One row: the client and the number that it gave to it.
+type Row = (i32, i64);
 
 /// Clients under way, each inserting one row after the other into the table `load`.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<BTreeSet<Commit>>>,
+    acknowledged: Arc<Mutex<BTreeSet<Row>>>,
     clients: Vec<JoinHandle<()>>,
 }
 
@@ -66,7 +66,7 @@ impl Load {
     /// Lets the clients end, by themselves or because their server is gone, and gives the commits
     /// that returned.
     #[track_caller]
-    pub fn finish(mut self) -> BTreeSet<Commit> {
+    pub fn finish(mut self) -> BTreeSet<Row> {
         self.stop.store(true, Ordering::SeqCst);
         wait_until("the clients to end", || {
             self.clients.iter().all(JoinHandle::is_finished)
@@ -88,7 +88,7 @@ fn insert_until_the_end(
     connection: &mut Client,
     client: i32,
     stop: &AtomicBool,
-    acknowledged: &Mutex<BTreeSet<Commit>>,
+    acknowledged: &Mutex<BTreeSet<Row>>,
 ) {
     let insert = "INSERT INTO load VALUES ($1, $2, repeat('wal', 50))";
     let insert = connection.prepare(insert).unwrap();
@@ -108,7 +108,7 @@ fn insert_until_the_end(
 impl Cluster {
     /// Those of the commits that are not there.
     #[must_use]
-    pub fn missing(&self, commits: &BTreeSet<Commit>) -> BTreeSet<Commit> {
+    pub fn missing(&self, commits: &BTreeSet<Row>) -> BTreeSet<Row> {
         let rows = self
             .client()
             .query("SELECT client, number FROM load", &[])
@@ -121,20 +121,69 @@ impl Cluster {
     /// would otherwise wait for ever.
     #[track_caller]
     pub fn commit(&self, statement: &str) {
+        self.begin_commit(statement).wait();
+    }
+
+    /// Begins to run one statement, whose commit may wait for a standby.
+    #[must_use]
+    pub fn begin_commit(&self, statement: &str) -> Commit {
         let conninfo = format!("{} dbname=postgres", self.conninfo());
         let text = statement.to_owned();
-        let waiting = std::thread::spawn(move || {
+        let running = std::thread::spawn(move || {
             Client::connect(&conninfo, NoTls)
                 .and_then(|mut client| client.batch_execute(&text))
                 .map_err(|error| format!("{error:?}"))
         });
+        Commit {
+            statement: statement.to_owned(),
+            running,
+        }
+    }
+
+    /// Waits until so many commits wait for a synchronous standby.
+    #[track_caller]
+    pub fn wait_commits_waiting(&self, count: usize) {
+        wait_until(&format!("{count} commits to wait"), || {
+            self.commits_waiting() == count
+        });
+    }
+
+    /// How many commits wait for a synchronous standby.
+    #[must_use]
+    pub fn commits_waiting(&self) -> usize {
+        let waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        self.text(waiting).unwrap().parse().unwrap()
+    }
+}
+
+/// A statement that runs.
+#[derive(Debug)]
+pub struct Commit {
+    statement: String,
+    running: JoinHandle<Result<(), String>>,
+}
+
+impl Commit {
+    /// Waits until it has returned, which must be without an error.
+    #[track_caller]
+    pub fn wait(self) {
+        let statement = self.statement.clone();
+        if let Err(error) = self.wait_end() {
+            panic!("{statement}: {error}");
+        }
+    }
+
+    /// Waits until it has ended, and gives how.
+    ///
+    /// # Errors
+    /// What it has ended with.
+    #[track_caller]
+    pub fn wait_end(self) -> Result<(), String> {
+        let statement = &self.statement;
         wait_until(
             &format!("{statement:?} to return within {DEADLINE:?}"),
-            || waiting.is_finished(),
+            || self.running.is_finished(),
         );
-        waiting
-            .join()
-            .unwrap()
-            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+        self.running.join().unwrap()
     }
 }

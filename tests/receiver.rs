@@ -212,6 +212,12 @@ impl Receiver {
             .args(["-d", conninfo])
     }
 
+    /// PostgreSQL's own `pg_archivecleanup`, of a version that has client programs.
+    #[must_use]
+    pub fn pg_archivecleanup(version: Version) -> ReceiverBuilder {
+        Self::other(&version.client_program("pg_archivecleanup").unwrap())
+    }
+
     /// PostgreSQL's `psql` on a replication connection: runs a command and prints the values.
     #[must_use]
     pub fn psql(version: Version, conninfo: &str, command: &str) -> ReceiverBuilder {

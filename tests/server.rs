@@ -1,5 +1,6 @@
 //! Our server of an archive inside the test.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -90,6 +91,15 @@ impl EmbeddedServer {
                 let directory = path.parent().unwrap().display();
                 format!("host={directory} port={port} user=any")
             }
+        }
+    }
+
+    /// Its first address, which is one of TCP.
+    #[must_use]
+    pub fn tcp_address(&self) -> SocketAddr {
+        match &self.addresses[0] {
+            BoundAddress::Tcp(address) => *address,
+            BoundAddress::Unix(path) => panic!("{} is no address of TCP", path.display()),
         }
     }
 

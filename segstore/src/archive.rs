@@ -84,11 +84,9 @@ impl Archive {
             directory.disk().set_access(identity.access());
         }
         if let Err(error) = directory.create_own() {
-            // The last segment's name may be one that nobody has synced yet, and never will be
-            // durable now. This error is the one that says what is wrong.
-            if let Some((last, _)) = listing.segments().next_back() {
-                drop(directory.poison(last));
-            }
+            let unsynced = identity.is_none() || directory.is_not_durable().unwrap_or(true);
+            // This error is the one that says what is wrong.
+            drop(directory.poison_after(&error, &listing, unsynced));
             return Err(error.into());
         }
         let lock = ProcessLock::to_stream(&directory)?;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::disk::{DirectoryEntry, Disk, OpenMode};
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
 use crate::named_file::NamedFile;
-use crate::segment::{EntryName, OWN_DIRECTORY, SegmentFile};
+use crate::segment::OWN_DIRECTORY;
+
+mod markers;
 
 /// What lies in the subdirectory that is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Place {
     Watermark,
     /// The durable position, for other processes.
     Position,
+    /// The position before which WAL was removed, for the process that keeps the slots.
+    Removed,
     /// Says that nothing of the archive need be durable: it was last written without syncs.
     NotDurable,
     /// Files that are not finished; emptied whenever an archive is opened.
@@ -57,6 +61,7 @@ impl Place {
             Self::SlotsLock => "slots.lock",
             Self::Watermark => "watermark",
             Self::Position => "position",
+            Self::Removed => "removed",
             Self::NotDurable => "not-durable",
             Self::Temporary => "tmp",
             Self::Prepared => "prepared",
@@ -294,79 +299,5 @@ impl ArchiveDirectory {
             );
         self.rename(path, &to)?;
         Ok(to)
-    }
-
-    /// Leaves a marker that files are written without being synced.
-    pub(crate) fn mark_not_durable(&self) -> Result<(), DiskError> {
-        self.create_empty(self.own(Place::NotDurable))
-    }
-
-    /// Whether files were written without being synced, and were not synced since.
-    pub(crate) fn is_not_durable(&self) -> Result<bool, DiskError> {
-        let marker = self.own(Place::NotDurable);
-        Ok(NamedFile::open_if_exists(self.disk(), marker, OpenMode::Read)?.is_some())
-    }
-
-    /// Makes all of the archive durable that was written without being synced, if anything was.
-    pub(crate) fn make_durable(&self) -> Result<(), DiskError> {
-        if !self.is_not_durable()? {
-            return Ok(());
-        }
-        let own = self.root.join(OWN_DIRECTORY);
-        for directory in [&*self.root, &own] {
-            for entry in self.list(directory)?.iter().filter(|entry| entry.is_file) {
-                let is_foreign = EntryName::classify(&entry.name) == EntryName::Foreign;
-                if *directory == *self.root && is_foreign {
-                    continue;
-                }
-                let path = directory.join(&entry.name);
-                // Another program may have moved it away meanwhile.
-                let Some(opened) = NamedFile::open_if_exists(self.disk(), path, OpenMode::Read)?
-                else {
-                    continue;
-                };
-                if let Err(error) = opened.sync_data() {
-                    if let Some(segment) = SegmentFile::from_name(&entry.name) {
-                        // A second try would succeed without the bytes; this error is the one
-                        // that says what is wrong.
-                        drop(self.poison(segment));
-                    }
-                    return Err(error);
-                }
-            }
-            self.sync(directory)?;
-        }
-        // Only now, so that a crash before has it all done again.
-        self.remove(&self.own(Place::NotDurable))?;
-        self.sync(&own)
-    }
-
-    /// Leaves a durable marker that nothing in a file may be trusted, since a sync of it failed.
-    /// That may have been for lack of room, which is then lacking for the marker too.
-    pub(crate) fn poison(&self, file: SegmentFile) -> Result<(), DiskError> {
-        let path = self.own_file(Place::Poison, file);
-        if let Err(error) = self.create_empty(path.clone()) {
-            let spare = self.rename_unsynced(&self.own(Place::SpareMarker), &path);
-            // Why there is no new file tells more than why the spare one is gone.
-            spare.map_err(|_no_spare| error)?;
-        }
-        self.sync(&self.own(Place::Poison))
-    }
-
-    /// The files that must not be trusted.
-    pub(crate) fn poisoned(&self) -> Result<Vec<SegmentFile>, DiskError> {
-        let entries = self.list(&self.own(Place::Poison))?;
-        let mut files: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| SegmentFile::from_name(&entry.name))
-            .collect();
-        files.sort();
-        Ok(files)
-    }
-
-    /// Removes the marker of a file that was built anew.
-    pub(crate) fn clear_poison(&self, file: SegmentFile) -> Result<(), DiskError> {
-        self.remove(&self.own_file(Place::Poison, file))?;
-        self.sync(&self.own(Place::Poison))
     }
 }

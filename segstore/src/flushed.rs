@@ -55,6 +55,23 @@ pub struct Durable {
     pub byte_end: Lsn,
 }
 
+impl Durable {
+    /// What of it lies before `lsn`, for somebody who is not told more. Its end may be inside a
+    /// record.
+    #[must_use]
+    pub fn before(self, lsn: Lsn) -> Self {
+        if lsn >= self.record_end.0 {
+            return self;
+        }
+        Self {
+            timeline: self.timeline,
+            // What ends earlier is durable as well.
+            record_end: FlushedLsn(lsn),
+            byte_end: lsn,
+        }
+    }
+}
+
 /// How far a writer has come with what it was given. None of it need be durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -65,4 +82,25 @@ pub struct Appended {
     pub byte_end: Lsn,
     /// The record that is to go on there, `None` at the end of one.
     pub incomplete: Option<IncompleteRecord>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_before_a_position_is_never_more_than_was_durable() {
+        let durable = Durable {
+            timeline: TimelineId::FIRST,
+            record_end: FlushedLsn(Lsn(100)),
+            byte_end: Lsn(120),
+        };
+        assert_eq!(durable.before(Lsn(110)), durable);
+        assert_eq!(durable.before(Lsn(100)), durable);
+        let before = durable.before(Lsn(90));
+        assert_eq!(
+            (before.record_end.lsn(), before.byte_end),
+            (Lsn(90), Lsn(90))
+        );
+    }
 }

@@ -23,10 +23,10 @@ use crate::segment::{EntryName, OWN_DIRECTORY};
 use crate::view::{ArchiveView, Followed};
 
 /// What is read of the kernel's notices at once, in bytes: one with the longest name at least.
-const NOTICES: usize = 4096;
+pub(crate) const NOTICES: usize = 4096;
 
 /// What is done to a name or a file that can tell something new.
-const CHANGES: WatchFlags = WatchFlags::CREATE
+pub(crate) const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ONLYDIR);

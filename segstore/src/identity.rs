@@ -16,7 +16,7 @@ use crate::validator::WalFormat;
 pub const FORMAT_VERSION: u64 = 1;
 
 /// The longest identity file that is read. It grows with the number of timelines.
-const MAX_LENGTH: usize = 16 << 20;
+pub(crate) const MAX_LENGTH: usize = 16 << 20;
 
 /// What a server says about itself that decides whether an archive is its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,6 +146,11 @@ impl Identity {
 
     pub(crate) fn history_sum(&self, timeline: TimelineId) -> Option<ContentSum> {
         self.histories.get(&timeline).copied()
+    }
+
+    /// The timelines whose histories were kept.
+    pub(crate) fn recorded_histories(&self) -> impl Iterator<Item = TimelineId> {
+        self.histories.keys().copied()
     }
 
     pub(crate) fn record_history(&mut self, history: &TimelineHistory) {

@@ -13,6 +13,7 @@
 //! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
 //!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks. [`SlotStore`] keeps
 //!   what they need from [`prune`].
+//! - To check a whole archive as it lies there: [`verify`].
 //! - To check WAL that lies elsewhere: [`Validator`], or [`RecordReader`] for its records.
 //! - To test with: [`generator`] makes valid WAL, [`sim`] is a disk that loses power.
 //!
@@ -76,6 +77,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod begun;
 mod checked_json;
 mod compression;
 mod compressor;
@@ -115,6 +117,7 @@ mod tail;
 mod takeover;
 mod unsynced;
 mod validator;
+mod verify;
 mod view;
 mod writer;
 
@@ -139,7 +142,7 @@ pub use read::WalReader;
 pub use record::RecordHeader;
 pub use records::{PieceEnd, RecordPiece, RecordReader};
 pub use recovery::{Recovery, Tip};
-pub use retention::{Pruned, prune};
+pub use retention::{Pruned, Removable, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
 pub use slots::{
@@ -149,5 +152,6 @@ pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{
     IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
 };
+pub use verify::{Fault, GoodRange, Problem, Verification, verify};
 pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

@@ -131,6 +131,9 @@ impl Drop for Reader {
 
 impl Unsynced {
     pub(crate) fn new(live: Arc<Live>) -> Self {
+        // Another connection may bring other bytes after the last complete record, and not all
+        // that it brings is kept.
+        live.lock().tail.clear();
         let tail = Tail::new(0);
         Self { live, tail }
     }

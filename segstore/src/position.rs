@@ -79,6 +79,49 @@ impl Watermark {
     }
 }
 
+/// Up to where WAL was removed while another process kept the slots, which has to know of it.
+#[derive(Debug)]
+pub(crate) struct RemovedPosition(PositionFile);
+
+impl RemovedPosition {
+    /// Where the WAL that is left begins, as far as it was told; a file that a crash damaged tells
+    /// nothing.
+    pub(crate) fn read(directory: &ArchiveDirectory) -> Result<Option<Lsn>, ArchiveError> {
+        match PositionFile::open(directory, Place::Removed) {
+            Err(ArchiveError::Damaged { .. }) => Ok(None),
+            result => Ok(result?.current.map(|position| position.record_end)),
+        }
+    }
+
+    pub(crate) fn open(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
+        match PositionFile::open(directory, Place::Removed) {
+            Err(ArchiveError::Damaged { .. }) => {
+                directory.remove(&directory.own(Place::Removed))?;
+                PositionFile::open(directory, Place::Removed).map(Self)
+            }
+            result => result.map(Self),
+        }
+    }
+
+    /// Tells that what lies before `position` is being removed, durably, unless it was told.
+    pub(crate) fn raise(&mut self, timeline: TimelineId, position: Lsn) -> Result<(), DiskError> {
+        let told = self.0.current.map(|told| told.record_end);
+        if told >= Some(position) {
+            return Ok(());
+        }
+        let position = ArchivePosition {
+            timeline,
+            record_end: position,
+            byte_end: position,
+        };
+        if let Some(file) = self.0.write(position)? {
+            file.sync_data()?;
+        }
+        self.0.written(position);
+        Ok(())
+    }
+}
+
 /// The durable position as other processes may read it, at any time and without a lock.
 #[derive(Debug)]
 pub struct PublishedPosition(PositionFile);

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use walproto::{Lsn, SegmentNumber, SlotName};
+use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
 
 use crate::error::ArchiveError;
+use crate::position::RemovedPosition;
 use crate::segment::SegmentFile;
-use crate::slots::SlotStore;
+use crate::slots::{SlotStore, required_by_files};
+use crate::view::ArchiveView;
 
 #[cfg(test)]
 mod tests;
 
-/// What [`prune`] did.
+/// What was removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pruned {
     /// How many files were removed.
@@ -25,7 +27,7 @@ pub struct Pruned {
 }
 
 /// Removes the complete segments of all timelines that end at `keep_from` or before and that no
-/// slot needs, the oldest first.
+/// slot needs, the oldest first; for the process that keeps the slots.
 ///
 /// Whatever is asked for, the last complete segment before the durable end stays, with which
 /// recovery begins, and so do growing ones: what an old timeline had after it was left is in no
@@ -40,45 +42,149 @@ pub fn prune(slots: &SlotStore, keep_from: Lsn) -> Result<Pruned, ArchiveError> 
     let _pruning = slots.pruning();
     // What is in their files is what a crash takes them back to.
     slots.save()?;
-    let files = slots.view().files();
-    let size = files.size();
-    let Some(durable) = slots.view().durable() else {
-        return Ok(Pruned {
-            files: 0,
-            bytes: 0,
+    let view = slots.view();
+    let required = slots.required();
+    let removable = Removable::find(view, keep_from, required)?;
+    removable.remove_each(|number| slots.note_removed(number), |_| {})
+}
+
+/// Segments that nobody needs, found while another process may fill the archive, and one may
+/// serve it.
+#[derive(Debug)]
+pub struct Removable {
+    view: ArchiveView,
+    /// The newest timeline, `None` when nothing is durable.
+    newest: Option<TimelineId>,
+    kept_from: Lsn,
+    kept_by: Option<SlotName>,
+    segments: BTreeMap<SegmentNumber, Vec<(SegmentFile, u64)>>,
+}
+
+impl ArchiveView {
+    /// Finds what [`prune`] would remove, by what is saved of the slots, which is never later than
+    /// where they stand. No slot keeps more than `max_keep_bytes`. It changes nothing.
+    ///
+    /// A slot that is set back or created in this very moment may be overlooked, and so is a
+    /// client without a slot, as in PostgreSQL: they are told that their WAL has been removed.
+    ///
+    /// # Errors
+    /// When the archive or a slot cannot be read.
+    pub fn removable(
+        &self,
+        keep_from: Lsn,
+        max_keep_bytes: Option<u64>,
+    ) -> Result<Removable, ArchiveError> {
+        let required = match self.durable() {
+            Some(durable) => required_by_files(self, durable.record_end, max_keep_bytes)?,
+            None => None,
+        };
+        Removable::find(self, keep_from, required)
+    }
+}
+
+impl Removable {
+    fn find(
+        view: &ArchiveView,
+        keep_from: Lsn,
+        required: Option<(SegmentNumber, SlotName)>,
+    ) -> Result<Self, ArchiveError> {
+        let mut this = Self {
+            view: view.clone(),
+            newest: None,
             kept_from: Lsn::INVALID,
             kept_by: None,
-        });
-    };
-    let last = size.segment_of(durable.record_end);
-    let before_last = SegmentNumber(last.0.saturating_sub(1));
-    let asked = size.segment_of(keep_from).min(before_last);
-    let (kept_from, kept_by) = match slots.required() {
-        Some((segment, slot)) if segment < asked => (segment, Some(slot)),
-        Some(_) | None => (asked, None),
-    };
-    let mut pruned = Pruned {
-        files: 0,
-        bytes: 0,
-        kept_from: kept_from.start(size).unwrap_or(Lsn::INVALID),
-        kept_by,
-    };
-    let mut removable: BTreeMap<SegmentNumber, Vec<(SegmentFile, u64)>> = BTreeMap::new();
-    for (file, length) in slots.view().listing()?.segments() {
-        let number = file.name.number(size);
-        if let Some(number) = number.filter(|number| *number < kept_from && !file.partial) {
-            removable.entry(number).or_default().push((file, length));
+            segments: BTreeMap::new(),
+        };
+        let Some(durable) = view.durable() else {
+            return Ok(this);
+        };
+        let size = view.files().size();
+        let last = size.segment_of(durable.record_end);
+        let before_last = SegmentNumber(last.0.saturating_sub(1));
+        let mut kept = size.segment_of(keep_from).min(before_last);
+        if let Some((segment, slot)) = required
+            && segment < kept
+        {
+            kept = segment;
+            this.kept_by = Some(slot);
         }
-    }
-    let directory = files.directory();
-    for (number, segment) in removable {
-        slots.note_removed(number);
-        for (file, length) in segment {
-            directory.remove(&directory.path(file))?;
-            pruned.files += 1;
-            pruned.bytes += length;
+        this.newest = Some(durable.timeline);
+        this.kept_from = start_of(kept, size);
+        for (file, length) in view.listing()?.segments() {
+            let number = file.name.number(size);
+            if let Some(number) = number.filter(|number| *number < kept && !file.partial) {
+                this.segments
+                    .entry(number)
+                    .or_default()
+                    .push((file, length));
+            }
         }
-        directory.sync_root()?;
+        Ok(this)
     }
-    Ok(pruned)
+
+    /// The files in the order in which they go, and their lengths in bytes.
+    pub fn files(&self) -> impl Iterator<Item = (SegmentFile, u64)> {
+        self.segments.values().flatten().copied()
+    }
+
+    /// The start of the first segment that is kept.
+    #[must_use]
+    pub const fn kept_from(&self) -> Lsn {
+        self.kept_from
+    }
+
+    /// The slot that keeps more than was asked for, if one does.
+    #[must_use]
+    pub const fn kept_by(&self) -> Option<&SlotName> {
+        self.kept_by.as_ref()
+    }
+
+    /// Removes them. Before the first one goes, the process that keeps the slots is told durably,
+    /// so that a slot that needs them is known to be lost. `removed` is called with each file that
+    /// is gone, once that is durable.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(self, removed: impl FnMut(SegmentFile)) -> Result<Pruned, ArchiveError> {
+        if let Some(newest) = self.newest.filter(|_| !self.segments.is_empty()) {
+            let directory = self.view.files().directory();
+            directory.disk().set_access(self.view.identity().access());
+            directory.create_own()?;
+            let mut told = RemovedPosition::open(directory)?;
+            told.raise(newest, self.kept_from)?;
+        }
+        self.remove_each(|_| {}, removed)
+    }
+
+    /// `before` is called with the number of each segment that goes, before it does.
+    fn remove_each(
+        self,
+        before: impl Fn(SegmentNumber),
+        mut removed: impl FnMut(SegmentFile),
+    ) -> Result<Pruned, ArchiveError> {
+        let directory = self.view.files().directory();
+        let mut pruned = Pruned {
+            files: 0,
+            bytes: 0,
+            kept_from: self.kept_from,
+            kept_by: self.kept_by,
+        };
+        for (number, segment) in self.segments {
+            before(number);
+            for (file, _) in &segment {
+                directory.remove(&directory.path(file))?;
+            }
+            directory.sync_root()?;
+            for (file, length) in segment {
+                pruned.files += 1;
+                pruned.bytes += length;
+                removed(file);
+            }
+        }
+        Ok(pruned)
+    }
+}
+
+fn start_of(segment: SegmentNumber, size: SegmentSize) -> Lsn {
+    segment.start(size).unwrap_or(Lsn::INVALID)
 }

@@ -8,6 +8,9 @@ use crate::error::DiskError;
 use crate::named_file::NamedFile;
 use crate::segment::{Encoding, SegmentFile, SegmentName};
 
+/// What is read at once.
+const BLOCK: usize = 128 << 10;
+
 /// The segments in an archive's directory. Clones are the same ones.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFiles {
@@ -106,4 +109,40 @@ impl SegmentFiles {
         let path = self.directory.path(file);
         NamedFile::open_if_exists(self.directory.disk(), path, mode)
     }
+
+    /// Whether a growing segment holds nothing but zeros; one that is not plain, or gone, does not.
+    pub(crate) fn is_empty(&self, file: SegmentFile) -> Result<bool, DiskError> {
+        let empty = file.partial && file.encoding == Encoding::Plain;
+        let Some(opened) = self.open(file, OpenMode::Read)?.filter(|_| empty) else {
+            return Ok(false);
+        };
+        let mut block = vec![0; BLOCK];
+        let mut offset = 0;
+        loop {
+            let count = opened.read_full_at(&mut block, offset)?;
+            let bytes = block.get(..count).unwrap_or_default();
+            if length_without_zeros(bytes).is_some() {
+                return Ok(false);
+            }
+            if count < block.len() {
+                return Ok(true);
+            }
+            offset += count as u64;
+        }
+    }
+}
+
+/// The length up to the last byte that is not zero, `None` when all are.
+pub(crate) fn length_without_zeros(bytes: &[u8]) -> Option<usize> {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    // Whole steps at once: most of a growing segment is zeros.
+    for step in bytes.rchunks(ZEROS.len()) {
+        if ZEROS.get(..step.len()) != Some(step) {
+            let last = step.iter().rposition(|byte| *byte != 0);
+            return last.map(|index| end - step.len() + index + 1);
+        }
+        end -= step.len();
+    }
+    None
 }

@@ -1,7 +1,9 @@
 //! Physical replication slots: what those who stream from an archive still need of it.
 //!
 //! A slot is a small file in our own subdirectory. Creating and dropping one is durable when it
-//! returns. Where it stands moves in memory with each report of a standby and is written now and
+//! returns. A temporary one has a file too, so that other processes know what it keeps; the file
+//! goes with the next save after its session, or when the slots are next opened. Where a slot
+//! stands moves in memory with each report of a standby and is written now and
 //! then ([`SlotStore::save`]); a crash leaves an older position, which only keeps more, since
 //! nothing is removed that the file still asks for.
 //!
@@ -19,7 +21,7 @@ use crate::error::ArchiveError;
 use crate::listeners::{Listeners, Subscription};
 use crate::lock::ProcessLock;
 use crate::missing::owner;
-use crate::position::ArchivePosition;
+use crate::position::{ArchivePosition, RemovedPosition};
 use crate::view::ArchiveView;
 
 mod error;
@@ -30,8 +32,9 @@ mod stored;
 mod tests;
 
 pub use error::SlotError;
+pub(crate) use required::required_by_files;
 pub use session::{HeldSlot, NewSlot, SlotSession};
-use stored::SlotFiles;
+use stored::{SlotFiles, Stored};
 
 /// What slots may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +124,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     slots: BTreeMap<SlotName, Entry>,
+    /// Temporary slots that ended with their sessions, and whose files are still there.
+    ended: BTreeSet<SlotName>,
     /// The first segment of those that lead to the durable end without a gap, `None` until
     /// something is durable.
     oldest: Option<SegmentNumber>,
@@ -165,6 +170,7 @@ impl SlotStore {
         });
         let state = State {
             slots: slots.collect(),
+            ended: BTreeSet::new(),
             oldest: None,
         };
         let shared = Shared {
@@ -239,23 +245,34 @@ impl SlotStore {
     /// When the disk refuses for one of them: then it is written with the next call.
     pub fn save(&self) -> Result<(), ArchiveError> {
         let _writing = self.writing();
-        let dirty: Vec<_> = {
+        let (dirty, ended): (Vec<_>, _) = {
             let state = self.state();
             let slots = state.slots.iter();
-            slots
-                .filter(|(_, entry)| !entry.temporary && entry.saved != Some(entry.data))
-                .map(|(name, entry)| (name.clone(), entry.data))
-                .collect()
+            let dirty = slots
+                .filter(|(_, entry)| entry.saved != Some(entry.data))
+                .map(|(name, entry)| (name.clone(), entry.stored()))
+                .collect();
+            (dirty, state.ended.clone())
         };
         let mut result = Ok(());
-        for (name, data) in dirty {
-            let saved = self.shared.files.write(&name, &data);
-            if saved.is_ok()
-                && let Some(entry) = self.state().slots.get_mut(&name)
+        for (name, stored) in dirty {
+            let saved = self.shared.files.write(&name, &stored);
+            let mut state = self.state();
+            // One that has ended meanwhile is removed next time.
+            if let Some(entry) = state.slots.get_mut(&name)
+                && saved.is_ok()
             {
-                entry.saved = Some(data);
+                entry.saved = Some(stored.data);
             }
+            drop(state);
             result = result.and(saved);
+        }
+        for name in ended {
+            let removed = self.shared.files.remove(&name);
+            if removed.is_ok() {
+                self.state().ended.remove(&name);
+            }
+            result = result.and(removed);
         }
         result
     }
@@ -331,9 +348,14 @@ impl SlotStore {
         restart.is_some_and(|restart| self.wal_status(state, restart) == WalStatus::Lost)
     }
 
-    /// Looks once where the archive's WAL begins.
+    /// Looks where the archive's WAL begins: once, and then for what another process tells of.
     fn find_oldest(&self) -> Result<(), ArchiveError> {
         if self.state().oldest.is_some() {
+            let directory = self.shared.view.files().directory();
+            if let Some(left) = RemovedPosition::read(directory)? {
+                let mut state = self.state();
+                state.oldest = state.oldest.max(Some(self.size().segment_of(left)));
+            }
             return Ok(());
         }
         let Some(durable) = self.shared.view.durable() else {
@@ -357,6 +379,15 @@ impl SlotStore {
             .writing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    const fn stored(&self) -> Stored {
+        Stored {
+            temporary: self.temporary,
+            data: self.data,
+        }
     }
 }
 

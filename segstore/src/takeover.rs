@@ -17,8 +17,13 @@ use crate::segment_reader::{SegmentReader, unreadable};
 /// What is read and compared at once.
 const CHUNK: usize = 128 << 10;
 
+/// What is read at once of a file that may be damaged.
+const PAGE: usize = 8 << 10;
+
 /// Makes plain growing segments of the compressed ones that `pg_receivewal` leaves when it is
-/// stopped. Such a file ends in the middle, so what decompresses of it is taken.
+/// stopped. Such a file ends in the middle, or has the rest of an older one behind its end, so what
+/// decompresses of it is taken. The file itself goes into quarantine: whether it ends there or is
+/// damaged there cannot be told.
 ///
 /// Under another compression than before it begins its last segment anew in another file, and
 /// leaves the old one for ever beside what it completes. Those go into quarantine.
@@ -65,7 +70,7 @@ fn set_aside(
 
 /// The first offset at which a growing segment, up to its trailing zeros, differs from a
 /// complete one.
-fn difference_within(
+pub(crate) fn difference_within(
     directory: &ArchiveDirectory,
     growing: SegmentFile,
     complete: SegmentFile,
@@ -133,8 +138,8 @@ fn import_partial(
         directory.quarantine(&target)?;
     }
     directory.finish_temporary(&decoded, &target)?;
-    directory.remove(&source)?;
-    Ok(directory.sync_root()?)
+    directory.quarantine(&source)?;
+    Ok(())
 }
 
 /// What decompresses of a file, as a temporary file of the size of a segment.
@@ -145,7 +150,8 @@ fn decode(
 ) -> Result<NamedFile, ArchiveError> {
     let target = directory.create_temporary(file.encoded(Encoding::Plain))?;
     let mut input = SegmentReader::open(directory, file)?.take(size.bytes());
-    let mut buffer = vec![0; CHUNK];
+    // In small pieces: what is good of one that has an error in it is not given.
+    let mut buffer = vec![0; PAGE];
     let mut offset = 0;
     loop {
         match input.read(&mut buffer) {
@@ -158,7 +164,7 @@ fn decode(
             Err(error) if is_disk_error(&error) => {
                 return Err(DiskError::at(Operation::Read, directory.path(file))(error).into());
             }
-            // The end of what was flushed. Whether it is WAL is checked by recovery.
+            // The end of what was flushed, or damage. Whether it is WAL is checked by recovery.
             Err(_) => break,
         }
     }

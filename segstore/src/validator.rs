@@ -190,6 +190,16 @@ impl Validator {
         &self.history
     }
 
+    /// Goes on along another history, which must be the same up to here.
+    pub(crate) fn onto(self, history: Arc<TimelineHistory>) -> Self {
+        Self {
+            history,
+            // It is asked anew.
+            timeline_end: Lsn::INVALID,
+            ..self
+        }
+    }
+
     /// The position of the next byte to push.
     #[must_use]
     pub const fn position(&self) -> Lsn {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tests::{ArchiveDirectory, Cluster, Receiver, ReceiverBuilder, Version, wait_until};
+use tests::{ArchiveDirectory, Cluster, Receiver, ReceiverBuilder, Version, wait_for, wait_until};
 use walproto::Lsn;
 
 use crate::for_each_version;
@@ -298,6 +298,37 @@ fn for_a_slot_whole_segments_are_acknowledged() {
     assert!(receiver.stop().success(), "{}", receiver.log());
 }
 
+#[test]
+fn a_new_slot_keeps_wal_from_the_start_as_the_models_does() {
+    // A server that never asks for a reply, and writes nothing.
+    let cluster = Cluster::builder(Version::V15)
+        .conf("wal_sender_timeout", "0")
+        .start();
+    let conninfo = cluster.conninfo();
+    let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
+    for (slot, receiver) in [("model", model), ("ours", dropin(&cluster, archive.path()))] {
+        cluster.sql(&format!(
+            "SELECT pg_create_physical_replication_slot('{slot}')"
+        ));
+        let end = cluster.flush_lsn();
+        let mut receiver = receiver.args(["-S", slot]).start();
+        let kept = wait_for("the slot to keep WAL", || {
+            let query = format!(
+                "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'"
+            );
+            cluster.text(&query)
+        });
+        let start = cluster.segment_size().start_of(end);
+        let kept: Lsn = kept.parse().unwrap();
+        assert!(
+            start <= kept && kept <= cluster.flush_lsn(),
+            "{slot}: {kept}"
+        );
+        assert!(receiver.stop().success(), "{}", receiver.log());
+    }
+}
+
 /// The lines of a log, each once.
 fn lines(log: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -390,6 +421,66 @@ fn the_messages_and_files_of_a_run_to_a_position_are_the_models() {
         );
         assert_eq!(listing(archive.path()), listing(model_archive.path()));
     }
+}
+
+#[test]
+fn an_end_before_the_start_needs_no_wal_as_with_the_model() {
+    let (cluster, middle) = cluster_with_wal(0o700);
+    let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let conninfo = cluster.conninfo();
+    // With nothing to begin with, both begin with the segment that the server writes.
+    cluster.sql("CHECKPOINT");
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let words = ["-v", "-n", "-E", &Lsn(start.0 - 1).to_string()];
+    let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
+    let (status, model_log) = model.args(words).run();
+    assert_eq!(status.code(), Some(0), "{model_log}");
+    let (status, log) = dropin(&cluster, archive.path()).args(words).run();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!(log, model_log);
+    assert!(log.contains(": stopped log streaming at "), "{log}");
+    assert_eq!(listing(archive.path()), listing(model_archive.path()));
+
+    // Nor when the archive has what lies before the end already, and the server writes no more.
+    let end = middle.to_string();
+    for end in [&end, &end, "0/1"] {
+        let words = ["-n", "-S", "ours", "-E", end];
+        let (status, log) = dropin(&cluster, archive.path()).args(words).run();
+        assert_eq!(status.code(), Some(0), "{end}: {log}");
+    }
+}
+
+#[test]
+fn a_switch_of_timelines_is_told_as_by_the_model() {
+    let primary = Cluster::start_new(Version::V15);
+    let standby = primary.standby("second");
+    let end = primary.write_wal(1);
+    wait_until("the standby to catch up", || standby.flush_lsn() >= end);
+    drop(primary);
+    let (model_archive, archive) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let conninfo = standby.conninfo();
+    let mut model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path())
+        .env("PGAPPNAME", "model")
+        .args(["-v", "-s", "1"])
+        .start();
+    let mut ours = dropin(&standby, archive.path())
+        .env("PGAPPNAME", "ours")
+        .args(["-v", "-s", "1"])
+        .start();
+    wait_written(&standby, "model", end);
+    wait_written(&standby, "ours", end);
+    standby.promote();
+    standby.sql("CREATE TABLE after_the_promotion (i int)");
+    let end = standby.flush_lsn();
+    wait_written(&standby, "model", end);
+    wait_written(&standby, "ours", end);
+    assert!(model.stop().success() && ours.stop().success());
+    assert_eq!(lines(&ours.log()), lines(&model.log()));
+    assert!(
+        ours.log().contains(": switched to timeline 2 at "),
+        "{}",
+        ours.log()
+    );
 }
 
 #[test]
@@ -524,23 +615,34 @@ fn hangup_changes_nothing_and_terminate_ends_cleanly() {
 }
 
 #[test]
-fn a_second_interrupt_ends_at_once() {
+fn a_second_signal_ends_at_once_whichever_the_first_was() {
     let cluster = Cluster::start_new(Version::V15);
-    let archive = ArchiveDirectory::new();
-    let mut receiver = Receiver::of(&cluster, archive.path()).arg("-v").start();
-    receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
-    // A server that does not answer is waited for, but not when asked twice.
-    let sender = cluster
-        .text("SELECT pid::text FROM pg_stat_replication")
-        .unwrap();
-    let sender = rustix::process::Pid::from_raw(sender.parse().unwrap()).unwrap();
-    rustix::process::kill_process(sender, Signal::STOP).unwrap();
-    receiver.signal(Signal::INT);
-    receiver.wait_for_log("received interrupt signal, exiting");
-    receiver.signal(Signal::INT);
-    let status = receiver.wait_exit();
-    rustix::process::kill_process(sender, Signal::CONT).unwrap();
-    assert_eq!(status.code(), Some(130), "{}", receiver.log());
+    for (first, second) in [
+        (Signal::INT, Signal::INT),
+        (Signal::INT, Signal::TERM),
+        (Signal::TERM, Signal::INT),
+    ] {
+        let archive = ArchiveDirectory::new();
+        let mut receiver = Receiver::of(&cluster, archive.path()).arg("-v").start();
+        receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
+        // A server that does not answer is waited for, but not when asked twice.
+        let sender = cluster
+            .text("SELECT pid::text FROM pg_stat_replication")
+            .unwrap();
+        let sender = rustix::process::Pid::from_raw(sender.parse().unwrap()).unwrap();
+        rustix::process::kill_process(sender, Signal::STOP).unwrap();
+        receiver.signal(first);
+        receiver.wait_for_log("received interrupt signal, exiting");
+        receiver.signal(second);
+        let status = receiver.wait_exit();
+        rustix::process::kill_process(sender, Signal::CONT).unwrap();
+        let expected = 128 + second.as_raw();
+        assert_eq!(status.code(), Some(expected), "{}", receiver.log());
+        wait_until("the server to notice", || {
+            let count = "SELECT count(*)::text FROM pg_stat_replication";
+            cluster.text(count).unwrap() == "0"
+        });
+    }
 }
 
 #[test]

@@ -48,3 +48,41 @@ fn a_server_without_the_history_of_its_own_timeline_is_refused() {
     let words = ["history file", "timeline 2", "pg_wal"];
     assert_ends_without_change(Receiver::of(&standby, archive.path()), &archive, &words);
 }
+
+#[test]
+fn a_lost_history_is_told_and_comes_back_from_a_server_that_has_it() {
+    let primary = Cluster::start_new(Version::V15);
+    let second = primary.standby("second");
+    second.promote();
+    let third = second.standby("third");
+    third.promote();
+    let archive = archive_of(&third);
+    let ours = archive.path().join("00000002.history");
+    let theirs = third.data_directory().join("pg_wal/00000002.history");
+    let kept = fs::read(&ours).unwrap();
+    fs::remove_file(&ours).unwrap();
+    fs::remove_file(&theirs).unwrap();
+    let run = || {
+        let mut receiver = Receiver::of(&third, archive.path()).start();
+        let end = third.write_wal(1);
+        receiver.wait_flushed(&third, "wal_receiver", end);
+        assert!(receiver.stop().success(), "{}", receiver.log());
+        receiver.log()
+    };
+    let log = run();
+    let told = "wal-receiver: warning: history files are missing in the archive that the server \
+                does not have: \"00000002.history\"; put them back";
+    assert!(log.contains(told), "{log}");
+    assert!(!ours.exists());
+
+    fs::write(&theirs, &kept).unwrap();
+    let (user, group) = unprivileged_user().unzip();
+    chown(&theirs, user, group).unwrap();
+    let log = run();
+    assert!(
+        log.contains(": warning: the history of timeline 2 was missing"),
+        "{log}"
+    );
+    assert!(!log.contains("history files are missing"), "{log}");
+    assert_eq!(fs::read(&ours).unwrap(), kept);
+}

@@ -8,6 +8,7 @@
 mod apply;
 mod archive_files;
 mod auth;
+mod cascade;
 mod catch_up;
 mod damage;
 mod damaged_stream;
@@ -22,18 +23,24 @@ mod model;
 mod newer_server;
 mod proxied;
 mod refused;
+mod relay;
+mod relay_failover;
+mod relay_feedback;
 mod sender_session;
 mod serve;
 mod serve_access;
 mod serve_live;
 mod serve_program;
+mod serve_prune;
 mod serve_requests;
 mod serve_standbys;
+mod serve_stop;
 mod slots;
 mod streaming;
 mod terminal;
 mod timelines;
 mod tls;
+mod verify;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.
 macro_rules! for_each_version {

@@ -87,6 +87,15 @@ fn a_user_without_the_right_to_replicate() {
     );
 }
 
+#[test]
+fn a_start_that_the_server_has_not_reached() {
+    let cluster = Cluster::start_new(Version::V15);
+    let archive = ArchiveDirectory::new();
+    let receiver = once(&cluster, &archive).args(["--start", "7/0"]);
+    let words = ["7/0", "timeline 1", "server's WAL", "connect to", "--start"];
+    assert_ends_without_change(receiver, &archive, &words);
+}
+
 for_each_version!(a_slot_that_does_not_exist);
 
 fn a_slot_that_does_not_exist(version: Version) {

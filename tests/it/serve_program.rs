@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use segstore::{OsDisk, published_position};
-use tests::{ArchiveDirectory, Receiver, Version, wait_until};
+use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
 
 use crate::serve::Archived;
 
@@ -112,11 +112,32 @@ fn what_cannot_be_served_is_told_in_a_line() {
         let (status, log) = program.run();
         assert_eq!((status.code(), log.as_str()), (Some(1), expected));
     }
-    let program = Receiver::bare().arg("serve").args(at);
-    let (status, log) = program.args(["-D", &directory]).run();
-    assert_eq!(status.code(), Some(1));
-    assert_eq!(log.lines().count(), 1, "{log}");
-    assert!(log.contains(&*directory), "{log}");
+}
+
+#[test]
+fn an_archive_that_has_not_begun_is_waited_for() {
+    let archive = ArchiveDirectory::new();
+    let serve = || {
+        Receiver::bare()
+            .args(["serve", "--listen", "127.0.0.1:0", "--trust-loopback", "-D"])
+            .arg(archive.path())
+            .start()
+    };
+    let mut serving = serve();
+    let line = serving.wait_for_log("waiting for a receiver to begin the archive");
+    assert!(line.contains(&*archive.path().to_string_lossy()), "{line}");
+    assert!(serving.stop().success(), "{}", serving.log());
+    let mut serving = serve();
+    serving.wait_for_log("waiting for a receiver to begin the archive");
+    let cluster = Cluster::start_new(Version::V15);
+    let _receiver = Receiver::of(&cluster, archive.path()).start();
+    serving.wait_for_log("listening at 127.0.0.1:");
+    serving.signal(Signal::HUP);
+    serving.wait_for_log("access files read anew");
+    let log = serving.log();
+    // Told at the start and not again.
+    assert_eq!(log.matches("without a password").count(), 1, "{log}");
+    assert!(serving.stop().success(), "{}", serving.log());
 }
 
 #[test]

@@ -205,10 +205,7 @@ fn answer_to(server: &EmbeddedServer, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn raw(server: &EmbeddedServer) -> TcpStream {
-    let conninfo = server.conninfo();
-    let port = conninfo.split("port=").nth(1).unwrap();
-    let port: u16 = port.split(' ').next().unwrap().parse().unwrap();
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let stream = TcpStream::connect(server.tcp_address()).unwrap();
     stream.set_read_timeout(Some(tests::DEADLINE)).unwrap();
     stream
 }

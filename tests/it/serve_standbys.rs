@@ -1,4 +1,4 @@
-//! Standbys and receivers behind our server: promotions, slots, shutdown, and what a policy makes
+//! Standbys and receivers behind our server: promotions, slots, and what a policy makes
 //! of their reports.
 
 use tests::{
@@ -130,7 +130,7 @@ fn assert_timelines_are_served(server: &EmbeddedServer, start: Lsn, switch_point
 }
 
 /// A primary, an archive of its WAL, and whoever fills that.
-fn archived(version: Version) -> (Cluster, ArchiveDirectory, Receiver) {
+pub(crate) fn archived(version: Version) -> (Cluster, ArchiveDirectory, Receiver) {
     let cluster = Cluster::builder(version).segment_size_mib(1).start();
     let archive = ArchiveDirectory::new();
     let receiver = Receiver::of(&cluster, archive.path()).start();
@@ -139,7 +139,7 @@ fn archived(version: Version) -> (Cluster, ArchiveDirectory, Receiver) {
 }
 
 /// Our receiver behind a server, under a name.
-fn follower(conninfo: &str, name: &str, archive: &ArchiveDirectory) -> Receiver {
+pub(crate) fn follower(conninfo: &str, name: &str, archive: &ArchiveDirectory) -> Receiver {
     Receiver::bare()
         .arg("-D")
         .arg(archive.path())
@@ -148,32 +148,11 @@ fn follower(conninfo: &str, name: &str, archive: &ArchiveDirectory) -> Receiver 
 }
 
 #[track_caller]
-fn wait_state(server: &EmbeddedServer, name: &str, state: StandbyState) {
+pub(crate) fn wait_state(server: &EmbeddedServer, name: &str, state: StandbyState) {
     wait_until(&format!("{name} to be {}", state.name()), || {
         let standby = server.standby(name);
         standby.is_some_and(|standby| standby.state == state)
     });
-}
-
-#[test]
-fn a_stop_waits_until_a_client_that_has_all_has_confirmed_it() {
-    let (cluster, archive, mut receiver) = archived(Version::V15);
-    let mut server = EmbeddedServer::start(EmbeddedServer::config(), archive.path());
-    let copy = ArchiveDirectory::new();
-    let client = follower(&server.conninfo(), "client", &copy);
-    wait_state(&server, "client", StandbyState::Streaming);
-    server.wait_flushed("client", cluster.flush_lsn());
-    client.signal(Signal::STOP);
-    let end = cluster.write_wal(1);
-    receiver.wait_flushed(&cluster, "wal_receiver", end);
-    assert!(receiver.stop().success(), "{}", receiver.log());
-    server.stop_without_waiting();
-    wait_state(&server, "client", StandbyState::Stopping);
-    assert!(!server.has_stopped());
-    client.signal(Signal::CONT);
-    server.stop();
-    let start = cluster.segment_size().start_of(Lsn(end.0 - 1));
-    copy.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
 }
 
 /// What the policy has, as a flushed position.

@@ -1,7 +1,7 @@
 //! Promotions: followed when they carry on what the archive has, refused when they do not.
 
 use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
-use walproto::TimelineId;
+use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
 use crate::refused::assert_ends_without_change;
@@ -23,7 +23,7 @@ fn assert_followed(archive: &ArchiveDirectory, promoted: &Cluster, mut receiver:
     let history = std::fs::read_to_string(archive.path().join("00000002.history")).unwrap();
     let theirs = promoted.data_directory().join("pg_wal/00000002.history");
     assert_eq!(history, std::fs::read_to_string(theirs).unwrap());
-    let switch_point = history.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let switch_point: Lsn = history.split_whitespace().nth(1).unwrap().parse().unwrap();
     let size = promoted.segment_size();
     let start = size.start_of(switch_point);
     archive.assert_same_wal(promoted, second(), start, end);
@@ -33,13 +33,15 @@ fn assert_followed(archive: &ArchiveDirectory, promoted: &Cluster, mut receiver:
         assert!(records.unwrap() > 100, "{records:?}");
     }
     assert!(receiver.stop().success(), "{}", receiver.log());
+    let told = format!(": switched to timeline 2 at {switch_point}\n");
+    assert!(receiver.log().contains(&told), "{}", receiver.log());
 }
 
 fn a_promotion_is_followed_on_the_same_connection(version: Version) {
     let primary = Cluster::builder(version).segment_size_mib(1).start();
     let standby = primary.standby("second");
     let archive = ArchiveDirectory::new();
-    let receiver = Receiver::of(&standby, archive.path()).start();
+    let receiver = Receiver::of(&standby, archive.path()).arg("-v").start();
     standby.wait_streaming("wal_receiver");
     let end = primary.write_wal(2);
     wait_until("the standby to catch up", || standby.flush_lsn() >= end);
@@ -56,7 +58,7 @@ fn a_promotion_is_followed_to_another_host(version: Version) {
     let receiver = Receiver::bare()
         .arg("-D")
         .arg(archive.path())
-        .args(["-d", &both(&primary, &standby)])
+        .args(["-v", "-d", &both(&primary, &standby)])
         .start();
     primary.wait_streaming("wal_receiver");
     primary.write_wal(2);
@@ -146,7 +148,7 @@ fn a_promotion_that_lacks_archived_wal_is_followed_when_told_to() {
     let (archive, promoted) = forked();
     let before = archive.snapshot();
     let mut receiver = Receiver::of(&promoted, archive.path())
-        .arg("--follow-fork")
+        .args(["-v", "--follow-fork"])
         .start();
     receiver.wait_for_log("lacks");
     promoted.wait_streaming("wal_receiver");

@@ -332,7 +332,8 @@ impl ServerSession {
         self.state.is_over()
     }
 
-    /// Whether WAL can be sent: a stream has begun, and our side of it has not ended.
+    /// Whether WAL can be sent: a stream has begun, and our side of it has not ended. In a shutdown
+    /// no more is sent than up to its last position, though there be more by then.
     #[must_use]
     pub const fn is_sending(&self) -> bool {
         self.state.is_sending()

@@ -10,10 +10,12 @@ use crate::apply::Applier;
 use crate::config::ReceiverConfig;
 use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
+use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::follow::Held;
 use crate::negotiate::Server;
+use crate::receiver::{ReceivedArchive, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;
@@ -25,7 +27,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) connection: &'a ConnectionConfig,
     pub(crate) reporter: &'a dyn Reporter,
     pub(crate) progress: &'a watch::Sender<Option<Progress>>,
+    pub(crate) shown: &'a watch::Sender<ReceivedArchive>,
     pub(crate) applier: Option<&'a Applier>,
+    pub(crate) behind: Option<&'a Behind>,
     pub(crate) tail: &'a mut TailMemory,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
@@ -63,11 +67,23 @@ impl Attempt<'_> {
             mut timeline,
             mut start,
         } = prepared;
+        self.reporter.report(&ReceiverEvent::Connected {
+            host: connection.host(),
+            port: connection.port(),
+            version: connection.server_version(),
+            system_id: server.facts.system_id,
+        });
+        self.streaming_starts(timeline, start);
         loop {
-            self.reporter.report(&ReceiverEvent::StreamingStarted {
-                timeline,
-                lsn: start,
-            });
+            if self.config.end.is_some_and(|end| end < start) {
+                // The server may never write another byte that would show it.
+                self.reporter.report(&ReceiverEvent::EndReached {
+                    timeline,
+                    lsn: start,
+                });
+                connection.close().await;
+                return Ok(());
+            }
             let from = (timeline, start);
             let later = self.later_start(&server, from);
             let streamed = self
@@ -77,6 +93,7 @@ impl Attempt<'_> {
                 (Err(ReceiveError::WalRemoved { .. }), Some(later)) => {
                     self.look_again(&mut connection).await?;
                     start = later;
+                    self.streaming_starts(timeline, start);
                     continue;
                 }
                 (streamed, _) => streamed?,
@@ -106,6 +123,11 @@ impl Attempt<'_> {
             connection.close().await;
             return Ok(());
         }
+    }
+
+    fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
+        self.reporter
+            .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
     }
 
     /// Where to begin instead if the server has removed the WAL at the start. Our last record
@@ -139,13 +161,21 @@ impl Attempt<'_> {
         let (Some(archive), Some(recovery)) = (&mut self.archive, self.recovery.take()) else {
             return Err(ReceiveError::ArchiveLost);
         };
+        // Whose archive it is was known at the latest when it was decided what to stream.
+        show(archive, self.shown)?;
         let order = Order {
             config: self.config,
             reporter: self.reporter,
             progress: self.progress,
             applier: self.applier,
+            behind: self.behind,
             history: &history,
             start,
+            server_end: if server.timeline() == timeline {
+                server.upstream.flush
+            } else {
+                start
+            },
             segment_size: server.facts.segment_size,
             upstream_is_standby: server.upstream.is_standby,
             sender_timeout: server.sender_timeout,
@@ -181,6 +211,7 @@ impl Attempt<'_> {
     /// be followed.
     async fn prepare(&mut self) -> Result<Prepared, ReceiveError> {
         let (mut connection, server) = self.choose().await?;
+        self.warn_of_lost_histories();
         let course = self.decide(&mut connection, &server).await?;
         let (timeline, start) = self.embark(&server, course).await?;
         Ok(Prepared {

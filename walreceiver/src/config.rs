@@ -121,8 +121,11 @@ pub enum ShortSyncs {
 pub enum Acknowledge {
     /// As soon as WAL is durable.
     Always,
-    /// At the end of a segment, and when the server asks for a reply: what `pg_receivewal` does
-    /// with a slot but without `--synchronous`.
+    /// After the first sync on a connection, at the end of a segment, and when the server asks for
+    /// a reply: what `pg_receivewal` does with a slot but without `--synchronous`. It tells its
+    /// start first, of which nothing is there yet.
+    ///
+    /// Source: src/bin/pg_basebackup/receivelog.c, `HandleCopyStream` (PG 15).
     SegmentEnd,
     /// Not at all (`0/0`): the server waits for others and removes WAL as if we were not there.
     Never,

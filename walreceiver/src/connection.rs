@@ -46,6 +46,8 @@ pub struct Connection {
     stream: Stream,
     session: ClientSession,
     server: String,
+    host: String,
+    port: u16,
     version: ServerVersion,
     input: BytesMut,
     spares: Spares,
@@ -67,6 +69,19 @@ impl Connection {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The server's name or address as the connection string has it, or the directory of its Unix
+    /// socket.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The server's port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// The server's version, 13 or later.

@@ -306,7 +306,9 @@ impl ReceiveError {
                     ..
                 } => Some((timeline, lsn)),
                 Refusal::Forked(fork) => Some((fork.timeline, fork.switch_point)),
-                Refusal::StartPastEnd { .. } => None,
+                Refusal::StartPastEnd {
+                    timeline, flush, ..
+                } => Some((timeline, flush)),
             },
             Self::StandbyBehind {
                 archive: timeline,

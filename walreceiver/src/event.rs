@@ -4,15 +4,15 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use segstore::{ArchiveError, MissingSegments};
-use walproto::{Lsn, ServerVersion, SlotName, TimelineId};
+use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 
 use crate::error::ReceiveError;
 use crate::stream::IncompleteTail;
 
-/// How many foreign files, or holes, are named in a warning.
+/// How many files, or holes, are named in a warning.
 const MAX_NAMES: usize = 5;
 
 /// Takes the events of a receiver, in the order in which they happen.
@@ -35,7 +35,24 @@ impl<F: Fn(&ReceiverEvent<'_>) + Send + Sync> Reporter for F {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReceiverEvent<'a> {
+    /// The archive is open and locked: no other process streams into it.
+    ArchiveOpened,
+    /// A server is going to be connected to.
+    Connecting,
+    /// A connection to the server that is to be followed stands.
+    Connected {
+        /// The server's name or address, or the directory of its Unix socket.
+        host: &'a str,
+        /// Its port.
+        port: u16,
+        /// Its version.
+        version: ServerVersion,
+        /// Its cluster.
+        system_id: SystemId,
+    },
     /// A connection stands, the server is the right one, and streaming is about to be asked for.
+    /// Once for a connection, and once more if the server has removed the WAL that was asked for
+    /// first.
     StreamingStarted {
         /// The timeline asked for.
         timeline: TimelineId,
@@ -49,18 +66,19 @@ pub enum ReceiverEvent<'a> {
         /// The first position after the segment.
         end: Lsn,
     },
-    /// The server's history goes on with another timeline, which is followed.
+    /// The server's history goes on with another timeline, which is followed: on the same
+    /// connection, or since it was met on a new one, before streaming starts there.
     TimelineSwitched {
         /// The timeline that is received from now on.
         timeline: TimelineId,
         /// Where the old one was left.
         switch_point: Lsn,
     },
-    /// Streaming has ended since the configured end has been received.
+    /// Streaming has ended since the configured end has been received, or lies before its start.
     EndReached {
         /// The timeline received last.
         timeline: TimelineId,
-        /// The end of what was received.
+        /// The end of what was received, or its start.
         lsn: Lsn,
     },
     /// The receiver was told to stop and is ending the stream.
@@ -79,6 +97,12 @@ pub enum ReceiverEvent<'a> {
     },
     /// Writing goes on after [`Warning::DiskFull`].
     DiskWritable,
+    /// Enough of those behind this receiver are there, after [`Warning::AcknowledgementsHeld`]:
+    /// what they have is acknowledged.
+    AcknowledgementsGoOn {
+        /// How many it takes.
+        needed: usize,
+    },
     /// Nothing is wrong yet, but it may become so.
     Warning(Warning<'a>),
 }
@@ -101,6 +125,18 @@ pub enum Warning<'a> {
         timeline: TimelineId,
         /// The end of what is durable.
         lsn: Lsn,
+    },
+    /// Too few of those are there who get the WAL from here and must have it
+    /// ([`Confirmed`](crate::Confirmed)): nothing is acknowledged.
+    AcknowledgementsHeld {
+        /// The timeline being received.
+        timeline: TimelineId,
+        /// The end of what is durable here.
+        lsn: Lsn,
+        /// How many are there.
+        present: usize,
+        /// How many it takes.
+        needed: usize,
     },
     /// A record is incomplete where the server's WAL has ended for half of the receive timeout,
     /// and was the same when it was fetched again, if the configuration allowed that: a standby
@@ -138,6 +174,13 @@ pub enum Warning<'a> {
     HistoryRestored {
         /// The timeline.
         timeline: TimelineId,
+    },
+    /// The files of timelines' histories are gone from the archive, and the server does not have
+    /// them. Receiving does without; a standby that is served from the archive, or restores from
+    /// it, may not.
+    HistoriesLost {
+        /// The timelines.
+        timelines: &'a [TimelineId],
     },
     /// A completed segment could not be compressed; it stays as it is.
     NotCompressed {
@@ -179,6 +222,16 @@ impl fmt::Display for Warning<'_> {
                 "disk full, nothing after {lsn} (timeline {timeline}) is acknowledged until \
                  there is room"
             ),
+            Self::AcknowledgementsHeld {
+                timeline,
+                present,
+                needed,
+                ..
+            } => write!(
+                f,
+                "{present} of {needed} standbys present on timeline {timeline}, nothing is \
+                 acknowledged until there are enough"
+            ),
             Self::IncompleteTail(tail) => write!(f, "{tail}; waiting for the rest of it"),
             Self::SlotUnlimited { slot } => write!(
                 f,
@@ -209,6 +262,16 @@ impl fmt::Display for Warning<'_> {
                 "the history of timeline {timeline} was missing in the archive, and was fetched \
                  again from the server"
             ),
+            Self::HistoriesLost { timelines } => {
+                f.write_str(
+                    "history files are missing in the archive that the server does not have",
+                )?;
+                let mut names = timelines
+                    .iter()
+                    .map(|timeline| timeline.history_file_name());
+                write_names(f, &mut names)?;
+                f.write_str("; put them back, or a standby may fail that asks for them")
+            }
             Self::NotCompressed { error } => {
                 write!(f, "a segment stays uncompressed: {error}")?;
                 match error.source() {
@@ -222,18 +285,27 @@ impl fmt::Display for Warning<'_> {
                     "directory \"{}\" holds files that are not WAL",
                     directory.display()
                 )?;
-                for (index, name) in names.iter().take(MAX_NAMES).enumerate() {
-                    let separator = if index == 0 { ": " } else { ", " };
-                    write!(f, "{separator}\"{}\"", name.display())?;
-                }
-                match names.len().saturating_sub(MAX_NAMES) {
-                    0 => f.write_str("; they are left alone"),
-                    more => write!(f, " and {more} more; they are left alone"),
-                }
+                write_names(f, &mut names.iter().map(|name| name.display()))?;
+                f.write_str("; they are left alone")
             }
             Self::MissingSegments { missing } => write_missing(f, missing),
             Self::ServerNotice { message } => f.write_str(message),
         }
+    }
+}
+
+/// Lists a few of the names, each in quotes.
+fn write_names(
+    f: &mut fmt::Formatter<'_>,
+    names: &mut dyn ExactSizeIterator<Item = impl fmt::Display>,
+) -> fmt::Result {
+    for (index, name) in names.take(MAX_NAMES).enumerate() {
+        let separator = if index == 0 { ": " } else { ", " };
+        write!(f, "{separator}\"{name}\"")?;
+    }
+    match names.len() {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
     }
 }
 
@@ -273,8 +345,13 @@ pub struct Progress {
     pub flush_end: Lsn,
     /// How far the applier has come; the flush position without one.
     pub apply_end: Lsn,
+    /// What the server was told to be durable on this connection; `None` for nothing yet.
+    pub acknowledged_end: Option<Lsn>,
     /// The end of WAL that the server named last.
     pub server_end: Lsn,
+    /// Since when it is known that the server has WAL which is not durable here; `None` when there
+    /// is none. It never tells a later time than that, and may tell an earlier one.
+    pub behind_since: Option<Instant>,
 }
 
 impl Progress {

@@ -131,8 +131,13 @@ pub enum Refusal {
     )]
     Forked(Fork),
     /// A first start at a position that the server's history does not have.
-    #[error("start position {start} is past the server's WAL, which ends at {flush}")]
+    #[error(
+        "start position {start} is past the server's WAL, which ends at {flush} on timeline \
+         {timeline}; connect to a server that has it, or give a --start up to there"
+    )]
     StartPastEnd {
+        /// The server's timeline.
+        timeline: TimelineId,
         /// The position that was asked for.
         start: Lsn,
         /// The end of the server's flushed WAL.
@@ -235,6 +240,7 @@ pub(crate) fn begin(
 ) -> Result<Course, Refusal> {
     if start > upstream.flush {
         return Err(Refusal::StartPastEnd {
+            timeline: upstream.history.timeline(),
             start,
             flush: upstream.flush,
         });

@@ -30,6 +30,8 @@
 //! - [`Receiver::with_apply`] gives the durable records to a closure or an [`Apply`].
 //! - [`Receiver::with_reporter`] tells what happens: connections lost, segments finished,
 //!   promotions followed.
+//! - [`Receiver::archive`] is for who serves the archive while it is filled, and
+//!   [`Receiver::with_downstream`] has the primary wait for those who are served.
 //! - [`create_slot`] makes the replication slot that keeps WAL while no receiver is connected.
 //! - [`hosts`] and [`connection`] are for those who speak the replication protocol themselves.
 //!
@@ -43,6 +45,7 @@ mod attempt;
 mod config;
 pub mod connection;
 pub mod conninfo;
+mod downstream;
 mod error;
 mod event;
 mod flusher;
@@ -66,14 +69,16 @@ pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
 pub use config::{
     Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply, ShortSyncs,
 };
+pub use downstream::{Confirmed, ConfirmedPositions, Downstream, Needs};
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
-pub use receiver::Receiver;
+pub use receiver::{ReceivedArchive, Receiver};
 pub use segstore::{
-    Compression, InvalidLevel, MissingSegments, PieceEnd, ReadRecordError, RecordHeader,
-    RecordPiece, record,
+    ArchiveView, Compression, InvalidLevel, MissingSegments, PieceEnd, ReadRecordError,
+    RecordHeader, RecordPiece, record,
 };
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
 pub use stream::IncompleteTail;
+pub use walproto::copy_data::EpochXid;
 pub use walproto::{Lsn, SlotName, TimelineId};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use segstore::{Archive, ArchiveError, ArchiveOptions, MissingSegments, OsDisk, WriteError};
+use segstore::{
+    Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk, WriteError,
+};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use walproto::{Lsn, TimelineId};
@@ -15,6 +17,7 @@ use crate::apply::{Applier, Apply, ApplyConfig};
 use crate::attempt::Attempt;
 use crate::config::{ReceiverConfig, Reconnect};
 use crate::conninfo::ConnectionConfig;
+use crate::downstream::{Behind, Downstream};
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::retry::Backoff;
@@ -28,6 +31,19 @@ const DAMAGE_TRIES: u32 = 3;
 /// is left then is compressed after the next start. It keeps short what a service manager waits
 /// for, which would kill us in the end, and is enough where compression keeps up.
 const COMPRESSION_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A receiver's archive as far as others in its process may read it.
+#[derive(Clone, Debug)]
+pub enum ReceivedArchive {
+    /// It is not open yet.
+    Opening,
+    /// It is new: nothing says which cluster it is of before the first connection to a server, nor
+    /// does it hold any WAL. So it stays if nothing is synced.
+    Unknown,
+    /// What is durable in it can be served, whether or not the receiver is connected; nothing is
+    /// acknowledged before. The view outlives the receiver.
+    Known(ArchiveView),
+}
 
 /// Receives WAL into an archive.
 ///
@@ -44,20 +60,23 @@ struct Work {
     connection: ConnectionConfig,
     reporter: Box<dyn Reporter>,
     progress: watch::Sender<Option<Progress>>,
+    archive: watch::Sender<ReceivedArchive>,
+    behind: Option<Behind>,
 }
 
 impl Receiver {
     /// A receiver that has not begun.
     #[must_use]
     pub fn new(config: ReceiverConfig, connection: ConnectionConfig) -> Self {
-        let (progress, _) = watch::channel(None);
         let reporter = Box::new(|_: &ReceiverEvent<'_>| {});
         Self {
             work: Work {
                 config,
                 connection,
                 reporter,
-                progress,
+                progress: watch::Sender::new(None),
+                archive: watch::Sender::new(ReceivedArchive::Opening),
+                behind: None,
             },
             apply: None,
         }
@@ -75,6 +94,20 @@ impl Receiver {
     pub fn with_apply(mut self, apply: impl Apply + 'static, config: ApplyConfig) -> Self {
         self.apply = Some((Box::new(apply), config));
         self
+    }
+
+    /// Tells the server of those who get the WAL from here, too.
+    #[must_use]
+    pub fn with_downstream(mut self, downstream: Downstream) -> Self {
+        self.work.behind = Some(Behind::new(downstream));
+        self
+    }
+
+    /// The archive, for who serves it from this process. Ask for it before the receiver
+    /// [runs](Self::run).
+    #[must_use]
+    pub fn archive(&self) -> watch::Receiver<ReceivedArchive> {
+        self.work.archive.subscribe()
     }
 
     /// How far the receiver has come, `None` while it does not stream.
@@ -99,18 +132,26 @@ impl Receiver {
         let Self { work, apply } = self;
         let stop = pin!(stop);
         let options = work.archive_options();
+        let segments_are_moved = work.config.segments_are_moved;
+        let is_served = work.archive.receiver_count() > 0;
         let open = move || {
-            let archive = Archive::open(Arc::new(OsDisk::new()), options)?;
+            let mut archive = Archive::open(Arc::new(OsDisk::new()), options)?;
+            if segments_are_moved {
+                archive.let_segments_be_moved();
+            }
             let missing = archive.missing_segments()?;
+            if is_served && archive.identity().is_some() {
+                // What is durable is handed out even if no server can be reached.
+                archive.recover()?;
+            }
             Ok::<_, ArchiveError>((archive, missing))
         };
-        let (mut archive, missing) = match tokio::task::spawn_blocking(open).await {
+        let (archive, missing) = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        if work.config.segments_are_moved {
-            archive.let_segments_be_moved();
-        }
+        work.reporter.report(&ReceiverEvent::ArchiveOpened);
+        show(&archive, &work.archive)?;
         work.warn_of_foreign_files(&archive);
         work.warn_of_missing_segments(&missing);
         let applier = match apply {
@@ -211,13 +252,16 @@ impl Work {
                 connection: &self.connection,
                 reporter: &*self.reporter,
                 progress: &self.progress,
+                shown: &self.archive,
                 applier,
+                behind: self.behind.as_ref(),
                 tail: &mut tail,
                 archive: Some(kept),
                 recovery: None,
                 connected: false,
                 streamed: false,
             };
+            self.reporter.report(&ReceiverEvent::Connecting);
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected;
@@ -255,6 +299,21 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Gives the archive to who serves it, once it is known whose it is.
+pub(crate) fn show(
+    archive: &Archive,
+    to: &watch::Sender<ReceivedArchive>,
+) -> Result<(), ArchiveError> {
+    let is_shown = matches!(*to.borrow(), ReceivedArchive::Known(_));
+    if to.receiver_count() > 0 && archive.is_synced() && !is_shown {
+        to.send_replace(match archive.identity() {
+            Some(_) => ReceivedArchive::Known(archive.view()?),
+            None => ReceivedArchive::Unknown,
+        });
+    }
+    Ok(())
 }
 
 /// Waits until the applier has ended by itself, for ever without one.

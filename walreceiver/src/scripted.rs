@@ -157,6 +157,13 @@ impl Sender {
         next_status(&mut self.stream).await
     }
 
+    /// The receiver's next message of those that are exchanged while WAL is streamed.
+    pub(crate) async fn said(&mut self) -> ReceiverMessage {
+        let (tag, body) = read_message(&mut self.stream).await;
+        assert_eq!(tag, b'd');
+        ReceiverMessage::decode(Bytes::from(body)).unwrap()
+    }
+
     /// Waits for the end of the receiver's side of the stream.
     pub(crate) async fn copy_done(&mut self) {
         let (tag, _) = read_message(&mut self.stream).await;

@@ -2,10 +2,12 @@
 //! what the flusher made durable goes back as a status.
 //!
 //! The loop waits at once for the server's messages, the flusher's and the applier's progress,
-//! and the word to stop. While the flusher's queue is full it does not read, but it still sends
-//! its statuses, so that a slow disk does not look like a dead receiver.
+//! news of those behind us, and the word to stop. While the flusher's queue is full it does not
+//! read, but it still sends its statuses, so that a slow disk does not look like a dead receiver.
 
 mod incomplete;
+mod lag;
+mod positions;
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -14,20 +16,23 @@ use std::time::{Duration, Instant};
 use segstore::{Archive, Durable, Preparation, Recovery, page};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
-use walproto::client::{Event, Positions};
+use walproto::client::Event;
 use walproto::command::{Command, Identifier};
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::{ResultSet, TimelineEnd};
 use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
-use crate::config::{Acknowledge, ReceiverConfig, ReportedApply};
+use crate::config::{Acknowledge, ReceiverConfig};
 use crate::connection::{Connection, ConnectionError};
+use crate::downstream::{Behind, Confirmed, Needs};
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::flusher::{Flushed, Flusher};
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
+use lag::Lag;
+use positions::news;
 
 /// How long the server may take to end the stream after we did.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -61,8 +66,12 @@ pub(crate) struct Order<'a> {
     pub(crate) progress: &'a watch::Sender<Option<Progress>>,
     /// What applies the records, if anything does.
     pub(crate) applier: Option<&'a Applier>,
+    /// Those who get the WAL from here, if the server is to know of them.
+    pub(crate) behind: Option<&'a Behind>,
     pub(crate) history: &'a TimelineHistory,
     pub(crate) start: Lsn,
+    /// The end of the server's WAL on this timeline, as far as it is known before it streams.
+    pub(crate) server_end: Lsn,
     pub(crate) segment_size: SegmentSize,
     /// Whether the server is a standby, for which no commit waits.
     pub(crate) upstream_is_standby: bool,
@@ -238,12 +247,21 @@ struct Receiving<'a> {
     tail: &'a mut TailMemory,
     flushed: watch::Receiver<Flushed>,
     applied: Option<watch::Receiver<Lsn>>,
+    confirmed: Option<watch::Receiver<Confirmed>>,
+    needs: Option<watch::Receiver<Needs>>,
+    /// What the server was last told to keep.
+    told_needs: Needs,
+    /// When it is to be told again.
+    feedback_at: Option<Instant>,
     received_end: Lsn,
     server_end: Lsn,
+    lag: Lag,
     /// How many of the bytes that the connection read the flusher's queue was charged with.
     charged: u64,
-    /// What the server was last told to be durable.
+    /// What is acknowledged as far as it is up to us.
     acknowledged: Option<Durable>,
+    /// The flush position that it was told last, which those behind us may hold back.
+    told_flush: Option<Lsn>,
     /// The end of the last segment that was said to be finished.
     finished_end: Lsn,
     /// When a full disk has been waited for long enough.
@@ -260,7 +278,12 @@ impl<'a> Receiving<'a> {
         flusher: &'a Flusher,
         tail: &'a mut TailMemory,
     ) -> Self {
+        let downstream = order.behind.map(|behind| &behind.downstream);
         Self {
+            confirmed: downstream.and_then(|downstream| downstream.confirmed.clone()),
+            needs: downstream.and_then(|downstream| downstream.needs.clone()),
+            told_needs: Needs::default(),
+            feedback_at: None,
             charged: connection.bytes_read(),
             connection,
             order,
@@ -270,8 +293,10 @@ impl<'a> Receiving<'a> {
             flushed: flusher.flushed(),
             applied: order.applier.map(Applier::applied),
             received_end: order.start,
-            server_end: order.start,
+            server_end: order.server_end.max(order.start),
+            lag: Lag::default(),
             acknowledged: None,
+            told_flush: None,
             finished_end: order.segment_size.start_of(order.start),
             hold_until: None,
             magic_is_new: order.magic_is_new,
@@ -279,6 +304,8 @@ impl<'a> Receiving<'a> {
     }
 
     async fn run(&mut self, mut stop: Stop<'_>) -> Result<StreamEnd, ReceiveError> {
+        self.note_confirmed();
+        self.send_feedback();
         loop {
             tokio::select! {
                 biased;
@@ -294,6 +321,9 @@ impl<'a> Receiving<'a> {
                     }
                 }
                 () = until(self.hold_until) => return Err(self.disk_stayed_full()),
+                () = news(&mut self.confirmed) => self.note_confirmed(),
+                () = news(&mut self.needs) => self.send_feedback(),
+                () = until(self.feedback_at) => self.send_feedback(),
                 event = next_event(self.connection, self.flusher) => {
                     let Some(event) = event? else { continue };
                     if let Some(end) = self.take(event)? {
@@ -333,6 +363,7 @@ impl<'a> Receiving<'a> {
         self.flusher.charge(read.saturating_sub(self.charged));
         self.charged = read;
         self.flusher.go_on();
+        self.show_progress();
         end
     }
 
@@ -365,7 +396,6 @@ impl<'a> Receiving<'a> {
                 if reply_requested && self.order.config.acknowledge == Acknowledge::SegmentEnd {
                     self.report_positions(true);
                 }
-                self.show_progress();
             }
             Event::WalStaysIncomplete { .. } => self.record_stays_incomplete()?,
             Event::Notice(message) => notice(self.order, &message),
@@ -414,58 +444,6 @@ impl<'a> Receiving<'a> {
                 self.order.reporter.report(&event);
             }
         }
-    }
-
-    fn report_positions(&mut self, asked: bool) {
-        let flushed = self.flushed.borrow().clone();
-        let Some(written) = flushed.written else {
-            return;
-        };
-        let config = self.order.config;
-        let segment_ended = || {
-            flushed
-                .durable
-                .is_some_and(|durable| durable.record_end.lsn() >= self.next_segment_end())
-        };
-        match config.acknowledge {
-            Acknowledge::Never => {}
-            // Nothing is durable that is not synced, whatever was asked for.
-            Acknowledge::Always if !config.sync => {}
-            Acknowledge::SegmentEnd if !asked && !segment_ended() => {}
-            Acknowledge::Always | Acknowledge::SegmentEnd => self.acknowledged = flushed.durable,
-        }
-        let flush = self.acknowledged.map(|durable| durable.record_end.lsn());
-        let apply = match (config.apply, &self.applied) {
-            (ReportedApply::Never, _) => None,
-            (ReportedApply::Progress, None) => flush,
-            (ReportedApply::Progress, Some(applied)) => Some(*applied.borrow()),
-        };
-        // A standby in shutdown waits until the beginning of a record is reported, too. On a
-        // primary a commit may wait for a position that only seems to lie inside a record: its
-        // length may have been damaged on the way.
-        let byte_end = match self.acknowledged {
-            Some(durable) if self.order.upstream_is_standby => durable.byte_end,
-            None if self.order.upstream_is_standby => written.byte_end,
-            Some(durable) => durable.record_end.lsn(),
-            None => written.record_end,
-        };
-        let positions = Positions {
-            write: written.record_end,
-            flush,
-            apply,
-            byte_end,
-        };
-        self.connection.session().report(Instant::now(), positions);
-        if let Some(durable) = self.acknowledged {
-            self.flusher.acknowledged(durable);
-        }
-    }
-
-    fn next_segment_end(&self) -> Lsn {
-        Lsn(self
-            .finished_end
-            .0
-            .saturating_add(self.order.segment_size.bytes()))
     }
 
     fn report_finished_segments(&mut self) {
@@ -519,8 +497,10 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    fn show_progress(&self) {
+    fn show_progress(&mut self) {
         let flush_end = self.durable_end();
+        self.lag.note(self.server_end, Instant::now());
+        let behind_since = self.lag.since(flush_end);
         let written = self.flushed.borrow().written;
         self.order.progress.send_replace(Some(Progress {
             timeline: self.order.timeline(),
@@ -531,7 +511,9 @@ impl<'a> Receiving<'a> {
                 .applied
                 .as_ref()
                 .map_or(flush_end, |applied| *applied.borrow()),
+            acknowledged_end: self.told_flush,
             server_end: self.server_end,
+            behind_since,
         }));
     }
 
@@ -545,6 +527,7 @@ impl<'a> Receiving<'a> {
                 _gone = self.connection.tend() => return,
             }
         }
+        self.withdraw_feedback();
         self.connection.session().finish_copy(Instant::now());
         let farewell = async {
             loop {

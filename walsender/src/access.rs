@@ -96,9 +96,6 @@ impl Access {
             note_unused(path, &rules, tls.is_some());
         }
         if files.trust_loopback {
-            tracing::warn!(
-                "any user of this machine can connect through 127.0.0.1 and ::1 without a password"
-            );
             rules = rules.and_trust_loopback();
         }
         Ok(Self { rules, users, tls })

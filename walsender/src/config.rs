@@ -10,7 +10,7 @@ use crate::policy::SyncPolicy;
 use crate::tls::TlsFiles;
 
 /// What a [`Server`](crate::Server) is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServeConfig {
     /// Where clients connect.
     pub listen: Vec<ListenAddress>,

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::server::{Event, ServerError, ServerSession, StartupRequest};
-use walproto::{PgTimestamp, ServerVersion};
+use walproto::{Lsn, PgTimestamp, ServerVersion};
 
 use crate::pump::{Place, Pump, Pushed};
 use crate::registry::{Registered, StandbyState};
@@ -314,23 +314,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Begins to stop: a client that has got all there was gets the last of it and confirms it.
+    /// Begins to stop: a client that is streamed to gets all that is durable now and confirms it,
+    /// however far behind it is; any other one is told.
+    ///
+    /// Source: src/backend/replication/walsender.c, `WalSndLoop` and `WalSndDone` (PG 15).
     fn stop(&mut self) -> Result<(), ConnectionError> {
         self.stopping.borrow_and_update();
-        let now = Instant::now();
-        let durable = self.shared.view.durable();
-        let registered = self.registered.clone();
-        let session = self.session()?;
-        let caught_up = registered.as_ref().is_some_and(|registered| {
-            registered.change_state(StandbyState::Streaming, StandbyState::Stopping)
-        });
-        match durable {
-            Some(durable) if caught_up => session.begin_shutdown(now, durable.record_end),
-            _ => session.reject(ServerMessage::fatal(
-                SqlState::ADMIN_SHUTDOWN,
-                "terminating connection due to administrator command",
-            )),
+        if let Some(registered) = &self.registered {
+            for state in [StandbyState::Catchup, StandbyState::Streaming] {
+                registered.change_state(state, StandbyState::Stopping);
+            }
         }
+        // Without anything durable there is no stream.
+        let durable = self.shared.view.durable();
+        let until = durable.map_or(Lsn::INVALID, |durable| durable.record_end);
+        self.session()?.begin_shutdown(Instant::now(), until);
         Ok(())
     }
 

@@ -64,3 +64,4 @@ pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, Serve
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
 pub use server::{ServeError, Server, ServerHandle};
+pub use settings::parse_duration;

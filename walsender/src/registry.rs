@@ -125,6 +125,8 @@ pub(crate) struct Registry {
     needs: watch::Sender<Horizons>,
     /// Something changed that the policy or the feedback has to be looked at for.
     changed: Notify,
+    /// The same, for who watches the connections.
+    shown: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -161,6 +163,7 @@ impl Registry {
             downstream: watch::Sender::new(None),
             needs: watch::Sender::new(Horizons::default()),
             changed: Notify::new(),
+            shown: watch::Sender::new(()),
         }
     }
 
@@ -206,6 +209,7 @@ impl Registry {
             cancel: Arc::clone(&cancel),
         };
         sessions.by_number.insert(number, session);
+        self.shown.send_replace(());
         Ok(Registered::new(self, number, process_id, cancel))
     }
 
@@ -256,6 +260,12 @@ impl Registry {
     /// Has policy and feedback looked at anew.
     pub(crate) fn note_change(&self) {
         self.changed.notify_one();
+        self.shown.send_replace(());
+    }
+
+    /// Changes whenever a connection comes, goes, does something else or reports.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.shown.subscribe()
     }
 
     /// Takes what a slot keeps from before, or with nothing forgets it.

@@ -105,6 +105,11 @@ impl Server {
     /// When a file is not as it should be, or an address cannot be listened at.
     pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
         let access = Access::load(&config.access)?;
+        if config.access.trust_loopback {
+            tracing::warn!(
+                "any user of this machine can connect through 127.0.0.1 and ::1 without a password"
+            );
+        }
         let mut listeners = Vec::new();
         for address in &config.listen {
             let bound = Listener::bind(address).map_err(|source| ServeError::Listen {
@@ -162,8 +167,12 @@ impl Server {
         }
     }
 
-    /// Serves until `stop` is ready, and then until every client that has got all WAL has
-    /// confirmed it, or is gone. Others are told that the server stops.
+    /// Serves until `stop` is ready, and then until every client that is streamed to has got all
+    /// WAL that is durable by then and has confirmed it, or is gone. Others are told that the
+    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`]; who does
+    /// not want to wait drops this.
+    ///
+    /// [`Limits::wal_sender_timeout`]: crate::Limits::wal_sender_timeout
     ///
     /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
     pub async fn run(self, stop: impl Future<Output = ()>) {
@@ -201,6 +210,10 @@ impl Server {
             }
         }
         drop(self.listeners);
+        // Who has not shown who it is by now has nothing to wait for.
+        for task in std::mem::take(&mut *self.shared.unknown()).into_values() {
+            task.abort();
+        }
         self.shared.stopping.send_replace(true);
         while let Some(ended) = clients.join_next().await {
             note_panic(ended);
@@ -283,6 +296,13 @@ impl ServerHandle {
         self.shared.registry.standbys(timeline)
     }
 
+    /// Changes whenever [`standbys`](Self::standbys) may show something else than before, but for
+    /// what is sent and for lags: a connection comes, goes, begins to stream, or reports.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.shared.registry.changes()
+    }
+
     /// What the policy makes of the standbys, whenever it changes; `None` without a policy, and
     /// as long as there is no WAL.
     #[must_use]
@@ -329,12 +349,13 @@ fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
     })
 }
 
-/// Has those look again who wait for a slot.
+/// Has those look again who wait for a slot, and the file of a temporary one removed.
 fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
     let weak = Arc::downgrade(shared);
     shared.slots.on_release(move || {
         if let Some(shared) = weak.upgrade() {
             shared.released.send_replace(());
+            shared.note_slot_moved();
         }
     })
 }

@@ -190,35 +190,35 @@ fn show_mib(mib: u64) -> String {
 }
 
 /// The value that a client gives `wal_sender_timeout` for its own connection.
-///
-/// Source: src/backend/utils/misc/guc.c, `parse_int` (PG 15).
 pub(crate) fn wal_sender_timeout(value: &str) -> Result<Option<Duration>, ServerMessage> {
-    let invalid = || {
+    let timeout = parse_duration(value, Duration::from_millis(1)).ok_or_else(|| {
         ServerMessage::fatal(
             SqlState::INVALID_PARAMETER_VALUE,
             format!("invalid value for parameter \"wal_sender_timeout\": \"{value}\""),
         )
-    };
-    let text = value.trim();
+    })?;
+    Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
+}
+
+/// A time as PostgreSQL's parameters have it: a whole number with one of the units `ms`, `s`,
+/// `min`, `h` and `d`, or without one in units of `unit`. `None` for
+/// anything else, and for more than 2^31 - 1 milliseconds, 24 days.
+///
+/// Source: src/backend/utils/misc/guc.c, `parse_int` (PG 15).
+#[must_use]
+pub fn parse_duration(text: &str, unit: Duration) -> Option<Duration> {
+    let text = text.trim();
     let number_end = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
-    let (number, unit) = text.split_at(number_end);
-    let unit = match unit.trim() {
-        "" => 1,
-        name => UNITS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, unit)| *unit)
-            .ok_or_else(invalid)?,
+    let (number, name) = text.split_at(number_end);
+    let unit = match name.trim() {
+        "" => unit.as_millis(),
+        name => UNITS.iter().find(|(known, _)| *known == name)?.1,
     };
-    let milliseconds = number.parse::<i32>().ok();
-    let milliseconds = milliseconds
-        .and_then(|number| u128::try_from(number).ok()?.checked_mul(unit))
-        .and_then(|milliseconds| i32::try_from(milliseconds).ok())
-        .and_then(|milliseconds| u64::try_from(milliseconds).ok())
-        .ok_or_else(invalid)?;
-    Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
+    let number = u128::from(number.parse::<u32>().ok()?);
+    let milliseconds = i32::try_from(number.checked_mul(unit)?).ok()?;
+    Some(Duration::from_millis(u64::try_from(milliseconds).ok()?))
 }
 
 #[cfg(test)]
@@ -310,6 +310,11 @@ mod tests {
         ] {
             assert!(wal_sender_timeout(text).is_err(), "{text}");
         }
+        assert_eq!(parse_duration("3", Duration::from_secs(1)), seconds(3));
+        assert_eq!(
+            parse_duration("3ms", Duration::from_secs(1)),
+            Some(Duration::from_millis(3))
+        );
         for (milliseconds, shown) in [(0, "0"), (90_000, "90s"), (7_200_000, "2h"), (5, "5ms")] {
             assert_eq!(show_duration(Duration::from_millis(milliseconds)), shown);
         }

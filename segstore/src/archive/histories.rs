@@ -5,6 +5,7 @@ use walproto::{TimelineHistory, TimelineId};
 use super::Archive;
 use crate::error::ArchiveError;
 use crate::history;
+use crate::identity::Identity;
 
 impl Archive {
     /// The history of a timeline, if it is here. The first timeline has none.
@@ -16,6 +17,15 @@ impl Archive {
     /// All histories, by their timelines.
     pub fn histories(&self) -> impl DoubleEndedIterator<Item = &TimelineHistory> {
         self.histories.values()
+    }
+
+    /// The timelines whose histories were kept here once and are gone.
+    #[must_use]
+    pub fn lost_histories(&self) -> Vec<TimelineId> {
+        let recorded = self.identity.iter().flat_map(Identity::recorded_histories);
+        recorded
+            .filter(|timeline| !self.histories.contains_key(timeline))
+            .collect()
     }
 
     /// Makes a timeline's history durable. That of the first timeline, which has no file, is
@@ -73,11 +83,7 @@ impl Archive {
     pub fn restore_history(&mut self, history: &TimelineHistory) -> Result<bool, ArchiveError> {
         self.check_history(history)?;
         let timeline = history.timeline();
-        let recorded = self
-            .identity
-            .as_ref()
-            .is_some_and(|known| known.history_sum(timeline).is_some());
-        let gone = recorded && !self.histories.contains_key(&timeline);
+        let gone = self.lost_histories().contains(&timeline);
         if gone {
             history::write(&self.directory, history)?;
             self.histories.insert(timeline, history.clone());

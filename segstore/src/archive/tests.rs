@@ -288,7 +288,9 @@ fn only_a_history_that_is_gone_is_put_back_and_only_the_same_one() {
         "{error}"
     );
     assert_eq!(disk.content("/a/00000002.history"), None);
+    assert_eq!(archive.lost_histories(), [timeline(2)]);
     assert!(archive.restore_history(&history(2, SECOND)).unwrap());
+    assert_eq!(archive.lost_histories(), []);
     assert_eq!(archive.history(timeline(2)), Some(&history(2, SECOND)));
     drop(archive);
     disk.reboot(Survival::Nothing);

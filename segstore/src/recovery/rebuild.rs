@@ -1,11 +1,13 @@
 //! Files in which a sync failed.
 
+use std::fmt::Display;
 use std::io::IoSlice;
 
 use super::{BLOCK, Examination};
 use crate::disk::OpenMode;
 use crate::error::{ArchiveError, DiskError};
-use crate::segment::SegmentFile;
+use crate::named_file::NamedFile;
+use crate::segment::{EntryName, SegmentFile};
 
 impl Examination<'_> {
     /// Puts a synced copy in the place of each file that is marked; whether there was one.
@@ -15,20 +17,30 @@ impl Examination<'_> {
     /// done again.
     pub(super) fn rebuild_poisoned(&self) -> Result<bool, ArchiveError> {
         let directory = self.files.directory();
-        let marked = directory.poisoned()?;
+        let marked = directory.poisoned_names()?;
         for marker in &marked {
-            // It may have got its final name since.
-            for file in [*marker, SegmentFile::complete(marker.name)] {
-                self.rebuild(file)?;
+            match *marker {
+                EntryName::Segment(file) => {
+                    self.rebuild(file)?;
+                    // It may have got its final name since.
+                    self.rebuild(SegmentFile::complete(file.name))?;
+                    directory.clear_poison(file)?;
+                }
+                EntryName::History(file) => {
+                    self.rebuild(file)?;
+                    directory.clear_poison(file)?;
+                }
+                EntryName::Own | EntryName::Foreign => {}
             }
-            directory.clear_poison(*marker)?;
         }
         Ok(!marked.is_empty())
     }
 
-    fn rebuild(&self, file: SegmentFile) -> Result<(), DiskError> {
+    fn rebuild(&self, file: impl Display + Copy) -> Result<(), DiskError> {
         let directory = self.files.directory();
-        let Some(old) = self.files.open(file, OpenMode::Read)? else {
+        let path = directory.path(file);
+        let old = NamedFile::open_if_exists(directory.disk(), path.clone(), OpenMode::Read)?;
+        let Some(old) = old else {
             return Ok(());
         };
         let new = directory.create_temporary(file)?;
@@ -43,7 +55,7 @@ impl Examination<'_> {
             new.write_at(&[IoSlice::new(bytes)], offset)?;
             offset += count as u64;
         }
-        directory.finish_temporary(&new, &directory.path(file))?;
+        directory.finish_temporary(&new, &path)?;
         directory.note_replaced();
         Ok(())
     }

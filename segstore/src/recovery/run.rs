@@ -7,11 +7,11 @@ use walproto::{Lsn, SegmentNumber, TimelineHistory};
 use super::uncertain::{Search, Stretch};
 use super::{BLOCK, Examination};
 use crate::corruption::Corruption;
-use crate::disk::OpenMode;
 use crate::error::ArchiveError;
 use crate::listing::Listing;
 use crate::read::WalReader;
 use crate::segment::{SegmentFile, SegmentName};
+use crate::segment_files::length_without_zeros;
 use crate::validator::{Progress, Validator};
 
 /// The run of segments at the end of a timeline, as far as it was read.
@@ -64,30 +64,12 @@ impl Examination<'_> {
                 Some(_) => Some(partial),
                 None => listing.of_segment(name).next(),
             };
-            if preferred != Some(partial) || names.is_empty() || !self.is_empty(partial)? {
+            if preferred != Some(partial) || names.is_empty() || !self.files.is_empty(partial)? {
                 return Ok((preferred, empty));
             }
             empty.push(partial);
         }
         Ok((None, empty))
-    }
-
-    fn is_empty(&self, file: SegmentFile) -> Result<bool, ArchiveError> {
-        let directory = self.files.directory();
-        let opened = directory.open(directory.path(file), OpenMode::Read)?;
-        let mut block = vec![0; BLOCK];
-        let mut offset = 0;
-        loop {
-            let count = opened.read_full_at(&mut block, offset)?;
-            let bytes = block.get(..count).unwrap_or_default();
-            if length_without_zeros(bytes).is_some() {
-                return Ok(false);
-            }
-            if count < block.len() {
-                return Ok(true);
-            }
-            offset += count as u64;
-        }
     }
 
     /// Reads from the segment before the last on, or from as far back as it takes to find a
@@ -237,19 +219,4 @@ impl Examination<'_> {
             }
         }
     }
-}
-
-/// The length up to the last byte that is not zero, `None` when all are.
-fn length_without_zeros(bytes: &[u8]) -> Option<usize> {
-    static ZEROS: [u8; 4096] = [0; 4096];
-    let mut end = bytes.len();
-    // Whole steps at once: most of a growing segment is zeros.
-    for step in bytes.rchunks(ZEROS.len()) {
-        if ZEROS.get(..step.len()) != Some(step) {
-            let last = step.iter().rposition(|byte| *byte != 0);
-            return last.map(|index| end - step.len() + index + 1);
-        }
-        end -= step.len();
-    }
-    None
 }

@@ -273,6 +273,81 @@ fn compressed_segments_go_with_all_their_files() {
     assert_eq!(complete(&disk), [8, 9, 10, 11, 12]);
 }
 
+/// What another process finds that may be removed, as the numbers of the segments.
+fn removable(disk: &SimDisk, keep_from: u64, max_keep_bytes: Option<u64>) -> (Removable, Vec<u64>) {
+    let found = view(disk).removable(Lsn(keep_from * SEGMENT_SIZE), max_keep_bytes);
+    let found = found.unwrap();
+    let numbers = found
+        .files()
+        .map(|(file, _)| file.name.number(size()).unwrap().0)
+        .collect();
+    (found, numbers)
+}
+
+#[test]
+fn another_process_removes_what_no_slot_needs() {
+    let disk = world();
+    let before = disk.operations();
+    // There are no slots, nor a place for them.
+    assert_eq!(removable(&disk, 9, None).1, [7, 8]);
+    assert_eq!(removable(&disk, 99, None).1, [7, 8, 9, 10, 11]);
+    assert_eq!(disk.operations(), before);
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 9);
+    slots.save().unwrap();
+    let session = slots.session(2);
+    let temporary = NewSlot {
+        temporary: true,
+        reserve_wal: true,
+    };
+    session.create(&"t".parse().unwrap(), temporary).unwrap();
+    let held = session.acquire(&"t".parse().unwrap()).unwrap();
+    let lsn = Lsn(8 * SEGMENT_SIZE);
+    held.advance(TimelineId::FIRST, lsn).unwrap();
+    slots.save().unwrap();
+    let (found, numbers) = removable(&disk, 12, None);
+    assert_eq!(numbers, [7]);
+    assert_eq!(found.kept_by(), Some(&"t".parse().unwrap()));
+    assert_eq!(found.kept_from(), lsn);
+    drop((held, session));
+    slots.save().unwrap();
+    let (found, numbers) = removable(&disk, 12, None);
+    assert_eq!(numbers, [7, 8]);
+    let mut told = Vec::new();
+    let pruned = found.remove(|file| told.push(file.name.number(size()).unwrap().0));
+    let pruned = pruned.unwrap();
+    assert_eq!(told, [7, 8]);
+    assert_eq!((pruned.files, pruned.bytes), (2, 2 * SEGMENT_SIZE));
+    assert_eq!(pruned.kept_by, Some("a".parse().unwrap()));
+    assert_eq!(complete(&disk), [9, 10, 11, 12]);
+    let status = slots.get(&"a".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(status.wal_status, Some(WalStatus::Reserved));
+}
+
+#[test]
+fn who_keeps_the_slots_hears_that_another_process_made_one_lose_its_wal() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 8);
+    stand(&slots, "b", 12);
+    slots.save().unwrap();
+    let status = |name: &str| {
+        let slot = slots.get(&name.parse().unwrap()).unwrap();
+        slot.unwrap().wal_status
+    };
+    assert_eq!(status("a"), Some(WalStatus::Reserved));
+    let (found, numbers) = removable(&disk, 12, Some(2 * SEGMENT_SIZE));
+    assert_eq!(numbers, [7, 8, 9, 10]);
+    found.remove(|_| {}).unwrap();
+    assert_eq!(status("a"), Some(WalStatus::Lost));
+    assert_eq!(status("b"), Some(WalStatus::Reserved));
+    let refused = slots.session(4).acquire(&"a".parse().unwrap());
+    assert!(matches!(refused, Err(SlotError::Lost { .. })));
+    // It keeps nothing any more, here or there.
+    let (found, numbers) = removable(&disk, 99, None);
+    assert_eq!((found.kept_by(), numbers), (None, vec![11]));
+}
+
 /// A disk with the same files, all of them durable.
 fn copy(disk: &SimDisk) -> SimDisk {
     let copy = SimDisk::new("/a");

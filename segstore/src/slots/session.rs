@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry as MapEntry;
 use walproto::copy_data::EpochXid;
 use walproto::{Lsn, SlotName, TimelineId};
 
-use super::{Entry, Slot, SlotData, SlotError, SlotPosition, SlotStore};
+use super::{Entry, Slot, SlotData, SlotError, SlotPosition, SlotStore, State, Stored, WalStatus};
 
 /// `FirstNormalTransactionId`: what is less is no transaction's.
 const FIRST_NORMAL_XID: u32 = 3;
@@ -39,7 +39,7 @@ impl SlotSession {
         Self { store, pid }
     }
 
-    /// Creates a slot, durably unless it is temporary. It writes to the disk.
+    /// Creates a slot, durably. It writes to the disk.
     ///
     /// # Errors
     /// When there is one of the name or there are too many, there is no WAL to be kept, or the
@@ -69,19 +69,19 @@ impl SlotSession {
                 }),
             };
         }
-        if !new.temporary
-            && let Err(error) = store.shared.files.write(name, &data)
-        {
+        let temporary = new.temporary;
+        if let Err(error) = store.shared.files.write(name, &Stored { temporary, data }) {
             // The error that matters is the first one.
             drop(store.shared.files.remove(name));
             store.state().slots.remove(name);
             return Err(error.into());
         }
         let mut state = store.state();
-        if let Some(entry) = state.slots.get_mut(name)
-            && !new.temporary
-        {
-            entry.active_pid = None;
+        state.ended.remove(name);
+        if let Some(entry) = state.slots.get_mut(name) {
+            if !temporary {
+                entry.active_pid = None;
+            }
             entry.saved = Some(data);
         }
         let created = state.slots.get(name);
@@ -141,24 +141,21 @@ impl SlotSession {
     pub fn drop_slot(&self, name: &SlotName) -> Result<(), SlotError> {
         let store = &self.store;
         let _writing = store.writing();
-        let temporary = {
+        {
             let mut state = store.state();
             let entry = state.slots.get_mut(name);
             let entry = entry.ok_or_else(|| SlotError::NotFound { name: name.clone() })?;
             self.check_free(name, entry)?;
             entry.active_pid = Some(self.pid);
-            entry.temporary
-        };
-        let removed = if temporary {
-            Ok(())
-        } else {
-            store.shared.files.remove(name)
-        };
+        }
+        let removed = store.shared.files.remove(name);
         {
             let mut state = store.state();
             match (&removed, state.slots.get_mut(name)) {
                 (Err(_), Some(entry)) => {
-                    entry.active_pid = None;
+                    if !entry.temporary {
+                        entry.active_pid = None;
+                    }
                     // Whether it still has a file nobody knows.
                     entry.saved = None;
                 }
@@ -173,11 +170,16 @@ impl SlotSession {
 impl Drop for SlotSession {
     fn drop(&mut self) {
         let mut state = self.store.state();
-        let before = state.slots.len();
-        state
-            .slots
-            .retain(|_, entry| !entry.temporary || entry.active_pid != Some(self.pid));
-        let dropped = state.slots.len() < before;
+        let State { slots, ended, .. } = &mut *state;
+        let before = slots.len();
+        slots.retain(|name, entry| {
+            let ends = entry.temporary && entry.active_pid == Some(self.pid);
+            if ends {
+                ended.insert(name.clone());
+            }
+            !ends
+        });
+        let dropped = slots.len() < before;
         drop(state);
         if dropped {
             self.store.shared.released.notify();
@@ -193,7 +195,8 @@ impl HeldSlot {
     }
 
     /// Takes the position that the standby reported as flushed, up to which it needs no WAL any
-    /// more. It does not touch the disk.
+    /// more. It may be an earlier one than before, but not one that has been removed: that nobody
+    /// can keep, and the client is about to be told so. It does not touch the disk.
     ///
     /// # Errors
     /// When WAL that the slot was to keep has been removed: who used it has to end.
@@ -206,8 +209,12 @@ impl HeldSlot {
         {
             return Err(lost(&self.name, entry));
         }
+        let position = SlotPosition { timeline, lsn };
+        if self.store.wal_status(&state, position) == WalStatus::Lost {
+            return Ok(());
+        }
         if let Some(entry) = state.slots.get_mut(&self.name) {
-            entry.data.restart = Some(SlotPosition { timeline, lsn });
+            entry.data.restart = Some(position);
         }
         Ok(())
     }

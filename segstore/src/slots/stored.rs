@@ -27,6 +27,13 @@ const MAX_LENGTH: usize = 4096;
 /// What the name of a file ends in that is not finished. No slot's name has a dot.
 const UNFINISHED: &str = ".tmp";
 
+/// What the file of a slot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stored {
+    pub(super) temporary: bool,
+    pub(super) data: SlotData,
+}
+
 /// The directory of the slots' files.
 #[derive(Debug)]
 pub(super) struct SlotFiles {
@@ -38,14 +45,40 @@ impl SlotFiles {
         Self { directory }
     }
 
-    /// Reads all slots. What a crash left unfinished is removed.
+    /// Reads all slots, as the process that keeps them. What a crash left unfinished is removed,
+    /// and so are temporary slots, whose sessions are gone.
     pub(super) fn load(&self) -> Result<BTreeMap<SlotName, SlotData>, ArchiveError> {
         let place = self.directory.own(Place::Slots);
-        let mut slots = BTreeMap::new();
         for entry in self.directory.list(&place)? {
+            if is_unfinished(&entry.name) {
+                self.directory.remove(&place.join(&entry.name))?;
+            }
+        }
+        let (temporary, slots): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .read()?
+            .into_iter()
+            .partition(|(_, stored)| stored.temporary);
+        for name in temporary.into_keys() {
+            self.directory.remove(&self.path(name))?;
+        }
+        // A crash of the process may have come before.
+        self.directory.sync(&place)?;
+        let slots = slots.into_iter();
+        Ok(slots.map(|(name, stored)| (name, stored.data)).collect())
+    }
+
+    /// Reads all slots, which another process may keep at the same time, and changes nothing.
+    pub(super) fn read(&self) -> Result<BTreeMap<SlotName, Stored>, ArchiveError> {
+        let place = self.directory.own(Place::Slots);
+        let entries = match self.directory.list(&place) {
+            // No slot was ever created here.
+            Err(error) if error.is_not_found() => Vec::new(),
+            entries => entries?,
+        };
+        let mut slots = BTreeMap::new();
+        for entry in entries {
             let path = place.join(&entry.name);
             if is_unfinished(&entry.name) {
-                self.directory.remove(&path)?;
                 continue;
             }
             let name = entry.name.to_str().and_then(|name| name.parse().ok());
@@ -55,20 +88,20 @@ impl SlotFiles {
                     reason: Damage::SlotName,
                 });
             };
-            let content = self.directory.read(&path, MAX_LENGTH)?;
-            let data = decode(&name, &content.unwrap_or_default())
-                .map_err(|refusal| refusal.of(&path, FORMAT_VERSION))?;
-            slots.insert(name, data);
+            // Otherwise it was dropped meanwhile.
+            if let Some(content) = self.directory.read(&path, MAX_LENGTH)? {
+                let stored = decode(&name, &content);
+                let stored = stored.map_err(|refusal| refusal.of(&path, FORMAT_VERSION))?;
+                slots.insert(name, stored);
+            }
         }
-        // A crash of the process may have come before.
-        self.directory.sync(&place)?;
         Ok(slots)
     }
 
     /// Makes a slot durable, in the place of what there is of it.
-    pub(super) fn write(&self, name: &SlotName, data: &SlotData) -> Result<(), ArchiveError> {
+    pub(super) fn write(&self, name: &SlotName, stored: &Stored) -> Result<(), ArchiveError> {
         let path = self.path(name);
-        let content = encode(name, data).map_err(|error| ArchiveError::Damaged {
+        let content = encode(name, stored).map_err(|error| ArchiveError::Damaged {
             path: path.clone(),
             reason: Damage::Json(error),
         })?;
@@ -104,6 +137,8 @@ fn is_unfinished(name: &OsStr) -> bool {
 #[serde(deny_unknown_fields)]
 struct StoredSlot {
     name: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    temporary: bool,
     restart: Option<StoredPosition>,
     xmin: Option<StoredXid>,
     catalog_xmin: Option<StoredXid>,
@@ -123,13 +158,15 @@ struct StoredXid {
     xid: u32,
 }
 
-pub(super) fn encode(name: &SlotName, data: &SlotData) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn encode(name: &SlotName, stored: &Stored) -> Result<Vec<u8>, serde_json::Error> {
+    let data = stored.data;
     let xid = |xid: EpochXid| StoredXid {
         epoch: xid.epoch,
         xid: xid.xid,
     };
     let stored = StoredSlot {
         name: name.to_string(),
+        temporary: stored.temporary,
         restart: data.restart.map(|restart| StoredPosition {
             timeline: restart.timeline.number(),
             lsn: restart.lsn.to_string(),
@@ -140,7 +177,7 @@ pub(super) fn encode(name: &SlotName, data: &SlotData) -> Result<Vec<u8>, serde_
     checked_json::encode(CONTENT, FORMAT_VERSION, &stored)
 }
 
-pub(super) fn decode(name: &SlotName, content: &[u8]) -> Result<SlotData, Refusal> {
+pub(super) fn decode(name: &SlotName, content: &[u8]) -> Result<Stored, Refusal> {
     let stored: StoredSlot = checked_json::decode(CONTENT, FORMAT_VERSION, content)?;
     let out_of_range = |field| Refusal::Damage(Damage::Value { field });
     if stored.name != name.as_str() {
@@ -160,9 +197,13 @@ pub(super) fn decode(name: &SlotName, content: &[u8]) -> Result<SlotData, Refusa
         epoch: stored.epoch,
         xid: stored.xid,
     };
-    Ok(SlotData {
+    let data = SlotData {
         restart,
         xmin: stored.xmin.map(xid),
         catalog_xmin: stored.catalog_xmin.map(xid),
+    };
+    Ok(Stored {
+        temporary: stored.temporary,
+        data,
     })
 }

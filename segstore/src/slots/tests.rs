@@ -189,10 +189,26 @@ fn what_postgresql_refuses_is_refused() {
     two.drop_slot(&name("a")).unwrap();
 }
 
+/// `pg_receivewal` tells at once where it wants to begin, be it that the WAL there is gone.
 #[test]
-fn a_temporary_slot_ends_with_its_session_and_has_no_file() {
+fn a_slot_is_not_set_back_to_wal_that_is_gone() {
+    let (_disk, store) = world(3);
+    let session = store.session(1);
+    let created = session.create(&name("a"), RESERVED).unwrap();
+    crate::prune(&store, Lsn(u64::MAX)).unwrap();
+    let held = session.acquire(&name("a")).unwrap();
+    held.advance(TimelineId::FIRST, START).unwrap();
+    assert_eq!(slot(&store, "a").restart, created.restart);
+    // What is still there may be asked for again.
+    let kept = 9 * SEGMENT_SIZE;
+    held.advance(TimelineId::FIRST, Lsn(kept)).unwrap();
+    assert_eq!(slot(&store, "a").restart, at(kept));
+    assert_eq!(slot(&store, "a").wal_status, Some(WalStatus::Reserved));
+}
+
+#[test]
+fn a_temporary_slot_ends_with_its_session_and_its_file_soon_after() {
     let (disk, store) = world(1);
-    let before = disk.operations();
     let session = store.session(7);
     session.create(&name("t"), TEMPORARY).unwrap();
     assert_eq!(slot(&store, "t").active_pid, Some(7));
@@ -203,9 +219,35 @@ fn a_temporary_slot_ends_with_its_session_and_has_no_file() {
     session.create(&name("u"), TEMPORARY).unwrap();
     session.drop_slot(&name("u")).unwrap();
     store.save().unwrap();
+    let file = |slot: &str| disk.content(format!("/a/.wal-receiver/slots/{slot}"));
+    assert!(file("t").is_some());
+    assert_eq!(file("u"), None);
+    let before = disk.operations();
     drop(session);
     assert_eq!(store.list().unwrap(), []);
     assert_eq!(disk.operations(), before);
+    store.save().unwrap();
+    assert_eq!(file("t"), None);
+    // One that takes the name before that keeps its file.
+    let session = store.session(8);
+    session.create(&name("t"), TEMPORARY).unwrap();
+    drop(session);
+    store.session(9).create(&name("t"), RESERVED).unwrap();
+    store.save().unwrap();
+    assert!(file("t").is_some());
+}
+
+#[test]
+fn a_temporary_slot_does_not_outlive_a_crash() {
+    let (disk, store) = world(1);
+    let session = store.session(7);
+    session.create(&name("t"), TEMPORARY).unwrap();
+    session.create(&name("a"), RESERVED).unwrap();
+    disk.reboot(Survival::Everything);
+    let store = self::store(&disk, UNLIMITED);
+    let names: Vec<_> = store.list().unwrap().into_iter().map(|s| s.name).collect();
+    assert_eq!(names, [name("a")]);
+    assert_eq!(disk.content("/a/.wal-receiver/slots/t"), None);
 }
 
 #[test]
@@ -481,7 +523,7 @@ const GOLDEN: &str = "{\"format_version\":1,\"crc32c\":CRC,\"slot\":INNER}\n";
 const INNER: &str = "{\"name\":\"standby_1\",\"restart\":{\"timeline\":3,\"lsn\":\"16/B374D848\"},\
     \"xmin\":{\"epoch\":1,\"xid\":750},\"catalog_xmin\":null}";
 
-fn golden() -> (SlotData, String) {
+fn golden() -> (Stored, String) {
     let data = SlotData {
         restart: Some(SlotPosition {
             timeline: TimelineId::new(3).unwrap(),
@@ -491,8 +533,12 @@ fn golden() -> (SlotData, String) {
         catalog_xmin: None,
     };
     let checksum = crc32c::crc32c(INNER.as_bytes()).to_string();
-    (
+    let stored = Stored {
+        temporary: false,
         data,
+    };
+    (
+        stored,
         GOLDEN.replace("CRC", &checksum).replace("INNER", INNER),
     )
 }
@@ -528,12 +574,13 @@ proptest! {
     #[test]
     fn any_slot_is_read_back(
         text in "[a-z0-9_]{1,63}", timeline in 1u32.., lsn: u64, reserved: bool,
-        xmin in any_xid(), catalog_xmin in any_xid(),
+        xmin in any_xid(), catalog_xmin in any_xid(), temporary: bool,
     ) {
         let restart = SlotPosition { timeline: TimelineId::new(timeline).unwrap(), lsn: Lsn(lsn) };
         let data = SlotData { restart: reserved.then_some(restart), xmin, catalog_xmin };
-        let encoded = stored::encode(&name(&text), &data).unwrap();
-        prop_assert_eq!(stored::decode(&name(&text), &encoded).ok(), Some(data));
+        let stored = Stored { temporary, data };
+        let encoded = stored::encode(&name(&text), &stored).unwrap();
+        prop_assert_eq!(stored::decode(&name(&text), &encoded).ok(), Some(stored));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use segstore::WriteError;
 use segstore::sim::{Fault, Survival};
 use walproto::Lsn;
 
-use crate::world::{SEGMENT_SIZE, START, Stop, World, open, short_wal};
+use crate::world::{ROOT, SEGMENT_SIZE, START, Stop, World, open, short_wal, timeline};
 
 /// A whole life, and the operations of it that `wanted` picks, by the log's words.
 fn operations(seed: u64, wanted: impl Fn(&str) -> bool) -> Vec<u64> {
@@ -114,6 +114,53 @@ fn a_sync_that_fails_while_an_archive_is_opened_is_not_forgotten() {
 }
 
 #[test]
+fn a_sync_that_fails_in_an_archive_that_was_never_synced_is_not_forgotten() {
+    let seed = 17;
+    // Segments of two timelines, and a history, of which nobody has synced even the names.
+    let written = || {
+        let mut world = World::new(short_wal(seed));
+        world.sync = false;
+        let switch_point = world.wal.records()[world.wal.records().len() / 2].end;
+        world
+            .live_until(&mut Rng::with_seed(seed), switch_point)
+            .unwrap();
+        world.wal = world.wal.promoted(timeline(2), switch_point).unwrap();
+        world.wal.fill(3 * SEGMENT_SIZE);
+        world.live(&mut Rng::with_seed(seed)).unwrap();
+        world.sync = true;
+        world
+    };
+    let history = format!("{ROOT}/00000002.history");
+    let world = written();
+    let before = world.disk.operations();
+    let content = world.disk.content(&history);
+    assert!(content.is_some());
+    drop(world.writer().unwrap());
+    let syncs = (0..)
+        .zip(world.disk.log())
+        .skip(usize::try_from(before).unwrap());
+    let syncs: Vec<u64> = syncs
+        .filter(|(_, line)| line.contains(": sync"))
+        .map(|(number, _)| number)
+        .collect();
+    assert!(syncs.len() > 12, "{}", syncs.len());
+    for sync in syncs {
+        let mut world = written();
+        world.disk.fail_at(sync, Fault::Io);
+        drop(world.writer());
+        // The next process, under the page cache that shows what the disk never got.
+        let (archive, writer) = world.writer().unwrap();
+        world.acknowledge(writer.close().unwrap());
+        drop(archive);
+        world.disk.reboot(Survival::Nothing);
+        assert_eq!(world.disk.content(&history), content, "operation {sync}");
+        let lived = world.live(&mut Rng::with_seed(seed));
+        lived.unwrap_or_else(|stop| panic!("operation {sync}: {stop}"));
+        world.assert_complete();
+    }
+}
+
+#[test]
 fn a_writer_whose_sync_failed_does_nothing_more() {
     let mut world = World::new(short_wal(12));
     let mut rng = Rng::with_seed(12);
@@ -132,6 +179,25 @@ fn a_writer_whose_sync_failed_does_nothing_more() {
     let again = writer.append(next, &[rest]);
     assert!(matches!(again, Err(WriteError::Latched)));
     assert_eq!(writer.durable(), before);
+}
+
+#[test]
+fn a_final_name_that_the_disk_refuses_is_given_later_and_not_told_before() {
+    let seed = 18;
+    let is_final = |line: &str| line.starts_with("rename") && line.contains(".partial to");
+    let renames = operations(seed, is_final);
+    assert_eq!(renames.len(), 2);
+    for &rename in &renames {
+        for fault in [Fault::NoSpace, Fault::Io] {
+            let mut world = World::new(short_wal(seed));
+            world.disk.fail_at(rename, fault);
+            // What is acknowledged meanwhile is looked at.
+            let lived = world.live(&mut Rng::with_seed(seed));
+            assert_eq!(lived.is_ok(), fault == Fault::NoSpace);
+            world.live(&mut Rng::with_seed(seed)).unwrap();
+            world.assert_complete();
+        }
+    }
 }
 
 #[test]

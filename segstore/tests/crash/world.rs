@@ -70,9 +70,13 @@ pub(crate) fn path(timeline: u32, lsn: Lsn) -> String {
 }
 
 pub(crate) fn open(disk: &SimDisk) -> Result<Archive, ArchiveError> {
+    open_with(disk, true)
+}
+
+fn open_with(disk: &SimDisk, sync: bool) -> Result<Archive, ArchiveError> {
     let options = ArchiveOptions {
         directory: ROOT.into(),
-        sync: true,
+        sync,
         compression: Compression::NONE,
     };
     let mut archive = Archive::open(Arc::new(disk.clone()), options)?;
@@ -87,6 +91,8 @@ pub(crate) struct World {
     pub(crate) acknowledged: Lsn,
     /// The largest batch in bytes.
     pub(crate) batch_max: u64,
+    /// Whether anything is synced.
+    pub(crate) sync: bool,
 }
 
 impl World {
@@ -96,6 +102,7 @@ impl World {
             wal,
             acknowledged: START,
             batch_max: 100_000,
+            sync: true,
         }
     }
 
@@ -106,7 +113,7 @@ impl World {
 
     /// Opens the archive and checks that it has all that was acknowledged.
     pub(crate) fn recover(&self) -> Result<(Archive, segstore::Recovery), Stop> {
-        let mut archive = open(&self.disk)?;
+        let mut archive = open_with(&self.disk, self.sync)?;
         if self.wal.history().timeline() != TimelineId::FIRST {
             archive.store_history(self.wal.history())?;
         }
@@ -205,7 +212,22 @@ impl World {
     pub(crate) fn acknowledge(&mut self, durable: Durable) {
         let lsn = durable.record_end.lsn();
         assert!(lsn <= durable.byte_end && durable.byte_end <= self.wal.end());
+        self.assert_final_names(lsn);
         self.acknowledged = self.acknowledged.max(lsn);
+    }
+
+    /// The end of a segment is told only once the segment has its final name: recovery takes a
+    /// growing one that seems full for one that is not.
+    fn assert_final_names(&self, told: Lsn) {
+        let history = self.wal.history();
+        let before = history.begin().unwrap_or(START).max(self.acknowledged);
+        let size = facts().segment_size;
+        let mut end = Lsn(size.start_of(before).0 + SEGMENT_SIZE);
+        while end <= told {
+            let path = path(history.timeline().number(), Lsn(end.0 - 1));
+            assert!(self.disk.content(&path).is_some(), "no {path} at {told}");
+            end = Lsn(end.0 + SEGMENT_SIZE);
+        }
     }
 
     /// All that was acknowledged is what the primary wrote.

@@ -9,8 +9,7 @@ use crate::result::ResultSet;
 
 /// An answer that is not complete yet: at most one table, then CommandComplete, as a rule once.
 ///
-/// Twice is right at the end of a stream (walsender.c, `StartReplication`), and for
-/// DROP_REPLICATION_SLOT before PostgreSQL 14.
+/// Twice is right at the end of a stream (walsender.c, `StartReplication`).
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     table: Option<ResultSet>,

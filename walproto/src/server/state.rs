@@ -94,14 +94,15 @@ impl State {
     }
 
     pub(super) const fn is_sending(&self) -> bool {
-        matches!(
-            self,
-            Self::Streaming(_)
-                | Self::Stopping {
-                    our_side: Side::Open,
-                    ..
-                }
-        )
+        match self {
+            Self::Streaming(_) => true,
+            Self::Stopping {
+                stream,
+                until,
+                our_side: Side::Open,
+            } => stream.sent().0 < until.0,
+            _ => false,
+        }
     }
 
     /// Whether the client still has to show who it is.

@@ -51,6 +51,16 @@ impl Attempt<'_> {
         }
     }
 
+    /// Tells which histories are gone that no server that answered could give back.
+    pub(super) fn warn_of_lost_histories(&self) {
+        let lost = self.archive.as_ref().map(Archive::lost_histories);
+        let timelines = lost.as_deref().unwrap_or_default();
+        if !timelines.is_empty() {
+            let warning = Warning::HistoriesLost { timelines };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
+        }
+    }
+
     /// Whether nothing can be streamed from a server yet, which may be followed.
     fn must_wait_for(&self, server: &Server) -> bool {
         let course = self.held().map(|held| self.resume(&held, server));

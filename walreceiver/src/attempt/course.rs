@@ -136,6 +136,11 @@ impl Attempt<'_> {
                 });
             }
         };
+        let left = self.held().map(|held| held.timeline);
+        let switch_point = left.filter(|left| *left != timeline).and_then(|left| {
+            let history = &server.upstream.history;
+            history.switch_point_of(left)
+        });
         let (facts, histories) = (server.facts, server.histories.clone());
         let known = self.recovery.is_some();
         let recovery = self
@@ -152,6 +157,12 @@ impl Attempt<'_> {
             })
             .await?;
         self.recovery = recovery?.or(self.recovery.take());
+        if let Some(switch_point) = switch_point {
+            self.reporter.report(&ReceiverEvent::TimelineSwitched {
+                timeline,
+                switch_point,
+            });
+        }
         Ok((timeline, start))
     }
 
@@ -193,10 +204,6 @@ impl Attempt<'_> {
         }
         let course = self.resume(&held, &server)?;
         let (timeline, start) = self.embark(&server, course).await?;
-        self.reporter.report(&ReceiverEvent::TimelineSwitched {
-            timeline,
-            switch_point,
-        });
         Ok((server, timeline, start))
     }
 }

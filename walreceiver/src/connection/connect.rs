@@ -292,6 +292,8 @@ impl Candidate<'_> {
             stream,
             session: session.map_err(ConnectFailure::Session)?,
             server: server.to_owned(),
+            host: self.host.name().into_owned(),
+            port: self.host.port,
             version: ServerVersion(0),
             input: BytesMut::new(),
             spares: Spares::default(),

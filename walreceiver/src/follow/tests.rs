@@ -164,8 +164,12 @@ fn a_first_start_begins_with_its_segment_on_the_timeline_it_lies_on() {
             start: Lsn(0x300_0000)
         })
     );
-    assert!(matches!(
+    assert_eq!(
         begin(Lsn(0x900_0001), &server, SEGMENT),
-        Err(Refusal::StartPastEnd { .. })
-    ));
+        Err(Refusal::StartPastEnd {
+            timeline: timeline(2),
+            start: Lsn(0x900_0001),
+            flush: Lsn(0x900_0000),
+        })
+    );
 }

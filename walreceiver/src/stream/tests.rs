@@ -1,5 +1,7 @@
 //! A stream from a server that does what a test tells it to, into an archive on a simulated disk.
 
+mod behind;
+
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Mutex;
@@ -26,6 +28,7 @@ struct Stage {
     config: ReceiverConfig,
     history: TimelineHistory,
     upstream_is_standby: bool,
+    behind: Option<Behind>,
     /// Of the session; nothing is sent without a reason, and no silence is too long.
     times: SessionTimes,
     /// What was reported, as people read it.
@@ -43,6 +46,7 @@ impl Stage {
             config: ReceiverConfig::new(ROOT),
             history: first_timeline(),
             upstream_is_standby: false,
+            behind: None,
             times: SessionTimes {
                 receive_timeout: None,
                 status_interval: None,
@@ -59,8 +63,10 @@ impl Stage {
             reporter,
             progress: &self.progress,
             applier: None,
+            behind: self.behind.as_ref(),
             history: &self.history,
             start: START,
+            server_end: START,
             segment_size: segment_size(),
             upstream_is_standby: self.upstream_is_standby,
             sender_timeout: Some(Duration::from_secs(3600)),

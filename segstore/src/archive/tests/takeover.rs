@@ -41,6 +41,11 @@ fn content(disk: &SimDisk, name: impl std::fmt::Display) -> Option<Vec<u8>> {
     disk.content(format!("/a/{name}"))
 }
 
+/// What of a file of that name first went into quarantine.
+fn set_aside(disk: &SimDisk, name: impl std::fmt::Display) -> Option<Vec<u8>> {
+    content(disk, format!(".wal-receiver/quarantine/{name}.1"))
+}
+
 #[test]
 fn the_cluster_is_known_from_the_segments() {
     for number in [3, 0xFFF, 0x1000] {
@@ -227,9 +232,38 @@ fn a_compressed_growing_segment_becomes_a_plain_one() {
         expected.resize(SEGMENT, 0);
         assert!(content(&disk, partial(1, 3)).unwrap() == expected);
         assert_eq!(content(&disk, format!("{name}{suffix}")), None);
+        assert!(set_aside(&disk, format!("{name}{suffix}")).unwrap() == bytes);
         drop(archive);
         disk.reboot(Survival::Nothing);
         assert!(content(&disk, partial(1, 3)).unwrap() == expected);
+    }
+}
+
+#[test]
+fn a_damaged_compressed_growing_segment_is_taken_up_to_the_damage_and_kept() {
+    // Bytes that do not compress, so that a place in the file is one in the segment, too.
+    let mut whole = wal(1, 3, &facts());
+    fastrand::Rng::with_seed(1).fill(&mut whole[40..]);
+    let name = segment(1, 3).name;
+    let half = SEGMENT / 2;
+    for (suffix, bytes) in [
+        (".gz.partial", gzip(&whole)),
+        (".lz4.partial", unfinished_lz4(&whole)),
+    ] {
+        let mut damaged = bytes.clone();
+        damaged[half..half + 200_000].fill(0xFF);
+        let disk = SimDisk::new("/a");
+        plant(&disk, format!("{name}{suffix}"), &damaged);
+        drop(bound(&disk));
+        let imported = content(&disk, partial(1, 3)).unwrap();
+        assert_eq!(imported.len(), SEGMENT);
+        let same = imported.iter().zip(&whole).take_while(|(a, b)| a == b);
+        let same = same.count();
+        assert!(
+            same > half - 100_000 && same < half + 1000,
+            "{suffix}: {same}"
+        );
+        assert!(set_aside(&disk, format!("{name}{suffix}")).unwrap() == damaged);
     }
 }
 
@@ -263,8 +297,7 @@ fn of_two_growing_files_the_longer_one_stays_and_no_byte_is_lost() {
         } else {
             partial(1, 3).to_string()
         };
-        let quarantined = content(&disk, format!(".wal-receiver/quarantine/{other}.1"));
-        assert!(quarantined.is_some(), "{other}");
+        assert!(set_aside(&disk, &other).is_some(), "{other}");
     }
 
     let disk = SimDisk::new("/a");
@@ -304,8 +337,10 @@ fn a_growing_segment_that_was_completed_in_another_file_is_set_aside() {
             drop(open(&disk));
             assert_eq!(content(&disk, &growing), None, "{complete} {growing}");
             assert!(content(&disk, &complete).unwrap() == bytes);
-            let aside = format!(".wal-receiver/quarantine/{growing}.1");
-            assert!(content(&disk, aside).unwrap() == content_of_it, "{growing}");
+            assert!(
+                set_aside(&disk, &growing).unwrap() == content_of_it,
+                "{growing}"
+            );
         }
     }
 }

@@ -113,3 +113,34 @@ fn another_connection_sends_the_end_once_more() {
         assert_goes_on(&mut feed, &wal, record.end, Pause::CaughtUp);
     }
 }
+
+/// A primary that crashed after it sent a part of a record, and wrote another, while nobody was
+/// there to keep the newest WAL for: it is not the first one's that is given later.
+#[test]
+fn what_was_kept_of_a_tail_goes_with_its_connection() {
+    let mut before = generator(35);
+    before.fill(100_000);
+    let mut after = before.clone();
+    before.record(90_000);
+    after.overwritten_record(2);
+    after.fill(300_000);
+    // One that left before the sync, and one for which there is less room than a piece takes.
+    for (stays, room) in [(true, 200_000), (false, 1 << 20)] {
+        let mut world = World::new();
+        world.archive.set_tail_capacity(room);
+        let mut writer = world.writer(&before);
+        let view = world.archive.view().unwrap();
+        let reader = view.feed(None, START).unwrap();
+        let end = Lsn(before.end().0 - 5);
+        let batch = Bytes::copy_from_slice(bytes(&before, START, end));
+        writer.append(START, &[batch]).unwrap();
+        let reader = Some(reader).filter(|_| stays);
+        writer.sync().unwrap();
+        drop(writer);
+        let mut writer = world.writer(&after);
+        write(&mut writer, &after, after.end());
+        let mut feed = view.feed(None, Lsn(START.0 + 2 * BLOCK_SIZE)).unwrap();
+        assert_goes_on(&mut feed, &after, after.end(), Pause::CaughtUp);
+        drop(reader);
+    }
+}

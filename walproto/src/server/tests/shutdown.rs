@@ -35,6 +35,22 @@ fn a_shutdown_waits_until_all_is_flushed_or_else_written() {
 }
 
 #[test]
+fn a_shutdown_sends_no_more_than_up_to_its_last_position() {
+    let mut script = Script::new();
+    script.session.begin_shutdown(script.now, Lsn(0x1100));
+    assert!(script.session.is_sending());
+    script.send(0x100);
+    assert!(!script.session.is_sending());
+    let (now, sent) = (script.now, Lsn(0x1100));
+    let more = script.session.wal_header(now, sent, 8, Lsn(0x1200));
+    assert!(matches!(more, Err(ServerError::Misuse { .. })), "{more:?}");
+    // It is still the client's turn to say that it has all.
+    assert_eq!(script.keepalives(), [(0x1100, true)]);
+    script.report([0x1100, 0x1100, 0], false);
+    assert!(script.session.is_over());
+}
+
+#[test]
 fn a_written_position_does_not_do_for_a_client_that_flushes() {
     let mut script = Script::new();
     script.send(0x100);

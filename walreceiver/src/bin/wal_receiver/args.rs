@@ -6,6 +6,7 @@ mod compression;
 mod error;
 mod number;
 pub(crate) mod options;
+mod relay;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,9 @@ use walreceiver::{OnFork, ReceiverConfig, ShortSyncs};
 use self::compression::Requested;
 pub(crate) use self::error::UsageError;
 use self::options::{Meaning, Spec};
+pub(crate) use self::relay::MAX_FEEDBACK_AGE;
 use crate::face::Face;
+use crate::serve::options::Serving;
 
 /// Seconds between status messages unless told otherwise.
 pub(crate) const STATUS_INTERVAL: u32 = 10;
@@ -44,6 +47,8 @@ pub(crate) enum Invocation {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) action: Action,
+    /// How what is received is served meanwhile, if it is.
+    pub(crate) serving: Option<Serving>,
     pub(crate) connection: ConnectionArguments,
     /// Whether progress is told in messages.
     pub(crate) verbose: bool,
@@ -120,6 +125,7 @@ struct Given {
     follow_fork: bool,
     verbose: bool,
     log_format: LogFormat,
+    relay: relay::Given,
 }
 
 /// Reads the arguments that follow the program's name.
@@ -153,10 +159,11 @@ pub(crate) fn parse(
         follow_fork: false,
         verbose: false,
         log_format: LogFormat::Text,
+        relay: relay::Given::new(),
     };
-    let mut stray: Option<OsString> = None;
-    while let Some((spec, value)) =
-        next_option(&mut parser, &mut stray, options::short, options::long)?
+    let find_long = |name: &str, argument: &str| options::long(face, name, argument);
+    let mut stray = Vec::new();
+    while let Some((spec, value)) = next_option(&mut parser, &mut stray, options::short, find_long)?
     {
         match spec.meaning {
             Meaning::Help => return Ok(Invocation::Help),
@@ -168,21 +175,21 @@ pub(crate) fn parse(
     given.finish(face).map(Box::new).map(Invocation::Run)
 }
 
-/// The next option and its value, empty for one without. The first argument that is none goes
+/// The next option and its value, empty for one without. Arguments before it that are none go
 /// to `stray`. `find_short` and `find_long` know the options, by letter and by name; the latter is
 /// given the whole argument too, for the error.
 pub(crate) fn next_option<M>(
     parser: &mut Parser,
-    stray: &mut Option<OsString>,
-    find_short: impl Fn(char) -> Result<&'static Spec<M>, UsageError>,
-    find_long: impl Fn(&str, &str) -> Result<&'static Spec<M>, UsageError>,
-) -> Result<Option<(&'static Spec<M>, OsString)>, UsageError> {
+    stray: &mut Vec<OsString>,
+    find_short: impl Fn(char) -> Result<Spec<M>, UsageError>,
+    find_long: impl Fn(&str, &str) -> Result<Spec<M>, UsageError>,
+) -> Result<Option<(Spec<M>, OsString)>, UsageError> {
     loop {
         // Not `next()?`: its only error is a value that was not taken, and all are taken below.
         let (spec, short, attached) = match parser.next() {
             Ok(None) | Err(_) => return Ok(None),
             Ok(Some(Arg::Value(argument))) => {
-                stray.get_or_insert(argument);
+                stray.push(argument);
                 continue;
             }
             Ok(Some(Arg::Short(letter))) => (find_short(letter)?, Some(letter), None),
@@ -209,9 +216,22 @@ pub(crate) fn next_option<M>(
     }
 }
 
+/// As [`next_option`] for options that are not abbreviated.
+pub(crate) fn next_exact<M: Copy>(
+    parser: &mut Parser,
+    stray: &mut Vec<OsString>,
+    options: &[Spec<M>],
+) -> Result<Option<(Spec<M>, OsString)>, UsageError> {
+    let short = |letter| options::of_letter(options, letter);
+    let long = |name: &str, argument: &str| {
+        options::of_name(options, name).ok_or_else(|| options::unrecognized(argument))
+    };
+    next_option(parser, stray, short, long)
+}
+
 /// Refuses arguments that are no options.
-pub(crate) fn refuse_stray(stray: Option<OsString>) -> Result<(), UsageError> {
-    match stray {
+pub(crate) fn refuse_stray(stray: Vec<OsString>) -> Result<(), UsageError> {
+    match stray.into_iter().next() {
         None => Ok(()),
         Some(stray) => Err(UsageError::TooManyArguments {
             first: stray.to_string_lossy().into_owned(),
@@ -227,7 +247,7 @@ pub(crate) fn text(option: &'static str, value: OsString) -> Result<String, Usag
 }
 
 impl Given {
-    fn set(&mut self, spec: &Spec, value: OsString) -> Result<(), UsageError> {
+    fn set(&mut self, spec: Spec, value: OsString) -> Result<(), UsageError> {
         let text = |value| text(spec.long, value);
         match spec.meaning {
             Meaning::Help | Meaning::Version => {}
@@ -263,6 +283,7 @@ impl Given {
             Meaning::NoSync => self.sync = false,
             Meaning::FollowFork => self.follow_fork = true,
             Meaning::LogFormat => self.log_format = LogFormat::from_option(text(value)?)?,
+            Meaning::Relay(meaning) => self.relay.set(spec.long, meaning, value)?,
         }
         Ok(())
     }
@@ -292,6 +313,7 @@ impl Given {
         };
         let slot = self.slot.map(SlotName::new).transpose();
         let slot = slot.map_err(UsageError::Slot)?;
+        let serving = self.relay.finish(slot_action, self.sync)?;
         let action = match (slot, self.directory) {
             (Some(slot), _) if self.drop_slot => Action::DropSlot(slot),
             (Some(slot), _) if self.create_slot => Action::CreateSlot {
@@ -329,6 +351,7 @@ impl Given {
         };
         Ok(Arguments {
             action,
+            serving,
             connection: self.connection,
             verbose: self.verbose,
             log_format: self.log_format,

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use segstore::ArchiveError;
+use segstore::{ArchiveError, SegmentName};
+use walproto::SegmentSize;
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
@@ -14,6 +15,16 @@ use walsender::ServeError;
 pub(crate) enum MainError {
     #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
+    #[error(
+        "no segment is called \"{name}\" in archive \"{}\", whose segments have {} bytes",
+        directory.display(),
+        segment_size.bytes()
+    )]
+    OldestKept {
+        name: SegmentName,
+        directory: PathBuf,
+        segment_size: SegmentSize,
+    },
     #[error("could not start: {0}")]
     Runtime(io::Error),
     #[error("interrupted")]

@@ -1,7 +1,8 @@
 //! `--help`.
 
-use crate::args::{RECEIVE_TIMEOUT, STATUS_INTERVAL};
+use crate::args::{MAX_FEEDBACK_AGE, RECEIVE_TIMEOUT, STATUS_INTERVAL};
 use crate::face::Face;
+use crate::serve::options;
 
 /// The help text, without the last line's end.
 pub(crate) fn text(face: Face, program: &str) -> String {
@@ -13,10 +14,13 @@ pub(crate) fn text(face: Face, program: &str) -> String {
         }
     };
     let (synchronous, own) = match face {
-        Face::PgReceivewal => ("make WAL durable and tell the server at once", ""),
+        Face::PgReceivewal => (
+            "make WAL durable and tell the server at once",
+            String::new(),
+        ),
         Face::WalReceiver => (
             "make WAL durable and tell the server at once (always done)",
-            OWN_DIFFERENCES,
+            own(program),
         ),
     };
     format!(
@@ -63,8 +67,30 @@ Optional actions, instead of receiving:
     )
 }
 
-const OWN_DIFFERENCES: &str = "
+/// What the program has under its own name only.
+fn own(program: &str) -> String {
+    let (serving, access) = (options::help(), options::ACCESS_HELP);
+    format!(
+        "
+
+Serving what is received meanwhile, to standbys, pg_receivewal and other receivers (\"{program} serve\"
+serves an archive without receiving):
+{serving}
+      --sync-downstream=NAMES
+                         who must have WAL before it is acknowledged, in the form of
+                         synchronous_standby_names: 'ANY 1 (s1, s2)'
+      --hot-standby-feedback
+                         tell the server which rows the queries of standbys need
+      --max-feedback-age=SECS
+                         for how long a transaction that a standby needs counts there
+                         (default: {MAX_FEEDBACK_AGE}, 0: as long as it is needed)
+
+{access}
+
+SIGHUP reads these files anew.
 
 Called as pg_receivewal (by a symbolic link) it has that program's defaults instead: it
 acknowledges only with --synchronous or for a slot, a new slot reserves no WAL, it waits five
-seconds before it connects again, and a first connection that fails ends it.";
+seconds before it connects again, and a first connection that fails ends it. It does not serve."
+    )
+}

@@ -104,7 +104,9 @@ mod tests {
             write_end: Lsn(received),
             flush_end: Lsn(flushed),
             apply_end: Lsn(flushed),
+            acknowledged_end: None,
             server_end: Lsn(server),
+            behind_since: None,
         }
     }
 

@@ -8,25 +8,43 @@ mod help;
 mod live_line;
 mod logging;
 mod password;
+mod prune;
+mod relay;
 mod report;
 mod run;
 mod screen;
 mod serve;
 mod signals;
+mod verify;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::args::{Invocation, UsageError};
 use crate::face::Face;
 
+/// What is done instead of receiving, by the first word.
+const SUBCOMMANDS: [(&str, Subcommand); 3] = [
+    ("prune", prune::main),
+    ("serve", serve::main),
+    ("verify", verify::main),
+];
+
+/// Is given the program's name and the words after its own.
+type Subcommand = fn(&str, &mut dyn Iterator<Item = OsString>) -> ExitCode;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let program = face::program_name(words.next().as_deref());
     let face = Face::of(&program);
     let mut words = words.peekable();
-    if face == Face::WalReceiver && words.next_if(|word| word == "serve").is_some() {
-        return serve::main(&program, words);
+    if face == Face::WalReceiver {
+        for (name, main) in SUBCOMMANDS {
+            if words.next_if(|word| word == name).is_some() {
+                return main(&program, &mut words);
+            }
+        }
     }
     match args::parse(face, words) {
         Ok(Invocation::Help) => print(&help::text(face, &program)),

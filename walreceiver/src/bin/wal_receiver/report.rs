@@ -38,10 +38,19 @@ impl Reporter for LogReporter {
             ReceiverEvent::DiskWritable => {
                 info!(event = "disk_writable", "there is room on the disk again");
             }
+            ReceiverEvent::AcknowledgementsGoOn { needed } => info!(
+                event = "acknowledgements_go_on",
+                needed,
+                "{needed} of {needed} standbys present, WAL is acknowledged as they have it"
+            ),
             ReceiverEvent::Warning(
                 Warning::SlotUnlimited { .. } | Warning::ForeignFiles { .. },
             ) if !self.advice => {}
             ReceiverEvent::Warning(warning) => warn(warning),
+            // What `status` shows, and no news for a log.
+            ReceiverEvent::ArchiveOpened
+            | ReceiverEvent::Connecting
+            | ReceiverEvent::Connected { .. } => {}
             event => {
                 if self.verbose {
                     progress(event);
@@ -110,6 +119,19 @@ fn warn(warning: &Warning<'_>) {
             event = "disk_full",
             timeline = timeline.number(),
             %lsn,
+            "{warning}"
+        ),
+        Warning::AcknowledgementsHeld {
+            timeline,
+            lsn,
+            present,
+            needed,
+        } => warn!(
+            event = "acknowledgements_held",
+            timeline = timeline.number(),
+            %lsn,
+            present,
+            needed,
             "{warning}"
         ),
         Warning::IncompleteTail(tail) => warn!(

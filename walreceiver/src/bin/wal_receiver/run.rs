@@ -22,8 +22,10 @@ use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
+use crate::relay::Relay;
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
+use crate::serve::options::Serving;
 use crate::signals::StopSignals;
 use crate::{live_line, password};
 
@@ -120,10 +122,11 @@ async fn act(
     screen: &Screen,
 ) -> Result<(), MainError> {
     let signals = StopSignals::install().map_err(MainError::Runtime)?;
-    let verbose = arguments.verbose;
+    let (verbose, serving) = (arguments.verbose, arguments.serving);
     let slot_action = match arguments.action {
         Action::Receive(config) => {
             warn_without_sync(face, &config);
+            let loops = config.reconnect != Reconnect::Never;
             let live = face.live_line()
                 && arguments.log_format == LogFormat::Text
                 && live_line::possible();
@@ -132,7 +135,8 @@ async fn act(
                 verbose,
                 advice: face.advises(),
             };
-            return receive(config, connection, reporter, signals, screen).await;
+            let receiver = Receiver::new(config, connection).with_reporter(reporter);
+            return receive(receiver, loops, serving, signals, screen).await;
         }
         Action::CreateSlot {
             slot,
@@ -221,18 +225,42 @@ fn warn_without_sync(face: Face, config: &ReceiverConfig) {
     }
 }
 
-/// Receives until there is an end to it; with a screen, shows there how far it has come.
+/// Receives until there is an end to it, and serves it meanwhile if that was asked for; with a
+/// screen, shows there how far it has come.
 async fn receive(
-    config: ReceiverConfig,
-    connection: ConnectionConfig,
-    reporter: LogReporter,
-    mut signals: StopSignals,
+    receiver: Receiver,
+    loops: bool,
+    serving: Option<Serving>,
+    signals: StopSignals,
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
-    let loops = config.reconnect != Reconnect::Never;
-    let receiver = Receiver::new(config, connection).with_reporter(reporter);
+    let Some(serving) = serving else {
+        return receive_only(receiver, loops, signals.asked(), screen).await;
+    };
+    let (receiver, relay) = Relay::start(receiver, serving)?;
+    let stop = {
+        let (asked, server_ended) = (signals.asked(), relay.ended());
+        async move {
+            tokio::select! {
+                () = asked => {}
+                () = server_ended => {}
+            }
+        }
+    };
+    let received = receive_only(receiver, loops, stop, screen).await;
+    // Those who are served get the last of it. A server that failed is why receiving ended.
+    relay.stop().await.and(received)
+}
+
+/// Receives until there is an end to it.
+async fn receive_only(
+    receiver: Receiver,
+    loops: bool,
+    stop: impl Future<Output = ()> + Send,
+    screen: Option<&Screen>,
+) -> Result<(), MainError> {
     let progress = receiver.progress();
-    let mut running = pin!(receiver.run(async move { signals.received().await }));
+    let mut running = pin!(receiver.run(stop));
     let ended = match screen {
         None => running.await,
         Some(screen) => {

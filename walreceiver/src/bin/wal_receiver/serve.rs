@@ -1,21 +1,25 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+pub(crate) mod options;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
-use segstore::{ArchiveError, ArchiveView, Followed, OsDisk, SlotStore, Subscription};
+use segstore::{ArchiveError, ArchiveView, Disk, Followed, OsDisk, SlotStore, Subscription};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle};
 
-use self::args::{Arguments, Invocation, MAX_SLOTS};
+use self::args::{Arguments, Invocation};
+use self::options::Serving;
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
@@ -24,7 +28,7 @@ use crate::screen::Screen;
 use crate::signals::StopSignals;
 
 /// Does what the arguments after `serve` ask for.
-pub(crate) fn main(program: &str, words: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
     match args::parse(words) {
         Ok(Invocation::Help) => crate::print(&help(program)),
         Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
@@ -54,13 +58,14 @@ fn try_serve(arguments: Arguments) -> Result<(), MainError> {
 async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
     let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
-    let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
+    let view = tokio::select! {
+        view = open_when_begun(arguments.directory.clone()) => view?,
+        () = stop.received() => return Ok(()),
+    };
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
-    let slots = SlotStore::open(view.clone(), arguments.slots)?;
-    let server = Server::bind(arguments.config, slots)?;
-    tell_archive(&view)?;
+    let server = listen(&view, arguments.serving)?;
     let followed = view.followed();
     tell_followed(&view, followed);
     if view.is_on_network()? {
@@ -70,9 +75,6 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
              not noticed",
             view.path().display()
         );
-    }
-    for address in server.addresses() {
-        info!(event = "listening", %address, "listening at {address}");
     }
     let handle = server.handle();
     let stopped = async {
@@ -88,6 +90,42 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
         () = watch.tell(&view, followed) => {}
     }
     Ok(())
+}
+
+/// Listens, and tells where and for what.
+pub(crate) fn listen(view: &ArchiveView, serving: Serving) -> Result<Server, MainError> {
+    let slots = SlotStore::open(view.clone(), serving.slots)?;
+    let server = Server::bind(serving.config, slots)?;
+    tell_archive(view)?;
+    for address in server.addresses() {
+        info!(event = "listening", %address, "listening at {address}");
+    }
+    Ok(server)
+}
+
+/// Opens the archive, once a receiver has begun it.
+async fn open_when_begun(directory: PathBuf) -> Result<ArchiveView, MainError> {
+    let (sender, opened) = oneshot::channel();
+    let open = move || {
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+        let view = ArchiveView::open_when_begun(&disk, &directory, || {
+            info!(
+                event = "waiting_for_archive",
+                "nothing in \"{}\" says which cluster it is of, waiting for a receiver to begin \
+                 the archive",
+                directory.display()
+            );
+        });
+        // Nobody waits any more when the program stops.
+        drop(sender.send(view));
+    };
+    // Not one of the runtime's threads, whose end the runtime waits for.
+    thread::Builder::new()
+        .name("archive-opener".to_owned())
+        .spawn(open)
+        .map_err(MainError::Runtime)?;
+    let opened = opened.await.map_err(io::Error::other);
+    Ok(opened.map_err(MainError::Runtime)??)
 }
 
 /// Tells which archive is served, and what of it.
@@ -180,7 +218,7 @@ impl Watch {
 }
 
 /// Reads the files anew that say who may connect, at each signal, for ever.
-async fn reload_on(mut hangup: Signal, handle: ServerHandle) {
+pub(crate) async fn reload_on(mut hangup: Signal, handle: ServerHandle) {
     while hangup.recv().await.is_some() {
         let handle = handle.clone();
         // It reads files.
@@ -208,8 +246,7 @@ fn tell_not_reloaded(error: &(dyn std::error::Error + 'static)) {
 
 /// The help text, without the last line's end.
 fn help(program: &str) -> String {
-    let limits = walsender::Limits::default();
-    let max_connections = limits.connections;
+    let (serving, access) = (options::help(), options::ACCESS_HELP);
     format!(
         "{program} serve serves an archive of WAL to standbys, pg_receivewal and other receivers,
 also while another process fills it.
@@ -219,29 +256,14 @@ Usage:
 
 Options (never abbreviated):
   -D, --directory=DIR    the archive
-      --listen=ADDRESS   where clients connect, may be given several times: 127.0.0.1:5432,
-                         *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
-      --max-connections=N
-                         the most clients at a time (default: {max_connections})
-      --max-slots=N      the most replication slots (default: {MAX_SLOTS})
-      --max-slot-keep-size=SIZE
-                         the most WAL that a slot keeps from removal, in kB, MB, GB or TB
-                         (default: any)
+{serving}
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text)
   -v, --verbose          tell about clients that connect and leave
   -V, --version          print the version and exit
   -?, --help             print this help and exit
 
-Who may connect (without these: the same user, through a Unix socket):
-      --hba-file=FILE    access rules, in the form of pg_hba.conf
-      --users-file=FILE  users and their SCRAM verifiers, a line each: \"NAME\" \"VERIFIER\"
-      --trust-loopback   believe whoever connects from 127.0.0.1 or ::1 and has no rule
-      --tls-cert=FILE    our certificate and those of authorities above it, for TLS
-      --tls-key=FILE     its key
-      --tls-client-ca=FILE
-                         who is trusted to sign clients' certificates
-      --tls-crl=FILE     which of those are revoked
+{access}
 
 SIGHUP reads these files anew; SIGINT and SIGTERM stop it cleanly, a second one at once."
     )

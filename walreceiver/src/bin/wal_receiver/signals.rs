@@ -1,4 +1,5 @@
-//! Signals: SIGINT and SIGTERM end the program cleanly, a second one at once; SIGHUP is harmless.
+//! Signals: SIGINT and SIGTERM end the program cleanly, a second one, whichever came first, at once;
+//! SIGHUP is harmless.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,10 +28,10 @@ impl StopSignals {
     pub(crate) fn install() -> io::Result<Self> {
         // In this order: the first signal finds the flag clear and sets it, the second finds it
         // set and exits inside of the handler, whatever the program is doing.
+        let stopping = Arc::new(AtomicBool::new(false));
         for number in [SIGINT, SIGTERM] {
-            let stopping = Arc::new(AtomicBool::new(false));
             flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&stopping))?;
-            flag::register(number, stopping)?;
+            flag::register(number, Arc::clone(&stopping))?;
         }
         // A handler that does nothing; without one SIGHUP would end the process.
         flag::register(SIGHUP, Arc::default())?;
@@ -38,6 +39,11 @@ impl StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
+    }
+
+    /// The first of them, for who waits for no other.
+    pub(crate) async fn asked(mut self) {
+        self.received().await;
     }
 
     /// Waits for one of them.

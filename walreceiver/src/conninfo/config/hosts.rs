@@ -1,5 +1,6 @@
 //! The servers that a connection string names.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,18 @@ impl HostCandidate {
                 let paths = SOCKET_DIRECTORIES.map(|directory| self.socket(directory));
                 let found = paths.iter().find(|path| path.exists());
                 Endpoint::Unix(found.unwrap_or(&paths[0]).clone())
+            }
+        }
+    }
+
+    /// The name or address that was given, or the directory of the socket.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match (&self.host, self.endpoint()) {
+            (Some(host), _) => host.into(),
+            (None, Endpoint::Tcp(address)) => address.into(),
+            (None, Endpoint::Unix(path)) => {
+                let directory = path.parent().unwrap_or(&path);
+                directory.to_string_lossy().into_owned().into()
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use walproto::InvalidSlotName;
 use walsender::InvalidListenAddress;
+use walsender::policy::PolicyError;
 
 use super::compression::CompressionError;
 
@@ -33,10 +34,18 @@ pub(crate) enum UsageError {
     NoSlot { action: &'static str },
     #[error("cannot use --synchronous together with --no-sync")]
     SynchronousWithoutSync,
+    #[error("must specify oldest kept WAL file")]
+    NoOldestKept,
+    #[error("invalid file name argument \"{name}\": expected the name of a WAL segment")]
+    OldestKept { name: String },
     #[error("no target directory specified")]
     NoDirectory,
     #[error("no address to listen at specified using --listen")]
     NoListenAddress,
+    #[error("--{option} needs an address to listen at, specified using --listen")]
+    NeedsListen { option: &'static str },
+    #[error("cannot use --listen together with {other}")]
+    ListenWith { other: &'static str },
     #[error("{given} needs {missing}")]
     Needs {
         given: &'static str,
@@ -63,6 +72,8 @@ pub(crate) enum UsageError {
     NotUtf8 { option: &'static str },
     #[error(transparent)]
     ListenAddress(InvalidListenAddress),
+    #[error("invalid value for option --sync-downstream: {0}")]
+    SyncDownstream(PolicyError),
     #[error(transparent)]
     Slot(InvalidSlotName),
     #[error(transparent)]
@@ -93,7 +104,11 @@ impl UsageError {
                     | Self::NoSlot { .. }
                     | Self::SynchronousWithoutSync
                     | Self::NoDirectory
+                    | Self::NoOldestKept
+                    | Self::OldestKept { .. }
                     | Self::NoListenAddress
+                    | Self::NeedsListen { .. }
+                    | Self::ListenWith { .. }
                     | Self::Needs { .. }
             )
     }

@@ -1,6 +1,8 @@
 //! The options there are, and how a long one is recognised.
 
 use super::error::UsageError;
+use super::relay::{self, RelayMeaning};
+use crate::face::Face;
 
 /// What an option means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +31,28 @@ pub(crate) enum Meaning {
     ReceiveTimeout,
     FollowFork,
     LogFormat,
+    Relay(RelayMeaning),
 }
 
 /// An option, with what it means.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spec<M = Meaning> {
     pub(crate) long: &'static str,
     pub(crate) short: Option<char>,
     pub(crate) takes_value: bool,
     pub(crate) meaning: M,
+}
+
+impl<M> Spec<M> {
+    /// The same option among those that mean more.
+    pub(crate) fn meaning<N>(self, of: impl FnOnce(M) -> N) -> Spec<N> {
+        Spec {
+            long: self.long,
+            short: self.short,
+            takes_value: self.takes_value,
+            meaning: of(self.meaning),
+        }
+    }
 }
 
 pub(crate) const fn flag<M: Copy>(long: &'static str, short: Option<char>, meaning: M) -> Spec<M> {
@@ -91,28 +106,45 @@ const OWN: [Spec; 4] = [
     value("log-format", None, Meaning::LogFormat),
 ];
 
+/// The one of `options` that has this letter.
+pub(crate) fn of_letter<M: Copy>(options: &[Spec<M>], letter: char) -> Result<Spec<M>, UsageError> {
+    let found = options.iter().find(|spec| spec.short == Some(letter));
+    found.copied().ok_or(UsageError::InvalidLetter { letter })
+}
+
+/// The one of `options` that has just this name.
+pub(crate) fn of_name<M: Copy>(options: &[Spec<M>], name: &str) -> Option<Spec<M>> {
+    options.iter().find(|spec| spec.long == name).copied()
+}
+
+/// No option has this name. `argument` is the whole argument without the dashes.
+pub(crate) fn unrecognized(argument: &str) -> UsageError {
+    UsageError::UnrecognizedOption {
+        argument: argument.to_owned(),
+    }
+}
+
 /// The option of this letter.
-pub(super) fn short(letter: char) -> Result<&'static Spec, UsageError> {
-    POSTGRESQL
-        .iter()
-        .find(|spec| spec.short == Some(letter))
-        .ok_or(UsageError::InvalidLetter { letter })
+pub(super) fn short(letter: char) -> Result<Spec, UsageError> {
+    of_letter(&POSTGRESQL, letter)
 }
 
 /// The option of this name or of the one name that begins with it, as `getopt_long` does it.
 ///
 /// `argument` is the whole argument without the dashes, for the error.
-pub(super) fn long(name: &str, argument: &str) -> Result<&'static Spec, UsageError> {
-    let mut all = POSTGRESQL.iter().chain(&OWN);
-    if let Some(spec) = all.find(|spec| spec.long == name) {
+pub(super) fn long(face: Face, name: &str, argument: &str) -> Result<Spec, UsageError> {
+    if let Some(spec) = of_name(&POSTGRESQL, name).or_else(|| of_name(&OWN, name)) {
         return Ok(spec);
+    }
+    if face.relays()
+        && let Some(spec) = relay::long(name)
+    {
+        return Ok(spec.meaning(Meaning::Relay));
     }
     let mut candidates = POSTGRESQL.iter().filter(|spec| spec.long.starts_with(name));
     match (candidates.next(), candidates.next()) {
-        (Some(spec), None) => Ok(spec),
-        (None, _) => Err(UsageError::UnrecognizedOption {
-            argument: argument.to_owned(),
-        }),
+        (Some(spec), None) => Ok(*spec),
+        (None, _) => Err(unrecognized(argument)),
         (Some(first), Some(second)) => Err(UsageError::AmbiguousOption {
             argument: argument.to_owned(),
             possibilities: [first, second]

@@ -3,11 +3,11 @@ use walreceiver::{Acknowledge, Compression, OnLostSlot, Reconnect, ReportedApply
 
 use super::*;
 
-fn parse_words(face: Face, words: &[&str]) -> Result<Invocation, UsageError> {
+pub(super) fn parse_words(face: Face, words: &[&str]) -> Result<Invocation, UsageError> {
     parse(face, words.iter().map(OsString::from))
 }
 
-fn run(face: Face, words: &[&str]) -> Arguments {
+pub(super) fn run(face: Face, words: &[&str]) -> Arguments {
     match parse_words(face, words) {
         Ok(Invocation::Run(arguments)) => *arguments,
         other => panic!("{words:?} gave {other:?}"),

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use segstore::SlotLimits;
+use walsender::ServeConfig;
+use walsender::tls::TlsFiles;
+
 use super::*;
 
 fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
@@ -25,14 +29,12 @@ fn without_options_only_the_same_user_is_served() {
     let arguments = serve(&["-D", "wal", "--listen", "/run/wal:5433"]);
     assert_eq!(arguments.directory, PathBuf::from("wal"));
     let expected = ServeConfig::new(vec!["/run/wal:5433".parse().unwrap()]);
-    assert_eq!(arguments.config.listen, expected.listen);
-    assert_eq!(arguments.config.access, expected.access);
-    assert_eq!(arguments.config.limits, expected.limits);
+    assert_eq!(arguments.serving.config, expected);
     let slots = SlotLimits {
         max_slots: 10,
         max_keep_bytes: None,
     };
-    assert_eq!(arguments.slots, slots);
+    assert_eq!(arguments.serving.slots, slots);
     assert!(!arguments.verbose);
     assert_eq!(arguments.log_format, LogFormat::Text);
 }
@@ -52,12 +54,15 @@ fn every_option_reaches_what_it_is_for() {
         "--tls-client-ca=a",
         "--tls-crl=r",
         "--max-connections=3",
+        "--max-connections-per-user=2",
+        "--authentication-timeout=2min",
+        "--wal-sender-timeout=1500",
         "--max-slots=4",
         "--max-slot-keep-size=5GB",
         "--log-format=json",
         "-v",
     ]);
-    let config = arguments.config;
+    let config = arguments.serving.config;
     let addresses = ["127.0.0.1:5432", "*:5433"].map(|text| text.parse().unwrap());
     assert_eq!(config.listen, addresses);
     assert_eq!(config.access.hba, Some("h".into()));
@@ -71,15 +76,32 @@ fn every_option_reaches_what_it_is_for() {
     };
     assert_eq!(config.access.tls, Some(tls));
     assert_eq!(config.limits.connections, 3);
-    assert_eq!(config.limits.connections_per_user, 3);
+    assert_eq!(config.limits.connections_per_user, 2);
     assert_eq!(
         config.limits.authentication_timeout,
-        Duration::from_secs(60)
+        Duration::from_secs(120)
     );
-    assert_eq!(arguments.slots.max_slots, 4);
-    assert_eq!(arguments.slots.max_keep_bytes, Some(5 << 30));
+    assert_eq!(
+        config.limits.wal_sender_timeout,
+        Some(Duration::from_millis(1500))
+    );
+    assert_eq!(arguments.serving.slots.max_slots, 4);
+    assert_eq!(arguments.serving.slots.max_keep_bytes, Some(5 << 30));
     assert_eq!(arguments.log_format, LogFormat::Json);
     assert!(arguments.verbose);
+}
+
+#[test]
+fn limits_that_are_not_given_follow_from_those_that_are() {
+    let at = ["-D", "wal", "--listen", "*"];
+    let limits = |words: &[&'static str]| serve(&[&at, words].concat()).serving.config.limits;
+    assert_eq!(limits(&["--max-connections=3"]).connections_per_user, 3);
+    let per_user = limits(&["--max-connections-per-user=3"]);
+    assert_eq!(
+        (per_user.connections, per_user.connections_per_user),
+        (512, 3)
+    );
+    assert_eq!(limits(&["--wal-sender-timeout=0"]).wal_sender_timeout, None);
 }
 
 #[test]
@@ -87,23 +109,6 @@ fn help_and_version_come_before_what_is_missing() {
     assert!(matches!(parse_words(&["--help"]), Ok(Invocation::Help)));
     assert!(matches!(parse_words(&["-?"]), Ok(Invocation::Help)));
     assert!(matches!(parse_words(&["-V"]), Ok(Invocation::Version)));
-}
-
-#[test]
-fn sizes_have_postgresql_s_units() {
-    for (text, bytes) in [
-        ("0", 0),
-        ("3", 3 << 20),
-        ("64kB", 64 << 10),
-        ("2 MB", 2 << 20),
-        ("1TB", 1 << 40),
-    ] {
-        assert_eq!(size("--x", text.to_owned()), Ok(bytes), "{text}");
-    }
-    for text in ["", "MB", "-1", "+1", "1gb", "1.5GB", "1B", "99999999TB"] {
-        let error = size("--x", text.to_owned()).unwrap_err();
-        assert!(matches!(error, UsageError::Unexpected { .. }), "{text}");
-    }
 }
 
 #[test]
@@ -138,6 +143,16 @@ fn what_makes_no_sense_is_refused_in_one_line() {
         with(&["--max-slot-keep-size=1gb"]),
         "invalid value \"1gb\" for option --max-slot-keep-size, expected a number with kB, MB, GB \
          or TB, or without a unit for MB"
+    );
+    assert_eq!(
+        with(&["--authentication-timeout=0"]),
+        "invalid value \"0\" for option --authentication-timeout, expected a time of more than 0, \
+         in ms, s, min or h, or without a unit for s"
+    );
+    assert_eq!(
+        with(&["--wal-sender-timeout=1m"]),
+        "invalid value \"1m\" for option --wal-sender-timeout, expected a time in ms, s, min or h, \
+         or without a unit for ms"
     );
     assert_eq!(
         with(&["--log-format=xml"]),

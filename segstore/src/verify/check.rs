@@ -1,0 +1,307 @@
+//! Reading segments and checking what is in them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use walproto::Lsn;
+
+use super::plan::{Run, Segment};
+use crate::corruption::Corruption;
+use crate::disk::OpenMode;
+use crate::error::ArchiveError;
+use crate::named_file::NamedFile;
+use crate::page::LONG_HEADER_LENGTH;
+use crate::record::RecordHeader;
+use crate::segment::{Encoding, SegmentFile};
+use crate::segment_files::SegmentFiles;
+use crate::segment_reader::SegmentReader;
+use crate::validator::{RecordVisitor, Validator, WalFormat};
+
+/// What is read at once. It stays in the processor's cache until it is checked.
+const BLOCK: usize = 256 << 10;
+
+/// WAL that was checked in one go from the start of a segment on.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) first: FirstRecord,
+    /// As it was at the end, or at what is wrong there.
+    pub(super) validator: Validator,
+    /// Why it ends before its chunk.
+    pub(super) stop: Option<Stop>,
+}
+
+/// Why it did not go on.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// The index of the segment in its run.
+    pub(super) segment: usize,
+    pub(super) why: Why,
+}
+
+#[derive(Debug)]
+pub(super) enum Why {
+    /// The WAL is not valid.
+    Corrupt(Corruption),
+    /// The file ends before its segment.
+    Ends,
+    /// The file cannot be read.
+    Unreadable(ArchiveError),
+    /// There is no longer any file of the segment.
+    Gone,
+}
+
+/// The first record that starts in a stretch and was not overwritten.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstRecord {
+    stretch: Lsn,
+    start: Option<Lsn>,
+    end: Option<Lsn>,
+}
+
+impl FirstRecord {
+    pub(super) const fn of_stretch(start: Lsn) -> Self {
+        Self {
+            stretch: start,
+            start: None,
+            end: None,
+        }
+    }
+
+    /// Whether it is complete, and so all is known that there is to know of what came before it.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Where what a stretch can vouch for by itself begins.
+    pub(super) fn good_from(&self) -> Option<Lsn> {
+        let start = self.start?;
+        let after_header = start.bytes_since(self.stretch) == LONG_HEADER_LENGTH as u64;
+        Some(if after_header { self.stretch } else { start })
+    }
+}
+
+impl RecordVisitor for FirstRecord {
+    fn begin(&mut self, start: Lsn, _: &RecordHeader) {
+        if self.start.is_none() && start >= self.stretch {
+            self.start = Some(start);
+        }
+    }
+
+    fn end(&mut self, end: Lsn) {
+        if self.end.is_none() && self.start.is_some() {
+            self.end = Some(end);
+        }
+    }
+
+    fn abandon(&mut self) {
+        if self.end.is_none() {
+            self.start = None;
+        }
+    }
+}
+
+/// Reads and checks for one thread.
+#[derive(Debug)]
+pub(super) struct Checker<'a> {
+    files: &'a SegmentFiles,
+    format: WalFormat,
+    block: Vec<u8>,
+    segments: u64,
+    bytes: u64,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(files: &'a SegmentFiles, format: WalFormat) -> Self {
+        Self {
+            files,
+            format,
+            block: vec![0; BLOCK],
+            segments: 0,
+            bytes: 0,
+        }
+    }
+
+    /// How many segments were begun.
+    pub(super) const fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    /// How many bytes of WAL were read.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) const fn files(&self) -> &'a SegmentFiles {
+        self.files
+    }
+
+    pub(super) const fn format(&self) -> WalFormat {
+        self.format
+    }
+
+    /// Checks segments of a run. After something wrong it begins anew with the next segment.
+    pub(super) fn stretches(
+        &mut self,
+        run: &Run,
+        chunk: Range<usize>,
+    ) -> Result<Vec<Stretch>, ArchiveError> {
+        let mut stretches = Vec::new();
+        let mut at = chunk.start;
+        while at < chunk.end
+            && let Some(segment) = run.segments.get(at)
+        {
+            let history = Arc::clone(&run.history);
+            let mut validator = Validator::new(self.format, history, segment.start)?;
+            let mut first = FirstRecord::of_stretch(segment.start);
+            let rest = at..chunk.end;
+            let stop = self.go_on(run, rest, &mut validator, &mut first, |_| false);
+            at = stop.as_ref().map_or(chunk.end, |stop| stop.segment + 1);
+            stretches.push(Stretch {
+                first,
+                validator,
+                stop,
+            });
+        }
+        Ok(stretches)
+    }
+
+    /// Goes on from the end of what comes before a chunk until the first record that starts in
+    /// the chunk is complete, at most to the end of the chunk.
+    pub(super) fn link(
+        &mut self,
+        run: &Run,
+        chunk: Range<usize>,
+        validator: &mut Validator,
+    ) -> (FirstRecord, Option<Stop>) {
+        let mut first = FirstRecord::of_stretch(validator.position());
+        let stop = self.go_on(run, chunk, validator, &mut first, FirstRecord::is_complete);
+        (first, stop)
+    }
+
+    /// Checks segments that follow what `validator` was given, until `enough`; `None` when
+    /// nothing is wrong.
+    fn go_on(
+        &mut self,
+        run: &Run,
+        segments: Range<usize>,
+        validator: &mut Validator,
+        first: &mut FirstRecord,
+        enough: impl Fn(&FirstRecord) -> bool,
+    ) -> Option<Stop> {
+        for index in segments {
+            let segment = run.segments.get(index)?;
+            self.segments += 1;
+            match self.segment(segment, validator, first, &enough) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(why) => {
+                    return Some(Stop {
+                        segment: index,
+                        why,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Checks one segment; `false` when it was enough before its end.
+    fn segment(
+        &mut self,
+        segment: &Segment,
+        validator: &mut Validator,
+        first: &mut FirstRecord,
+        enough: &impl Fn(&FirstRecord) -> bool,
+    ) -> Result<bool, Why> {
+        let end = self.files.end_of(segment.start);
+        let mut bytes = SegmentBytes::open(self.files, segment.file)?;
+        loop {
+            let left = end.bytes_since(validator.position());
+            let wanted = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+            if wanted == 0 {
+                return bytes.check_end(self.files).map(|()| true);
+            }
+            let block = self.block.get_mut(..wanted).unwrap_or_default();
+            let count = bytes.read(block).map_err(Why::Unreadable)?;
+            let block = block.get(..count).unwrap_or_default();
+            if block.is_empty() {
+                return Err(Why::Ends);
+            }
+            self.bytes += count as u64;
+            validator.push_with(block, first).map_err(Why::Corrupt)?;
+            if enough(first) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// The bytes of a segment, from its beginning on.
+#[derive(Debug)]
+pub(super) enum SegmentBytes {
+    Plain { file: NamedFile, offset: u64 },
+    Decoded(SegmentReader),
+}
+
+impl SegmentBytes {
+    /// Opens the file of a segment, or the one that has taken its place.
+    pub(super) fn open(files: &SegmentFiles, listed: SegmentFile) -> Result<Self, Why> {
+        let unreadable = |error| Why::Unreadable(ArchiveError::Disk(error));
+        let opened = files.open(listed, OpenMode::Read).map_err(unreadable)?;
+        let (file, opened) = match opened {
+            Some(opened) => (listed, opened),
+            None => {
+                let found = files.find(listed.name).map_err(unreadable)?;
+                found.ok_or(Why::Gone)?
+            }
+        };
+        if file.encoding != Encoding::Plain {
+            let reader = SegmentReader::over(opened, file).map_err(Why::Unreadable)?;
+            return Ok(Self::Decoded(reader));
+        }
+        let (found, expected) = (opened.length().map_err(unreadable)?, files.size().bytes());
+        if found > expected {
+            return Err(Why::Unreadable(ArchiveError::WrongLength {
+                path: opened.path().to_owned(),
+                found,
+                expected,
+                partial: file.partial,
+            }));
+        }
+        Ok(Self::Plain {
+            file: opened,
+            offset: 0,
+        })
+    }
+
+    /// Fills `buffer` and returns how many bytes there were; fewer than its length only at the
+    /// end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
+        match self {
+            Self::Plain { file, offset } => {
+                let count = file.read_full_at(buffer, *offset)?;
+                *offset += count as u64;
+                Ok(count)
+            }
+            Self::Decoded(reader) => reader.read_full(buffer),
+        }
+    }
+
+    /// Checks that nothing follows the segment's last byte, and a compressed file's own checksum.
+    fn check_end(&mut self, files: &SegmentFiles) -> Result<(), Why> {
+        let Self::Decoded(reader) = self else {
+            return Ok(());
+        };
+        let more = reader.read_full(&mut [0]).map_err(Why::Unreadable)?;
+        if more == 0 {
+            return Ok(());
+        }
+        let expected = files.size().bytes();
+        Err(Why::Unreadable(ArchiveError::WrongLength {
+            path: reader.path().to_owned(),
+            found: expected + 1,
+            expected,
+            partial: reader.file().partial,
+        }))
+    }
+}

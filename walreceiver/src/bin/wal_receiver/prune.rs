@@ -1,0 +1,126 @@
+//! `wal-receiver prune`: what nobody needs any more is removed, as `pg_archivecleanup` does it.
+
+mod args;
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use segstore::{ArchiveView, OsDisk, Pruned, Removable};
+use tracing::{Level, info};
+
+use self::args::{Arguments, Invocation};
+use crate::error::MainError;
+use crate::face::Face;
+use crate::logging;
+use crate::run::{check_directory, conclude};
+use crate::screen::Screen;
+
+/// Does what the arguments after `prune` ask for.
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
+    match args::parse(words) {
+        Ok(Invocation::Help) => crate::print(&help(program)),
+        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
+        Ok(Invocation::Prune(arguments)) => {
+            let screen = Arc::new(Screen::stderr());
+            logging::init(program, arguments.log_format, Level::INFO, screen);
+            prune(&arguments)
+        }
+        Err(error) => crate::refuse(&format!("{program} prune"), &error),
+    }
+}
+
+fn prune(arguments: &Arguments) -> ExitCode {
+    let (removable, view) = match find(arguments) {
+        Ok(found) => found,
+        Err(error) => return conclude(Err(error)),
+    };
+    if arguments.dry_run {
+        return print_paths(&removable, &view);
+    }
+    let directory = view.path().to_owned();
+    let removed = removable.remove(|file| {
+        let path = directory.join(file.to_string());
+        info!(
+            event = "removed",
+            file = %path.display(),
+            "removed file \"{}\"",
+            path.display()
+        );
+    });
+    conclude(removed.map(|pruned| tell(&pruned)).map_err(MainError::from))
+}
+
+fn find(arguments: &Arguments) -> Result<(Removable, ArchiveView), MainError> {
+    check_directory(&arguments.directory)?;
+    let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
+    let name = arguments.oldest_kept;
+    let size = view.identity().segment_size();
+    let number = name.number(size).and_then(|number| number.start(size));
+    let keep_from = number.ok_or_else(|| MainError::OldestKept {
+        name,
+        directory: arguments.directory.clone(),
+        segment_size: size,
+    })?;
+    let removable = view.removable(keep_from, arguments.max_slot_keep_bytes)?;
+    Ok((removable, view))
+}
+
+/// Writes what would be removed to standard output, a line each.
+fn print_paths(removable: &Removable, view: &ArchiveView) -> ExitCode {
+    let mut lines = String::new();
+    for (file, _) in removable.files() {
+        let path = view.path().join(file.to_string());
+        // Writing to a string does not fail.
+        let _ = writeln!(lines, "{}", path.display());
+    }
+    match lines.pop() {
+        Some(_) => crate::print(&lines),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn tell(pruned: &Pruned) {
+    let why = match &pruned.kept_by {
+        Some(slot) => format!(", for replication slot \"{slot}\""),
+        None => String::new(),
+    };
+    info!(
+        event = "pruned",
+        files = pruned.files,
+        bytes = pruned.bytes,
+        kept_from_lsn = %pruned.kept_from,
+        slot = pruned.kept_by.as_ref().map(tracing::field::display),
+        "removed {} files with {} bytes; WAL is kept from {} on{why}",
+        pruned.files,
+        pruned.bytes,
+        pruned.kept_from
+    );
+}
+
+/// The help text, without the last line's end.
+fn help(program: &str) -> String {
+    format!(
+        "{program} prune removes WAL segments from an archive that are older than one that is to be
+kept, also while it is being filled and served.
+
+Usage:
+  {program} prune -D DIR [OPTION]... OLDESTKEPTWALFILE
+
+OLDESTKEPTWALFILE is the name of a segment or of a backup's history file (.backup), as
+pg_archivecleanup takes it. Segments of all timelines go that lie before it, but none that a
+replication slot needs, nor the last ones, nor unfinished ones (.partial); histories stay.
+
+Options (never abbreviated):
+  -D, --directory=DIR    the archive
+  -n, --dry-run          print the files that would be removed, and remove none
+      --max-slot-keep-size=SIZE
+                         the most WAL that a slot keeps, in kB, MB, GB or TB (default: any); a
+                         slot that needs more is lost
+      --log-format=text|json
+                         write messages as text or one JSON object a line (default: text)
+  -V, --version          print the version and exit
+  -?, --help             print this help and exit"
+    )
+}

@@ -1,0 +1,191 @@
+//! A receiver that serves what it receives: the archive's readers on a thread of their own beside
+//! it, and what is told upstream of them.
+
+use std::future::{Future, pending};
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::info;
+use walreceiver::{
+    ArchiveView, Confirmed, ConfirmedPositions, Downstream, Needs, ReceivedArchive, Receiver,
+};
+use walsender::ServerHandle;
+use walsender::feedback::Horizons;
+use walsender::policy::Verdict;
+
+use crate::error::MainError;
+use crate::serve::options::Serving;
+use crate::serve::{listen, reload_on};
+
+/// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
+pub(crate) struct Relay {
+    thread: JoinHandle<Result<(), MainError>>,
+    stop: oneshot::Sender<()>,
+    ended: watch::Receiver<()>,
+}
+
+/// Where the receiver hears of those who are served.
+struct Told {
+    confirmed: watch::Sender<Confirmed>,
+    needs: watch::Sender<Needs>,
+}
+
+impl Relay {
+    /// Has `receiver`, which does not run yet, tell its server of those who are going to be
+    /// served, and starts to serve as soon as its archive is known.
+    ///
+    /// # Errors
+    /// When the system has no room for another thread.
+    pub(crate) fn start(
+        receiver: Receiver,
+        serving: Serving,
+    ) -> Result<(Receiver, Self), MainError> {
+        let policy = serving.config.policy.as_ref();
+        let (confirmed, confirmed_by) = watch::channel(Confirmed {
+            present: 0,
+            needed: policy.map_or(0, walsender::policy::SyncPolicy::needed),
+            positions: None,
+        });
+        let (needs, needed_by) = watch::channel(Needs::default());
+        let downstream = Downstream {
+            confirmed: policy.is_some().then_some(confirmed_by),
+            // Without --hot-standby-feedback there are none, and that is told.
+            needs: Some(needed_by),
+        };
+        let archive = receiver.archive();
+        let (stop, stopped) = oneshot::channel();
+        let (running, ended) = watch::channel(());
+        let told = Told { confirmed, needs };
+        let serve = move || {
+            let _running = running;
+            // To drop the sender is the word to stop as well.
+            serve(archive, serving, &told, async { drop(stopped.await) })
+        };
+        let thread = thread::Builder::new().name("walsender".into()).spawn(serve);
+        let relay = Self {
+            thread: thread.map_err(MainError::Runtime)?,
+            stop,
+            ended,
+        };
+        Ok((receiver.with_downstream(downstream), relay))
+    }
+
+    /// Waits until it has ended by itself, which is by an error.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
+    }
+
+    /// Stops it once its clients have all that there is, or are gone.
+    ///
+    /// # Errors
+    /// What it has ended by before.
+    pub(crate) async fn stop(self) -> Result<(), MainError> {
+        let ended = self.ended();
+        drop(self.stop);
+        ended.await;
+        match self.thread.join() {
+            Ok(served) => served,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// Serves the archive, once it is known, until it is told to stop.
+fn serve(
+    archive: watch::Receiver<ReceivedArchive>,
+    serving: Serving,
+    told: &Told,
+    stop: impl Future<Output = ()>,
+) -> Result<(), MainError> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(MainError::Runtime)?;
+    runtime.block_on(async {
+        let mut stop = std::pin::pin!(stop);
+        let view = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            view = known(archive) => view,
+        };
+        let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
+        let server = listen(&view, serving)?;
+        let handle = server.handle();
+        tokio::select! {
+            () = server.run(stop) => {}
+            () = reload_on(hangup, handle.clone()) => {}
+            () = pass_on(&handle, told) => {}
+        }
+        Ok(())
+    })
+}
+
+/// Waits until it is known which cluster the archive is of.
+async fn known(mut archive: watch::Receiver<ReceivedArchive>) -> ArchiveView {
+    loop {
+        match &*archive.borrow_and_update() {
+            ReceivedArchive::Opening => {}
+            ReceivedArchive::Unknown => info!(
+                event = "archive_unknown",
+                "the archive is new, it is served after the first connection to a server"
+            ),
+            ReceivedArchive::Known(view) => return view.clone(),
+        }
+        if archive.changed().await.is_err() {
+            // The receiver has ended, and so will this.
+            return pending().await;
+        }
+    }
+}
+
+/// Tells the receiver what becomes of those who are served, for ever.
+async fn pass_on(handle: &ServerHandle, told: &Told) {
+    let (mut downstream, mut needs) = (handle.downstream(), handle.needs());
+    loop {
+        let verdict = *downstream.borrow_and_update();
+        told.confirmed.send_if_modified(|confirmed| {
+            let now = verdict.map_or(*confirmed, |verdict| of_policy(*confirmed, verdict));
+            std::mem::replace(confirmed, now) != now
+        });
+        let horizons = of_horizons(*needs.borrow_and_update());
+        told.needs
+            .send_if_modified(|needs| std::mem::replace(needs, horizons) != horizons);
+        let changed = tokio::select! {
+            changed = downstream.changed() => changed,
+            changed = needs.changed() => changed,
+        };
+        if changed.is_err() {
+            return pending().await;
+        }
+    }
+}
+
+fn of_policy(before: Confirmed, downstream: walsender::Downstream) -> Confirmed {
+    match downstream.verdict {
+        Verdict::Met(positions) => Confirmed {
+            present: before.needed,
+            needed: before.needed,
+            positions: Some(ConfirmedPositions {
+                timeline: downstream.timeline,
+                write: positions.write,
+                flush: positions.flush,
+                apply: positions.apply,
+            }),
+        },
+        Verdict::Unmet { present, needed } => Confirmed {
+            present,
+            needed,
+            positions: None,
+        },
+    }
+}
+
+fn of_horizons(horizons: Horizons) -> Needs {
+    Needs {
+        xmin: horizons.xmin.unwrap_or_default(),
+        catalog_xmin: horizons.catalog_xmin.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,98 @@
+//! What was found, as text and as JSON.
+
+use std::fmt::Write;
+
+use segstore::{Fault, Problem, Verification};
+use serde_json::{Value, json};
+
+use crate::logging::without_numbers;
+
+/// A line for each range that is good, each problem and each file that was not looked at, then one
+/// that sums them up.
+pub(super) fn text(found: &Verification) -> String {
+    let mut text = String::new();
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        // Writing to a string does not fail.
+        let _always = writeln!(text, "{arguments}");
+    };
+    for range in &found.good {
+        line(format_args!("good: {range}"));
+    }
+    for problem in &found.problems {
+        line(format_args!("bad: {}", one_line(problem)));
+    }
+    for name in &found.foreign {
+        line(format_args!("ignored: \"{}\"", name.display()));
+    }
+    if let Some(durable) = found.durable {
+        line(format_args!(
+            "durable when this began: timeline {} up to {}",
+            durable.timeline, durable.record_end
+        ));
+    }
+    let problems = match found.problems.len() {
+        0 => "all good".to_owned(),
+        1 => "1 problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    line(format_args!(
+        "{} segments, {} bytes of WAL: {problems}",
+        found.segments, found.bytes
+    ));
+    text
+}
+
+/// The same as one object on one line.
+pub(super) fn json(found: &Verification) -> String {
+    let good: Vec<_> = found
+        .good
+        .iter()
+        .map(|range| {
+            json!({
+                "timeline": range.timeline.number(),
+                "start": range.start.to_string(),
+                "end": range.end.to_string(),
+            })
+        })
+        .collect();
+    let durable = found.durable.map(|durable| {
+        json!({
+            "timeline": durable.timeline.number(),
+            "lsn": durable.record_end.to_string(),
+        })
+    });
+    let ignored = found.foreign.iter().map(|name| name.to_string_lossy());
+    let object = json!({
+        "good": found.problems.is_empty(),
+        "system_identifier": found.system_id.to_string(),
+        "segment_size": found.segment_size.bytes(),
+        "segments": found.segments,
+        "bytes": found.bytes,
+        "durable": durable,
+        "ranges": good,
+        "problems": found.problems.iter().map(problem).collect::<Vec<_>>(),
+        "ignored": ignored.collect::<Vec<_>>(),
+    });
+    format!("{object}\n")
+}
+
+fn problem(problem: &Problem) -> Value {
+    let (path, offset) = problem.place.as_ref().map(|(path, at)| (path, *at)).unzip();
+    let end = match problem.fault {
+        Fault::Missing { end, .. } => Some(end.to_string()),
+        _ => None,
+    };
+    json!({
+        "kind": problem.fault.kind(),
+        "timeline": problem.timeline.number(),
+        "lsn": problem.lsn.to_string(),
+        "end": end,
+        "file": path.map(|path| path.to_string_lossy()),
+        "offset": offset,
+        "message": without_numbers(&problem.fault.to_string()),
+    })
+}
+
+fn one_line(problem: &Problem) -> String {
+    without_numbers(&problem.to_string())
+}
