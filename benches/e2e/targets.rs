@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::lab::OURS;
 use crate::record::{Report, Summary};
 use crate::table::markdown;
-use crate::{catch_up, commits, live, probes, serving, validation};
+use crate::{catch_up, commits, generated, live, probes, serving, validation};
 
 /// A figure that has to be at least, or at most, so much.
 struct Target {
@@ -110,6 +110,12 @@ fn catching_up(report: &Report) -> Vec<Target> {
             Limit::AtMost(32.0),
             report.summary(scenario, case, OURS, "peak_mib"),
         ),
+        Target {
+            path: "receiving as fast as it can",
+            what: "peak MiB".to_owned(),
+            limit: Limit::AtMost(32.0),
+            found: report.summary(generated::SCENARIO, generated::FASTEST, OURS, "peak_mib"),
+        },
     ]
 }
 
