@@ -312,3 +312,41 @@ impl Stream {
         poll(&mut sockets, Some(&pause)).unwrap();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{BUFFER_SIZE, Client};
+
+    #[test]
+    fn a_client_gets_what_was_made_and_its_reports_are_counted() {
+        let upstream = Upstream::new(3 << 20);
+        let mut received = Vec::new();
+        let delays = std::thread::scope(|scope| {
+            let serving = scope.spawn(|| upstream.serve(None));
+            let mut client = Client::connect(upstream.address(), "test");
+            client.start(TimelineId::FIRST, Upstream::START);
+            let mut buffer = vec![0; BUFFER_SIZE];
+            while client.end() < upstream.wal.end() {
+                client.read(&mut buffer, |_, wal| received.extend_from_slice(wal));
+            }
+            client.report();
+            drop(client);
+            serving.join().unwrap()
+        });
+        assert!(received == upstream.wal.bytes());
+        let pieces = upstream.wal.bytes().len().div_ceil(LARGEST_PIECE);
+        assert_eq!(delays.len(), pieces);
+        assert!(delays.iter().all(|&delay| delay > 0.0));
+    }
+
+    #[test]
+    fn a_steady_rate_brings_a_step_every_millisecond() {
+        let upstream = Upstream::new(1 << 20);
+        let due = |micros| upstream.due(Duration::from_micros(micros), Some(1e6));
+        assert_eq!([0, 999, 1_000, 10_500].map(due), [0, 0, 1_000, 10_000]);
+        let all = upstream.wal.bytes().len();
+        assert_eq!(due(3_600_000_000), all);
+        assert_eq!(upstream.due(Duration::ZERO, None), all);
+    }
+}
