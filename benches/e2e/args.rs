@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use crate::{catch_up, commits, live, serving, validation};
+use crate::{catch_up, commits, generated, live, serving, validation};
 
 /// What can be measured, in the order in which it is.
-pub(crate) const SCENARIOS: [&str; 6] = [
+pub(crate) const SCENARIOS: [&str; 7] = [
     catch_up::SCENARIO,
     serving::SCENARIO,
     validation::SCENARIO,
+    generated::SCENARIO,
     commits::SCENARIO,
     commits::WITH_BULK,
     live::SCENARIO,
@@ -256,7 +257,7 @@ mod tests {
             (
                 "caught-up",
                 "unknown scenario \"caught-up\": choose from catch-up, serving, validation, \
-                 commits, commits-bulk, live",
+                 generated, commits, commits-bulk, live",
             ),
             (
                 "--rounds 0",

@@ -15,6 +15,9 @@ use crate::record::{Report, Run};
 /// Our program's name in the results.
 pub(crate) const OURS: &str = "wal-receiver";
 
+/// The environment variable that chooses another build of our program, as for the tests.
+const PROGRAM: &str = "WAL_RECEIVER_BIN";
+
 /// A billion bytes.
 const GB: f64 = 1e9;
 
@@ -44,6 +47,11 @@ impl Lab {
                 runs: Vec::new(),
             },
         };
+        if std::env::var_os(PROGRAM).is_some() {
+            lab.note(&format!(
+                "{PROGRAM} has chosen the program: commit and build are the harness's own."
+            ));
+        }
         if cfg!(debug_assertions) {
             lab.note("Compiled without optimisation: the figures mean nothing.");
         }
@@ -132,7 +140,7 @@ pub(crate) fn in_turn<T: Copy>(systems: &[T], round: u32) -> Vec<T> {
 
 /// Our program, which lies beside this one unless `WAL_RECEIVER_BIN` says otherwise.
 fn wal_receiver() -> PathBuf {
-    let program = std::env::var_os("WAL_RECEIVER_BIN").map_or_else(
+    let program = std::env::var_os(PROGRAM).map_or_else(
         || std::env::current_exe().unwrap().with_file_name(OURS),
         PathBuf::from,
     );

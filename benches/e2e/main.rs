@@ -17,6 +17,7 @@ mod chart;
 mod client;
 mod commits;
 mod fan_out;
+mod generated;
 mod lab;
 mod live;
 mod machine;
@@ -30,6 +31,7 @@ mod serving;
 mod source;
 mod table;
 mod targets;
+mod upstream;
 mod validation;
 
 use std::process::ExitCode;
@@ -59,6 +61,9 @@ fn measure(arguments: Arguments) {
     let of_source = [catch_up::SCENARIO, serving::SCENARIO, validation::SCENARIO];
     if of_source.iter().any(|scenario| lab.wants(scenario)) {
         measure_source(&mut lab);
+    }
+    if lab.wants(generated::SCENARIO) {
+        generated::measure(&mut lab);
     }
     if lab.wants(commits::SCENARIO) || lab.wants(commits::WITH_BULK) {
         commits::measure(&mut lab);

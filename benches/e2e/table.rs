@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::lab::OURS;
 use crate::record::{Report, Summary};
-use crate::{catch_up, commits, live, probes, serving, validation};
+use crate::{catch_up, commits, generated, live, probes, serving, validation};
 
 /// A scenario as it is shown.
 struct Shown {
@@ -15,7 +15,7 @@ struct Shown {
     columns: &'static [(&'static str, &'static str, usize)],
 }
 
-const SHOWN: [Shown; 7] = [
+const SHOWN: [Shown; 8] = [
     Shown {
         scenario: catch_up::SCENARIO,
         title: "Catching up",
@@ -23,6 +23,17 @@ const SHOWN: [Shown; 7] = [
             ("gb_per_s", "GB/s", 2),
             ("cpu_s_per_gb", "CPU s/GB", 2),
             ("server_cpu_s_per_gb", "server's CPU s/GB", 2),
+            ("peak_mib", "peak MiB", 1),
+        ],
+    },
+    Shown {
+        scenario: generated::SCENARIO,
+        title: "Receiving from a sender that makes its WAL up",
+        columns: &[
+            ("gb_per_s", "GB/s", 2),
+            ("cpu_s_per_gb", "CPU s/GB", 2),
+            ("ack_p50_ms", "acknowledged after, p50 ms", 2),
+            ("ack_p99_ms", "p99 ms", 2),
             ("peak_mib", "peak MiB", 1),
         ],
     },
@@ -118,7 +129,8 @@ fn headings(shown: &Shown, compared: bool) -> Vec<String> {
     let mut headings = vec!["".to_owned(), "".to_owned()];
     headings.extend(shown.columns.iter().map(|column| column.1.to_owned()));
     if compared {
-        headings.push("ours ÷ this".to_owned());
+        let compared_by = shown.columns.first().map_or("", |column| column.1);
+        headings.push(format!("{compared_by}, ours ÷ this"));
     }
     headings
 }

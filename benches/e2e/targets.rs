@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::lab::OURS;
 use crate::record::{Report, Summary};
 use crate::table::markdown;
-use crate::{catch_up, commits, live, probes, serving, validation};
+use crate::{catch_up, commits, generated, live, probes, serving, validation};
 
 /// A figure that has to be at least, or at most, so much.
 struct Target {
@@ -110,6 +110,12 @@ fn catching_up(report: &Report) -> Vec<Target> {
             Limit::AtMost(32.0),
             report.summary(scenario, case, OURS, "peak_mib"),
         ),
+        Target {
+            path: "receiving as fast as it can",
+            what: "peak MiB".to_owned(),
+            limit: Limit::AtMost(32.0),
+            found: report.summary(generated::SCENARIO, generated::FASTEST, OURS, "peak_mib"),
+        },
     ]
 }
 
@@ -179,33 +185,37 @@ fn under_bulk_load(report: &Report) -> Vec<Target> {
 }
 
 fn serving_files(report: &Report) -> Vec<Target> {
-    let case = serving::case(1);
-    let ratio = |what: &str, value, other, limit| Target {
-        path: "serve, one cold stream",
-        what: what.to_owned(),
-        limit,
-        found: report.ratio(serving::SCENARIO, &case, value, OURS, other),
+    let of_case = |path: &'static str, case: &str| {
+        let ratio = |what: &str, value, other, limit| Target {
+            path,
+            what: what.to_owned(),
+            limit,
+            found: report.ratio(serving::SCENARIO, case, value, OURS, other),
+        };
+        [
+            ratio(
+                "GB/s ÷ PostgreSQL's walsender",
+                "gb_per_s",
+                serving::WALSENDER,
+                Limit::AtLeast(1.3),
+            ),
+            ratio(
+                "GB/s ÷ sendfile",
+                "gb_per_s",
+                serving::SENDFILE,
+                Limit::AtLeast(0.9),
+            ),
+            ratio(
+                "CPU s/GB ÷ PostgreSQL's walsender",
+                "cpu_s_per_gb",
+                serving::WALSENDER,
+                Limit::AtMost(0.75),
+            ),
+        ]
     };
-    vec![
-        ratio(
-            "GB/s ÷ PostgreSQL's walsender",
-            "gb_per_s",
-            serving::WALSENDER,
-            Limit::AtLeast(1.3),
-        ),
-        ratio(
-            "GB/s ÷ sendfile",
-            "gb_per_s",
-            serving::SENDFILE,
-            Limit::AtLeast(0.9),
-        ),
-        ratio(
-            "CPU s/GB ÷ PostgreSQL's walsender",
-            "cpu_s_per_gb",
-            serving::WALSENDER,
-            Limit::AtMost(0.75),
-        ),
-    ]
+    let warm = of_case("serve, one stream from files", &serving::case(1));
+    let cold = of_case("the same, cold page cache", serving::COLD);
+    warm.into_iter().chain(cold).collect()
 }
 
 fn streaming_live(report: &Report) -> Vec<Target> {
