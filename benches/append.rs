@@ -7,54 +7,21 @@
     reason = "a benchmark that cannot run has nothing to report"
 )]
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use segstore::generator::{Generator, RecordMix};
-use segstore::{
-    Archive, ArchiveOptions, BLOCK_SIZE, Compression, OsDisk, Preparation, ServerFacts, Writer,
-};
 
-use benches::{generate, name};
+use benches::{archive, generate, name};
 
 const LENGTH: u64 = 48 << 20;
 const BATCH: usize = 256 << 10;
 
-/// The writer of an empty archive, for the WAL that was generated.
-fn writer(directory: &Path, generated: &Generator, sync: bool) -> Writer {
-    let options = ArchiveOptions {
-        directory: directory.to_owned(),
-        sync,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(OsDisk::new()), options).expect("a directory");
-    let format = generated.format();
-    let facts = ServerFacts {
-        system_id: format.system_id,
-        segment_size: format.segment_size,
-        block_size: u32::try_from(BLOCK_SIZE).expect("8192"),
-        server_version_num: 150_018,
-        data_directory_mode: 0o700,
-    };
-    archive.bind(&facts).expect("an empty archive");
-    let recovery = archive.recover().expect("an empty archive");
-    archive
-        .writer(
-            recovery,
-            generated.history(),
-            generated.start(),
-            Preparation::Background,
-        )
-        .expect("an empty archive")
-}
-
 /// The time for appending all of `wal` in batches, each of which is synced.
 fn append(generated: &Generator, wal: &Bytes, sync: bool) -> Duration {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut writer = writer(directory.path(), generated, sync);
+    let (_, mut writer) = archive(directory.path(), generated, sync);
     let (mut at, mut rest) = (generated.start(), wal.clone());
     let started = Instant::now();
     while !rest.is_empty() {
@@ -82,7 +49,7 @@ fn commit(count: u64) -> Duration {
     let start = generated.start();
     let offset = |lsn: walproto::Lsn| usize::try_from(lsn.bytes_since(start)).expect("memory");
     let directory = tempfile::tempdir().expect("a directory");
-    let mut writer = writer(directory.path(), &generated, true);
+    let (_, mut writer) = archive(directory.path(), &generated, true);
     let started = Instant::now();
     for (from, end) in records {
         let record = wal.slice(offset(from)..offset(end));

@@ -9,8 +9,14 @@
 pub mod hot;
 mod pair;
 
-use segstore::WalFormat;
+use std::path::Path;
+use std::sync::Arc;
+
 use segstore::generator::{GeneratedStream, Generator, RecordMix};
+use segstore::{
+    Archive, ArchiveOptions, BLOCK_SIZE, Compression, OsDisk, Preparation, ServerFacts, WalFormat,
+    Writer,
+};
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 pub use pair::Pair;
@@ -56,4 +62,36 @@ pub fn generate(mix: RecordMix, length: u64) -> Generator {
 #[must_use]
 pub fn stream(mix: RecordMix) -> GeneratedStream {
     GeneratedStream::new(generator(), mix)
+}
+
+/// An empty archive in `directory` for the WAL that was generated, and its writer.
+///
+/// # Panics
+/// When the directory is not empty, or the disk refuses.
+#[must_use]
+pub fn archive(directory: &Path, generated: &Generator, sync: bool) -> (Archive, Writer) {
+    let options = ArchiveOptions {
+        directory: directory.to_owned(),
+        sync,
+        compression: Compression::NONE,
+    };
+    let mut archive = Archive::open(Arc::new(OsDisk::new()), options).expect("a directory");
+    let format = generated.format();
+    let facts = ServerFacts {
+        system_id: format.system_id,
+        segment_size: format.segment_size,
+        block_size: u32::try_from(BLOCK_SIZE).expect("8192"),
+        server_version_num: 150_018,
+        data_directory_mode: 0o700,
+    };
+    archive.bind(&facts).expect("an empty archive");
+    let recovery = archive.recover().expect("an empty archive");
+    let writer = archive.writer(
+        recovery,
+        generated.history(),
+        generated.start(),
+        Preparation::Background,
+    );
+    let writer = writer.expect("an empty archive");
+    (archive, writer)
 }

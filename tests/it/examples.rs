@@ -1,6 +1,6 @@
 //! The library's example programs do what they say.
 
-use tests::{ArchiveDirectory, Cluster, Receiver, Version};
+use tests::{ArchiveDirectory, Cluster, GeneratedArchive, Receiver, Serving, Version};
 use walproto::TimelineId;
 
 #[test]
@@ -67,4 +67,17 @@ fn commits_are_printed_once_over_two_runs() {
     receiver.wait_for_log(&format!("commit {second} 1 "));
     assert!(receiver.stop().success(), "{}", receiver.log());
     assert_eq!(commits(&receiver.log()), [&between, &second]);
+}
+
+#[test]
+fn the_smallest_server_serves() {
+    let archive = GeneratedArchive::new(300_000, 150_018);
+    let program = Receiver::example("serve").arg(archive.path());
+    let mut serving = Serving::listening(program.arg("127.0.0.1:0"));
+    let command = Receiver::psql(Version::V15, &serving.conninfo(), "IDENTIFY_SYSTEM");
+    let (status, said) = command.run();
+    assert!(status.success(), "{said}");
+    let identity = format!("{}|1|{}|\n", GeneratedArchive::SYSTEM_ID, archive.end());
+    assert_eq!(said, identity);
+    assert!(serving.stop().success(), "{}", serving.log());
 }

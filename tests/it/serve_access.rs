@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 
 use rcgen::{
@@ -10,11 +10,17 @@ use rcgen::{
     SanType,
 };
 use tempfile::TempDir;
-use tests::{EmbeddedServer, GeneratedArchive, Link, Receiver, Version};
+use tests::{
+    ArchiveDirectory, EmbeddedServer, GeneratedArchive, Link, Receiver, Serving, Version,
+    unprivileged_user, wait_until,
+};
 use walproto::scram::ScramVerifier;
 use walreceiver::connection::ConnectError;
 use walsender::tls::TlsFiles;
 use walsender::{ListenAddress, ServeConfig};
+
+use crate::serve::Archived;
+use crate::serve_standbys::wait_rows;
 
 /// An archive, and the files that say who may connect to its server.
 struct Setup {
@@ -269,4 +275,85 @@ fn a_certificate_in_the_users_name_is_enough_where_the_rules_say_so() {
         assert_eq!(state.as_deref(), Some("28000"), "{text}");
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn the_program_lets_in_who_has_a_certificate_and_the_password() {
+    let mut setup = Setup::new("");
+    let (issuer, root) = setup.with_tls();
+    let rules = "hostssl replication standby all scram-sha-256 clientcert=verify-full\n";
+    let rules = setup.write("rules", rules);
+    let (certificate, key) = setup.certificate(&issuer, "standby");
+    // The standby's user reads its key, and so may the superuser.
+    let (user, group) = unprivileged_user().unzip();
+    chown(&key, user, group).unwrap();
+    for file in [&root, &certificate] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let mut archived = Archived::start(Version::V15);
+    archived.cluster.sql("CREATE TABLE t (i int)");
+    let backup = archived.cluster.base_backup();
+    archived.wait_archived();
+    let path = |name: &str| setup.files.path().join(name).display().to_string();
+    let options = [
+        ("--hba-file", rules.display().to_string()),
+        ("--users-file", path("users")),
+        ("--tls-cert", path("server.crt")),
+        ("--tls-key", path("server.key")),
+        ("--tls-client-ca", path("root.crt")),
+    ];
+    let options = options.map(|(name, value)| format!("{name}={value}"));
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let mut serving = Serving::start_with(archived.archive.path(), 0, &options);
+    let address = serving.conninfo().replace("user=any", "user=standby");
+    let verified = format!(
+        "{address} sslmode=verify-full sslrootcert={}",
+        root.display()
+    );
+    let shown = format!("sslcert={} sslkey={}", certificate.display(), key.display());
+    for (conninfo, words) in [
+        (
+            format!("{verified} {shown} password=wrong"),
+            "password authentication failed for user \"standby\"",
+        ),
+        (
+            format!("{verified} sslcert=/none password=secret"),
+            "connection requires a valid client certificate",
+        ),
+        (
+            format!("{address} sslmode=disable password=secret"),
+            "no pg_hba.conf entry",
+        ),
+    ] {
+        let copy = ArchiveDirectory::new();
+        let program = Receiver::pg_receivewal(Version::V15, &conninfo, copy.path());
+        let (status, said) = program.arg("--no-loop").run();
+        assert!(!status.success() && said.contains(words), "{said}");
+    }
+    let conninfo = format!("{verified} {shown} password=secret");
+    let copy = ArchiveDirectory::new();
+    let mut original = Receiver::pg_receivewal(Version::V15, &conninfo, copy.path())
+        .arg("--synchronous")
+        .start();
+    let mut standby = backup.unpack(
+        "standby.signal",
+        &format!("primary_conninfo = '{conninfo}'\n"),
+    );
+    standby.start();
+    archived.cluster.sql("INSERT INTO t VALUES (1)");
+    wait_rows(&standby, "1");
+    archived.cluster.write_wal(3);
+    let end = archived.wait_archived();
+    let segment = tests::segment_name(
+        walproto::TimelineId::FIRST,
+        walproto::Lsn(end.0 - (1 << 20)),
+        archived.cluster.segment_size(),
+    );
+    wait_until("pg_receivewal to complete a segment", || {
+        copy.path().join(&segment).exists()
+    });
+    assert!(serving.stop().success(), "{}", serving.log());
+    assert!(original.stop().success(), "{}", original.log());
+    let start = archived.cluster.segment_size().start_of(end);
+    copy.assert_same_wal(&archived.cluster, walproto::TimelineId::FIRST, start, end);
 }

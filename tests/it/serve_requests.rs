@@ -249,10 +249,15 @@ fn malformed_messages_end_their_connection_and_no_other() {
     let mut witness = connect(&server);
     let hello = startup(&["user", "any", "replication", "true"]);
     let after_hello = |bytes: &[u8]| [&hello[..], bytes].concat();
-    let cases: [(&str, Vec<u8>, Option<&str>); 8] = [
+    let cases: [(&str, Vec<u8>, Option<&str>); 9] = [
         ("http", b"GET / HTTP/1.1\r\n\r\n".to_vec(), None),
         ("a packet of 4 GiB", vec![0xff; 8], None),
         ("a truncated packet", hello[..20].to_vec(), None),
+        (
+            "a truncated query",
+            after_hello(&message(b'Q', 100, b"IDENTIFY")),
+            None,
+        ),
         ("no replication", startup(&["user", "any"]), Some("0A000")),
         ("no user", startup(&["replication", "true"]), Some("28000")),
         (

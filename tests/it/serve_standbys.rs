@@ -29,7 +29,7 @@ fn both(one: &Cluster, other: &Cluster) -> String {
 }
 
 #[track_caller]
-fn wait_rows(standby: &Cluster, expected: &str) {
+pub(crate) fn wait_rows(standby: &Cluster, expected: &str) {
     wait_until(&format!("{expected} rows on the standby"), || {
         standby.text("SELECT count(*)::text FROM t").as_deref() == Some(expected)
     });

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use tests::{ArchiveDirectory, EmbeddedServer, GeneratedArchive, Link, Receiver, Signal, Version};
+use tests::{
+    ArchiveDirectory, EmbeddedServer, GeneratedArchive, Link, Receiver, Serving, Signal, Version,
+};
 use walproto::{Lsn, TimelineId};
 use walsender::StandbyState;
 
@@ -110,4 +112,19 @@ fn a_connection_that_says_nothing_does_not_hold_up_a_stop() {
     let mut witness = Link::new(&server.conninfo(), Path::new("/")).unwrap();
     assert_eq!(witness.show("wal_segment_size"), "1MB");
     server.stop();
+}
+
+#[test]
+fn a_second_signal_ends_the_program_though_a_client_is_waited_for() {
+    let archive = GeneratedArchive::new(MORE_THAN_SOCKETS_HOLD, 150_018);
+    let mut serving = Serving::start(archive.path());
+    let mut link = Link::new(&serving.conninfo(), Path::new("/")).unwrap();
+    link.begin_stream(GeneratedArchive::START);
+    // It has got something, and takes no more.
+    drop(link.receive(1));
+    serving.signal(Signal::TERM);
+    serving.wait_for_log("received interrupt signal, stopping");
+    assert_eq!(serving.exit_status(), None);
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.wait_exit().code(), Some(128 + 15));
 }

@@ -237,11 +237,11 @@ fn compressed_segments_go_with_all_their_files() {
 
 /// What another process finds that may be removed, as the numbers of the segments.
 fn removable(disk: &SimDisk, keep_from: u64, max_keep_bytes: Option<u64>) -> (Removable, Vec<u64>) {
-    let found = view(disk).removable(Lsn(keep_from * SEGMENT_SIZE), max_keep_bytes);
+    let found = view(disk).removable(Lsn(keep_from * MIB), max_keep_bytes);
     let found = found.unwrap();
     let numbers = found
         .files()
-        .map(|(file, _)| file.name.number(size()).unwrap().0)
+        .map(|(file, _)| file.name.number(segment_size()).unwrap().0)
         .collect();
     (found, numbers)
 }
@@ -264,7 +264,7 @@ fn another_process_removes_what_no_slot_needs() {
     };
     session.create(&"t".parse().unwrap(), temporary).unwrap();
     let held = session.acquire(&"t".parse().unwrap()).unwrap();
-    let lsn = Lsn(8 * SEGMENT_SIZE);
+    let lsn = Lsn(8 * MIB);
     held.advance(TimelineId::FIRST, lsn).unwrap();
     slots.save().unwrap();
     let (found, numbers) = removable(&disk, 12, None);
@@ -276,10 +276,10 @@ fn another_process_removes_what_no_slot_needs() {
     let (found, numbers) = removable(&disk, 12, None);
     assert_eq!(numbers, [7, 8]);
     let mut told = Vec::new();
-    let pruned = found.remove(|file| told.push(file.name.number(size()).unwrap().0));
+    let pruned = found.remove(|file| told.push(file.name.number(segment_size()).unwrap().0));
     let pruned = pruned.unwrap();
     assert_eq!(told, [7, 8]);
-    assert_eq!((pruned.files, pruned.bytes), (2, 2 * SEGMENT_SIZE));
+    assert_eq!((pruned.files, pruned.bytes), (2, 2 * MIB));
     assert_eq!(pruned.kept_by, Some("a".parse().unwrap()));
     assert_eq!(complete(&disk), [9, 10, 11, 12]);
     let status = slots.get(&"a".parse().unwrap()).unwrap().unwrap();
@@ -298,7 +298,7 @@ fn who_keeps_the_slots_hears_that_another_process_made_one_lose_its_wal() {
         slot.unwrap().wal_status
     };
     assert_eq!(status("a"), Some(WalStatus::Reserved));
-    let (found, numbers) = removable(&disk, 12, Some(2 * SEGMENT_SIZE));
+    let (found, numbers) = removable(&disk, 12, Some(2 * MIB));
     assert_eq!(numbers, [7, 8, 9, 10]);
     found.remove(|_| {}).unwrap();
     assert_eq!(status("a"), Some(WalStatus::Lost));

@@ -169,7 +169,7 @@ fn a_slot_is_not_set_back_to_wal_that_is_gone() {
     held.advance(TimelineId::FIRST, START).unwrap();
     assert_eq!(slot(&store, "a").restart, created.restart);
     // What is still there may be asked for again.
-    let kept = 9 * SEGMENT_SIZE;
+    let kept = 9 * MIB;
     held.advance(TimelineId::FIRST, Lsn(kept)).unwrap();
     assert_eq!(slot(&store, "a").restart, at(kept));
     assert_eq!(slot(&store, "a").wal_status, Some(WalStatus::Reserved));

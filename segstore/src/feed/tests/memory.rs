@@ -132,7 +132,7 @@ fn what_was_kept_of_a_tail_goes_with_its_connection() {
         let view = world.archive.view().unwrap();
         let reader = view.feed(None, START).unwrap();
         let end = Lsn(before.end().0 - 5);
-        let batch = Bytes::copy_from_slice(bytes(&before, START, end));
+        let batch = bytes(&before, START, end);
         writer.append(START, &[batch]).unwrap();
         let reader = Some(reader).filter(|_| stays);
         writer.sync().unwrap();
