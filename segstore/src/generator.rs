@@ -4,6 +4,7 @@
 //! segments, switches, records overwritten after a crash, promotions) and is the same for the
 //! same calls and seed. No server could replay it: the bodies of its records are noise.
 
+mod mix;
 mod stream;
 
 use std::fmt;
@@ -20,12 +21,8 @@ use crate::record::{
 };
 use crate::validator::{NotPageAligned, WalFormat};
 
+pub use self::mix::RecordMix;
 pub use self::stream::GeneratedStream;
-
-/// How much noise is kept, in bytes. It stays in a processor's cache.
-const NOISE_LENGTH: usize = 64 << 10;
-/// What the places in it are multiples of.
-const NOISE_STEP: usize = 8;
 
 /// Writes WAL record by record into memory.
 #[derive(Clone)]
@@ -38,27 +35,11 @@ pub struct Generator {
     records: Vec<GeneratedRecord>,
     /// Where the last record starts, also when it was forgotten.
     last_record: Option<Lsn>,
-    /// Noise that the bodies of records are cut out of, to make many quickly.
-    noise: Vec<u8>,
+    /// The body of the record that is being made.
+    body: Vec<u8>,
+    /// Noise that the bodies of many records are cut out of.
+    kept_noise: Vec<u8>,
     rng: Rng,
-}
-
-/// How long records are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RecordMix {
-    /// Short ones as of small transactions, 80 bytes on average.
-    Small,
-    /// As varied as those that real servers write between checkpoints.
-    Varied,
-    /// Longer than several pages, 30 kB on average.
-    Large,
-    /// Images of whole pages, as after a checkpoint.
-    FullPages,
-}
-
-impl RecordMix {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Small, Self::Varied, Self::Large, Self::FullPages];
 }
 
 /// A complete record that was generated.
@@ -120,7 +101,8 @@ impl Generator {
             bytes: Vec::new(),
             records: Vec::new(),
             last_record: None,
-            noise: Vec::new(),
+            body: Vec::new(),
+            kept_noise: Vec::new(),
             rng: Rng::with_seed(seed),
         })
     }
@@ -174,47 +156,42 @@ impl Generator {
     /// Begins the stream inside a record of which `remaining` bytes are left. To be called
     /// before anything else.
     pub fn rest_of_record(&mut self, remaining: u32) {
-        self.with_noise(remaining, |this, rest| this.write(rest, true, 0));
+        let rest = self.noise(remaining);
+        self.write(&rest, true, 0);
         self.pad();
+        self.body = rest;
     }
 
     /// Appends a record with a body of `length` bytes, of any resource manager but `RM_XLOG_ID`.
     pub fn record(&mut self, length: u32) -> GeneratedRecord {
-        let resource_manager = self.rng.u8(1..=record::RM_LAST_BUILTIN);
-        let info = self.rng.u8(..);
-        self.with_noise(length, |this, body| {
-            this.append(resource_manager, info, body)
-        })
+        let body = self.noise(length);
+        let record = self.any_kind(&body);
+        self.body = body;
+        record
     }
 
-    /// Appends a record of a length that `mix` has.
-    pub fn record_of(&mut self, mix: RecordMix) -> GeneratedRecord {
-        match mix {
-            RecordMix::Small => {
-                let length = self.rng.u32(20..92);
-                self.record(length)
-            }
-            RecordMix::Varied => self.any_record(),
-            RecordMix::Large => {
-                let length = self.rng.u32(20_000..40_000);
-                self.record(length)
-            }
-            // The image with its block's header and the record's data.
-            RecordMix::FullPages => self.record(8_192 + 50),
-        }
+    /// Appends a record of any resource manager but `RM_XLOG_ID`.
+    fn any_kind(&mut self, body: &[u8]) -> GeneratedRecord {
+        let resource_manager = self.rng.u8(1..=record::RM_LAST_BUILTIN);
+        let info = self.rng.u8(..);
+        self.append(resource_manager, info, body)
     }
 
     /// Appends a record whose length is as varied as in real WAL: most are short, some hold
     /// page images, few are longer than several pages.
     pub fn any_record(&mut self) -> GeneratedRecord {
+        let length = self.any_length();
+        self.record(length)
+    }
+
+    fn any_length(&mut self) -> u32 {
         let longest = match self.rng.u8(0..100) {
             0..60 => 120,
             60..85 => 1_500,
             85..97 => 9_000,
             _ => 40_000,
         };
-        let length = self.rng.u32(1..=longest);
-        self.record(length)
+        self.rng.u32(1..=longest)
     }
 
     /// Appends varied records until `bytes` more are there.
@@ -394,7 +371,9 @@ impl Generator {
             remaining: 0,
         };
         self.bytes.extend_from_slice(&header.encode());
-        self.with_noise(4096, |this, noise| this.bytes.extend_from_slice(noise));
+        let noise = self.noise(4096);
+        self.bytes.extend_from_slice(&noise);
+        self.body = noise;
     }
 
     fn pad(&mut self) {
@@ -407,24 +386,12 @@ impl Generator {
         self.bytes.resize(length, 0);
     }
 
-    /// Has `with` called with `length` bytes of noise.
-    fn with_noise<T>(&mut self, length: u32, with: impl FnOnce(&mut Self, &[u8]) -> T) -> T {
-        let length = usize::try_from(length).unwrap_or_default();
-        let mut noise = std::mem::take(&mut self.noise);
-        let places = noise.len().saturating_sub(length) / NOISE_STEP;
-        let from = match places {
-            // It is not there yet, or that much is seldom asked for.
-            0 => {
-                noise.resize(length.max(NOISE_LENGTH), 0);
-                self.rng.fill(&mut noise);
-                0
-            }
-            places => self.rng.usize(..places) * NOISE_STEP,
-        };
-        let result = with(self, noise.get(from..from + length).unwrap_or_default());
-        noise.truncate(NOISE_LENGTH);
-        self.noise = noise;
-        result
+    /// New noise, in the memory of `body`, which whoever takes it puts back.
+    fn noise(&mut self, length: u32) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.body);
+        bytes.resize(usize::try_from(length).unwrap_or_default(), 0);
+        self.rng.fill(&mut bytes);
+        bytes
     }
 
     /// The bytes up to the next multiple of `alignment`, 0 at one.
