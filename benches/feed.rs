@@ -62,8 +62,7 @@ fn feeds(c: &mut Criterion) {
     let before_tail = wal.len() - TAIL;
     let middle = append(&mut writer, start, wal.slice(..before_tail));
     // From here on it is kept in memory too, as long as this lives.
-    let mut at_end = feed(&view, middle);
-    take(&mut at_end, middle, false);
+    let at_end = feed(&view, middle);
     let end = append(&mut writer, middle, wal.slice(before_tail..));
 
     let mut group = c.benchmark_group("feed");
