@@ -260,6 +260,70 @@ fn who_serves_tells_of_standbys_and_slots_beside_the_receiver() {
 }
 
 #[test]
+fn a_relay_tells_of_both_its_sides_and_of_the_standbys_that_it_waits_for() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let mut relay = Receiver::of(&cluster, archive.path())
+        .args(["--trust-loopback", "--listen", "127.0.0.1:0"])
+        .args(["--sync-downstream", "ANY 1 (s1, s2)"])
+        .start();
+    cluster.wait_streaming("wal_receiver");
+    let start = "listening at 127.0.0.1:";
+    let line = relay.wait_for_log(start);
+    let (_, port) = line.split_once(start).unwrap();
+    let held = wait_receiver(archive.path(), "the missing standbys", |receiver| {
+        receiver["held"][0]["reason"] == "downstream"
+    });
+    let message = &held["held"][0]["message"];
+    assert_eq!(message, "0 of 1 synchronous standbys are streaming");
+    assert_eq!(held["acknowledged_lsn"], Value::Null);
+    let end = cluster.write_wal(1);
+    let copy = ArchiveDirectory::new();
+    let conninfo = format!("host=127.0.0.1 port={port} user=any application_name=s2");
+    let _second = Receiver::bare()
+        .args(["-d", &conninfo, "-D"])
+        .arg(copy.path())
+        .start();
+    let document = wait_for("an acknowledgement", || {
+        let document = shown(archive.path());
+        let receiver = &document["receiver"];
+        let is_told = lsn(&receiver["acknowledged_lsn"]) >= Some(end);
+        (is_told && receiver["held"] == Value::Array(Vec::new())).then_some(document)
+    });
+    assert_eq!(document["receiver"]["pid"], document["server"]["pid"]);
+    let server = &document["server"];
+    assert_eq!(server["synchronous"]["met"], true);
+    assert!(
+        lsn(&server["synchronous"]["flush_lsn"]) >= Some(end),
+        "{server}"
+    );
+    assert!(lsn(&server["durable_lsn"]) >= Some(end), "{server}");
+    assert_eq!(server["standbys"][0]["application_name"], "s2");
+    assert_eq!(server["standbys"][0]["sync_state"], "quorum");
+    let (status, said) = Receiver::bare()
+        .args(["await-standby", "s2", "-D"])
+        .arg(archive.path())
+        .run();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
+fn called_as_pg_receivewal_it_tells_why_nothing_is_acknowledged() {
+    let cluster = Cluster::start_new(Version::V15);
+    let archive = ArchiveDirectory::new();
+    let directory = tempfile::tempdir().unwrap();
+    let _receiver = Receiver::as_pg_receivewal(directory.path())
+        .args(["-d", &cluster.conninfo(), "-D"])
+        .arg(archive.path())
+        .start();
+    cluster.wait_streaming("pg_receivewal");
+    let receiver = wait_receiver(archive.path(), "the stream", |receiver| {
+        receiver["state"] == "streaming"
+    });
+    assert_eq!(receiver["held"][0]["reason"], "not_asked", "{receiver}");
+}
+
+#[test]
 fn of_an_archive_that_nobody_fills_it_says_what_the_archive_says() {
     let mut archived = Archived::start(Version::V15);
     let end = archived.wait_archived();

@@ -31,7 +31,6 @@ use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::flusher::{Flushed, Flusher};
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
-use lag::Lag;
 use positions::news;
 
 /// How long the server may take to end the stream after we did.
@@ -255,7 +254,6 @@ struct Receiving<'a> {
     feedback_at: Option<Instant>,
     received_end: Lsn,
     server_end: Lsn,
-    lag: Lag,
     /// How many of the bytes that the connection read the flusher's queue was charged with.
     charged: u64,
     /// What is acknowledged as far as it is up to us.
@@ -279,6 +277,7 @@ impl<'a> Receiving<'a> {
         tail: &'a mut TailMemory,
     ) -> Self {
         let downstream = order.behind.map(|behind| &behind.downstream);
+        tail.lag.follow(order.timeline());
         Self {
             confirmed: downstream.and_then(|downstream| downstream.confirmed.clone()),
             needs: downstream.and_then(|downstream| downstream.needs.clone()),
@@ -294,7 +293,6 @@ impl<'a> Receiving<'a> {
             applied: order.applier.map(Applier::applied),
             received_end: order.start,
             server_end: order.server_end.max(order.start),
-            lag: Lag::default(),
             acknowledged: None,
             told_flush: None,
             finished_end: order.segment_size.start_of(order.start),
@@ -505,8 +503,8 @@ impl<'a> Receiving<'a> {
 
     fn show_progress(&mut self) {
         let flush_end = self.durable_end();
-        self.lag.note(self.server_end, Instant::now());
-        let behind_since = self.lag.since(flush_end);
+        self.tail.lag.note(self.server_end, Instant::now());
+        let behind_since = self.tail.lag.since(flush_end);
         let written = self.flushed.borrow().written;
         self.order.progress.send_replace(Some(Progress {
             timeline: self.order.timeline(),

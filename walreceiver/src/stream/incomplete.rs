@@ -11,6 +11,7 @@ use std::fmt;
 use walproto::{Lsn, TimelineId};
 
 use super::Receiving;
+use super::lag::Lag;
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
 
@@ -52,6 +53,8 @@ impl fmt::Display for IncompleteTail {
 pub(crate) struct TailMemory {
     /// The durable end when the disk was found full, until more is durable.
     pub(super) disk_full_at: Option<Lsn>,
+    /// Since when WAL is known that is not durable.
+    pub(super) lag: Lag,
     /// Whether a lost connection is made again.
     reconnects: bool,
     met: Option<IncompleteTail>,
@@ -70,9 +73,10 @@ enum Step {
 }
 
 impl TailMemory {
-    pub(crate) const fn new(reconnects: bool) -> Self {
+    pub(crate) fn new(reconnects: bool) -> Self {
         Self {
             disk_full_at: None,
+            lag: Lag::default(),
             reconnects,
             met: None,
             warned: false,

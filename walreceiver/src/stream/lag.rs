@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use walproto::Lsn;
+use walproto::{Lsn, TimelineId};
 
 /// How many points in time are kept. When there are more, neighbours become one, so that the lag
 /// may be told as longer than it is, by as much as they were apart, and never as shorter.
@@ -13,11 +13,21 @@ const MAX_SAMPLES: usize = 128;
 /// Remembers when it was learned that the server has WAL up to where.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
+    /// The timeline of all positions.
+    timeline: Option<TimelineId>,
     /// The WAL from one position to the next was first known of at the time beside the latter.
     known: VecDeque<(Lsn, Instant)>,
 }
 
 impl Lag {
+    /// A stream of a timeline begins. What was known of the same one still is: a connection that
+    /// is made again does not make WAL newer.
+    pub(super) fn follow(&mut self, timeline: TimelineId) {
+        if self.timeline.replace(timeline) != Some(timeline) {
+            self.known.clear();
+        }
+    }
+
     /// The server has WAL up to `server_end`, as is known at `now`.
     pub(super) fn note(&mut self, server_end: Lsn, now: Instant) {
         if self.known.back().is_some_and(|(end, _)| *end >= server_end) {
@@ -69,6 +79,19 @@ mod tests {
         assert_eq!(behind.since(Lsn(300)), None);
         behind.note(Lsn(400), at(20));
         assert_eq!(behind.since(Lsn(300)), Some(at(20)));
+    }
+
+    #[test]
+    fn another_connection_forgets_nothing_but_another_timeline_does() {
+        let at = Instant::now();
+        let mut lag = Lag::default();
+        lag.follow(TimelineId::FIRST);
+        lag.note(Lsn(200), at);
+        lag.follow(TimelineId::FIRST);
+        lag.note(Lsn(200), at + Duration::from_secs(5));
+        assert_eq!(lag.since(Lsn(100)), Some(at));
+        lag.follow(TimelineId::new(2).unwrap());
+        assert_eq!(lag.since(Lsn(100)), None);
     }
 
     #[test]

@@ -73,7 +73,7 @@ struct Arguments {
 }
 
 /// A position on a timeline.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Position {
     timeline: TimelineId,
     lsn: Lsn,
@@ -143,10 +143,14 @@ fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
     let durable = view.durable().ok_or_else(|| MainError::NothingDurable {
         directory: directory.clone(),
     })?;
-    let target = Position {
+    let told = Position {
         timeline: durable.timeline,
         lsn: durable.record_end,
     };
+    let target = SOCKETS
+        .into_iter()
+        .filter_map(|socket| served(directory, socket))
+        .fold(told, Position::max);
     let mut stdout = io::stdout();
     writeln!(stdout, "{target}").map_err(MainError::Output)?;
     let (sender, news) = mpsc::channel();
@@ -181,6 +185,17 @@ fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
             return Ok(());
         }
     }
+}
+
+/// Up to where a process serves the archive. A relay has looked itself where the WAL ends, while
+/// the archive's own word may be older than a crash of the machine. One that does not answer now
+/// is asked again when its standbys are looked for.
+fn served(directory: &Path, socket: Socket) -> Option<Position> {
+    let server = client::status(directory, socket).ok()??.server?;
+    Some(Position {
+        timeline: TimelineId::new(server.timeline?)?,
+        lsn: server.durable_lsn?.parse().ok()?,
+    })
 }
 
 /// What a process that may serve the archive says.
@@ -337,6 +352,7 @@ Options (never abbreviated):
 
 It prints the position that it waits for, the end of what is durable in the archive: nothing
 beyond it was ever acknowledged. It ends with exit code 0 once the standby has it, also on a later
-timeline that goes on from there, and with 1 otherwise. The primary need not be there."
+timeline that goes on from there, and with 1 otherwise. The primary need not be there. After a
+crash of the machine that the archive is on, start a relay on it first: it finds that end anew."
     )
 }

@@ -230,6 +230,7 @@ impl ServerSource {
     fn document(&self) -> ServerDocument {
         let downstream = *self.handle.downstream().borrow();
         let listed = self.slots.list();
-        ServerDocument::new(&self.handle.standbys(), listed, downstream)
+        let durable = self.slots.view().durable();
+        ServerDocument::new(&self.handle.standbys(), listed, downstream, durable)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use segstore::{ArchiveError, Slot};
+use segstore::{ArchiveError, ArchivePosition, Slot};
 use serde::{Deserialize, Serialize};
 use walproto::copy_data::EpochXid;
 use walproto::{Lsn, TimelineId};
@@ -95,6 +95,9 @@ impl Held {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct ServerDocument {
     pub(crate) pid: u32,
+    pub(crate) timeline: Option<u32>,
+    /// Up to where it serves.
+    pub(crate) durable_lsn: Option<String>,
     /// What the policy makes of the standbys; null without one.
     pub(crate) synchronous: Option<SynchronousDocument>,
     pub(crate) standbys: Vec<StandbyDocument>,
@@ -165,6 +168,7 @@ impl ServerDocument {
         standbys: &[ConnectedStandby],
         slots: Result<Vec<Slot>, ArchiveError>,
         downstream: Option<Downstream>,
+        durable: Option<ArchivePosition>,
     ) -> Self {
         let (slots, slots_error) = match slots {
             Ok(slots) => (slots.iter().map(SlotDocument::from).collect(), None),
@@ -172,6 +176,8 @@ impl ServerDocument {
         };
         Self {
             pid: std::process::id(),
+            timeline: durable.map(|durable| durable.timeline.number()),
+            durable_lsn: durable.map(|durable| durable.record_end.to_string()),
             synchronous: downstream.map(SynchronousDocument::from),
             standbys: standbys.iter().map(StandbyDocument::from).collect(),
             slots,

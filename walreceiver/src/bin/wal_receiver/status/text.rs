@@ -116,6 +116,8 @@ fn receiver(receiver: &ReceiverDocument) -> Fields {
 fn server(server: &ServerDocument) -> Fields {
     let mut fields = vec![
         ("pid", server.pid.to_string()),
+        ("timeline", shown(server.timeline.as_ref())),
+        ("durable_lsn", shown(server.durable_lsn.as_ref())),
         ("standbys", server.standbys.len().to_string()),
         ("slots", server.slots.len().to_string()),
     ];
