@@ -95,6 +95,34 @@ fn what_was_durable_must_be_there_and_what_lies_behind_it_need_not() {
 }
 
 #[test]
+fn a_last_record_that_was_begun_in_the_segment_before_may_be_torn_unless_it_was_durable() {
+    let mut wal = generator(14);
+    wal.fill(2 * SEGMENT - 60_000);
+    let last = wal.record(80_000);
+    assert!(last.start < tip_start() && last.end > tip_start());
+    let mut files = Files::of(&wal);
+    // In the complete segment.
+    files.flip(1, Lsn(last.start.0 + 24), 0);
+    for (durable, bad) in [(None, 0), (Some(last.start), 0), (Some(last.end), 1)] {
+        let disk = files.disk();
+        if let Some(durable) = durable {
+            publish(&disk, 1, durable);
+        }
+        for chunk in [SEGMENT, 1 << 40] {
+            let found = check(&disk, 2, chunk);
+            assert_eq!(found.problems.len(), bad, "{:?}", found.problems);
+            assert_eq!(found.good, [range(1, START..last.start)]);
+            assert!(
+                found
+                    .problems
+                    .iter()
+                    .all(|problem| problem.lsn == last.start)
+            );
+        }
+    }
+}
+
+#[test]
 fn segments_that_are_gone_although_they_were_durable_are_lost() {
     let wal = growing();
     let last = wal.records().last().unwrap().end;
