@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
     pub(crate) clients: Vec<u32>,
     /// How many clients are streamed to live.
     pub(crate) live_clients: u32,
+    /// How long to wait at most for the machine to become quiet.
+    pub(crate) patience: Duration,
     /// Where results go.
     pub(crate) output: PathBuf,
     /// A document whose part between markers becomes the results.
@@ -63,6 +65,7 @@ impl Default for Arguments {
             size: 3_000_000_000,
             clients: vec![1, 2, 8, 32, 64],
             live_clients: 200,
+            patience: Duration::from_secs(120),
             output: PathBuf::from("target/results"),
             document: None,
             scaling: None,
@@ -79,6 +82,7 @@ impl Arguments {
             size: 50_000_000,
             clients: vec![1, 8],
             live_clients: 20,
+            patience: Duration::ZERO,
             ..Self::default()
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tests::{Cluster, ClusterBuilder, Version};
 
 use crate::args::Arguments;
-use crate::machine::Machine;
+use crate::machine::{Machine, wait_until_quiet};
 use crate::process::Usage;
 use crate::record::{Report, Run};
 
@@ -35,6 +35,7 @@ impl Lab {
 
     pub(crate) fn new(arguments: Arguments, command: String) -> Self {
         let wal_receiver = wal_receiver();
+        wait_until_quiet(arguments.patience);
         let machine = Machine::find(&wal_receiver, Self::VERSION);
         println!("{machine}");
         let mut lab = Self {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tests::Version;
@@ -100,6 +101,18 @@ impl fmt::Display for Machine {
         )?;
         writeln!(f, "- {wal_receiver}, commit {commit}, {profile} build")?;
         write!(f, "- {postgres}")
+    }
+}
+
+/// Up to which load a machine counts as quiet.
+pub(crate) const QUIET_LOAD: f64 = 0.5;
+
+/// Waits until the machine is quiet, but no longer than `patience`: what the compiler did a moment
+/// ago is still in the load.
+pub(crate) fn wait_until_quiet(patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while load() > QUIET_LOAD && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::Arguments;
 use crate::record::Report;
-use crate::{plots, scaling, table, targets};
+use crate::{machine, plots, scaling, table, targets};
 
 const FILE: &str = "results.json";
 const BEGIN: &str = "<!-- results: begin -->\n";
@@ -87,6 +87,12 @@ fn markdown(report: &Report) -> String {
         report.command,
         report.runs.iter().map(|run| run.round).max().unwrap_or(0)
     );
+    if report.machine.load > machine::QUIET_LOAD {
+        text.push_str(
+            "**The machine was busy with other work before this began: the figures are not to be \
+             relied on.**\n\n",
+        );
+    }
     text.push_str(&targets::table(report));
     text.push_str(&table::tables(report));
     for note in &report.notes {
