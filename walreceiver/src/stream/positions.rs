@@ -106,6 +106,7 @@ impl Receiving<'_> {
             }
         }
         self.report_positions(false);
+        self.show_progress();
     }
 
     /// Tells the server which transactions those behind us need. At the beginning of a stream that

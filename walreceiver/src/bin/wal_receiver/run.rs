@@ -142,21 +142,19 @@ async fn act(
             };
             let on_event = match arguments.on_event {
                 None => None,
-                Some(command) => Some(Arc::new(
-                    OnEvent::start(command, config.directory.clone())
-                        .map_err(MainError::Runtime)?,
-                )),
+                Some(command) => {
+                    let started = OnEvent::start(command, config.directory.clone());
+                    Some(Arc::new(started.map_err(MainError::Runtime)?))
+                }
             };
             let reporter = EventReporter::new(reporter, on_event.clone());
-            let ended = {
-                let (receiver, control) = observed(face, config, connection, reporter);
-                let onlookers = Onlookers {
-                    control,
-                    on_event: on_event.clone(),
-                };
-                let serving = serving.map(|serving| (serving, onlookers));
-                receive(receiver, loops, serving, signals, screen).await
+            let (receiver, control) = observed(face, config, connection, reporter);
+            let onlookers = Onlookers {
+                control,
+                on_event: on_event.clone(),
             };
+            let serving = serving.map(|serving| (serving, onlookers));
+            let ended = receive(receiver, loops, serving, signals, screen).await;
             if let Some(on_event) = on_event {
                 if let Err(MainError::Receive(error)) = &ended
                     && let Some(event) = on_event::of_error(error)

@@ -39,6 +39,7 @@ async fn the_server_is_told_what_those_behind_us_have_and_nothing_while_they_are
     let mut wal = generator();
     let (first, last) = (wal.record(100).end, wal.record(100).end);
     let held = [last, Lsn::INVALID, Lsn::INVALID];
+    let progress = stage.progress.subscribe();
     let (streamed, ()) = stage
         .play(async |sender| {
             sender.copy_both().await;
@@ -55,6 +56,8 @@ async fn the_server_is_told_what_those_behind_us_have_and_nothing_while_they_are
                 behind.send_replace(confirmed);
                 let status = sender.status().await;
                 assert_eq!(positions(&status), told, "{confirmed:?}");
+                let shown = progress.borrow().and_then(|shown| shown.acknowledged_end);
+                assert_eq!(shown.unwrap_or(Lsn::INVALID), told[1], "{confirmed:?}");
             }
             end_the_copy(sender).await;
         })

@@ -35,9 +35,13 @@ pub(super) fn text(found: &Verification) -> String {
         1 => "1 problem".to_owned(),
         count => format!("{count} problems"),
     };
+    let segments = match found.segments {
+        1 => "1 segment".to_owned(),
+        count => format!("{count} segments"),
+    };
     line(format_args!(
-        "{} segments, {} bytes of WAL: {problems}",
-        found.segments, found.bytes
+        "{segments}, {} bytes of WAL: {problems}",
+        found.bytes
     ));
     text
 }
