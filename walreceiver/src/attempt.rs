@@ -251,3 +251,6 @@ impl Attempt<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

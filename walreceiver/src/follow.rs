@@ -12,6 +12,10 @@
 //!                       above the fork             refuse, or follow when told to
 //!  newer, another line                             refuse
 //! ```
+//!
+//! The timeline that follows is the one that the fork lies on in the server's history. The
+//! ancestors that end where they begin are passed over: they have no WAL of their own, so the
+//! archive's tip would never get there.
 
 use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
@@ -49,7 +53,7 @@ pub(crate) enum Course {
     },
     /// Stream a timeline that left ours before our end, as the user allowed.
     StreamFork {
-        /// The timeline that follows ours in the server's history.
+        /// The timeline that the fork lies on in the server's history.
         timeline: TimelineId,
         /// The first byte of the segment of the fork, or of the page that our last record of
         /// before the fork may begin in.
@@ -198,6 +202,7 @@ pub(crate) fn resume(
         });
     };
     let segment_start = segment_size.start_of(switch_point);
+    let following = upstream.history.timeline_of(switch_point);
     if record_end < switch_point {
         return Ok(Course::Stream {
             timeline: archive,
@@ -205,9 +210,9 @@ pub(crate) fn resume(
         });
     }
     if record_end == switch_point {
-        // The successor's first segment begins with our timeline's part of it.
+        // The following one's first segment begins with our timeline's part of it.
         return Ok(Course::Stream {
-            timeline: successor,
+            timeline: following,
             start: resume_at.max(segment_start),
         });
     }
@@ -219,7 +224,7 @@ pub(crate) fn resume(
     };
     if follow_fork {
         Ok(Course::StreamFork {
-            timeline: successor,
+            timeline: following,
             start: segment_start,
             fork,
         })

@@ -128,6 +128,16 @@ impl Sender {
         String::from_utf8(text).unwrap()
     }
 
+    /// The same, or `None` when the receiver is gone.
+    pub(crate) async fn next_query(&mut self) -> Option<String> {
+        if self.stream.read_u8().await.ok()? != b'Q' {
+            return None;
+        }
+        let mut text = read_startup(&mut self.stream).await;
+        assert_eq!(text.pop(), Some(0));
+        Some(String::from_utf8(text).unwrap())
+    }
+
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
@@ -162,6 +172,13 @@ impl Sender {
         let (tag, body) = read_message(&mut self.stream).await;
         assert_eq!(tag, b'd');
         ReceiverMessage::decode(Bytes::from(body)).unwrap()
+    }
+
+    /// Takes the receiver's next message; `false` when it ends its side of the stream.
+    pub(crate) async fn goes_on(&mut self) -> bool {
+        let (tag, _) = read_message(&mut self.stream).await;
+        assert!(matches!(tag, b'd' | b'c'), "{tag}");
+        tag == b'd'
     }
 
     /// Waits for the end of the receiver's side of the stream.

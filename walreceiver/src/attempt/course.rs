@@ -193,8 +193,11 @@ impl Attempt<'_> {
         let Some(held) = self.held() else {
             return Err(ReceiveError::ArchiveLost);
         };
-        if held.record_end < switch_point {
-            let received_end = held.record_end;
+        // Of WAL on an older timeline, only what the one that ended shares counts. With all of it
+        // here, the course leads to a newer timeline, so that none is streamed again at once.
+        let left = history.switch_point_of(held.timeline);
+        let received_end = left.map_or(held.record_end, |left| held.record_end.min(left));
+        if received_end < switch_point {
             return Err(ReceiveError::SwitchPastEnd {
                 timeline,
                 next,

@@ -148,6 +148,41 @@ fn a_promotion_without_our_tail_is_followed_only_when_told() {
 }
 
 #[test]
+fn timelines_that_end_where_they_begin_are_passed_over() {
+    let content = "1\t0/3000100\tx\n2\t0/3004018\tx\n3\t0/3004018\tx\n4\t0/3004018\tx\n";
+    let server = upstream(5, content, 0x900_0000);
+    let start = Lsn(0x300_4000);
+    assert_eq!(
+        plan(&held(2, 0x300_4018), &server),
+        Ok(Course::Stream {
+            timeline: timeline(5),
+            start
+        })
+    );
+    // Another program may have stored the copy that one of them begins with.
+    assert_eq!(
+        plan(&held(3, 0x300_4018), &server),
+        Ok(Course::Stream {
+            timeline: timeline(5),
+            start
+        })
+    );
+    assert_eq!(
+        resume(&held(2, 0x300_6000), &server, SEGMENT, true),
+        Ok(Course::StreamFork {
+            timeline: timeline(5),
+            start: Lsn(0x300_0000),
+            fork: Fork {
+                timeline: timeline(2),
+                successor: timeline(3),
+                switch_point: Lsn(0x300_4018),
+                record_end: Lsn(0x300_6000),
+            }
+        })
+    );
+}
+
+#[test]
 fn a_first_start_begins_with_its_segment_on_the_timeline_it_lies_on() {
     let server = upstream(2, "1\t0/3000100\tx\n", 0x900_0000);
     assert_eq!(

@@ -1,0 +1,309 @@
+//! Promotions of a server that does what a test tells it to, into an archive on a disk.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use segstore::BLOCK_SIZE;
+use segstore::generator::Generator;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use walproto::backend::encode_result_set;
+use walproto::result::{IdentifySystem, ResultSet, Setting, TimelineEnd, TimelineHistoryFile};
+use walproto::{Lsn, ServerVersion, SystemId, TimelineHistory, TimelineId};
+
+use crate::config::{OnFork, ReceiverConfig, Reconnect};
+use crate::error::ReceiveError;
+use crate::receiver::Receiver;
+use crate::sample::{START, generator, segment_size};
+use crate::scripted::{Sender, Server, config, error, message};
+
+/// How long a test waits for what has to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn timeline(number: u32) -> TimelineId {
+    TimelineId::new(number).unwrap()
+}
+
+/// A server with all WAL of its timeline, and those of its ancestors.
+struct Primary {
+    /// Of its timeline.
+    wal: Generator,
+    histories: Vec<TimelineHistory>,
+    /// The timelines of which it sends nothing but their end.
+    silent: Vec<TimelineId>,
+    /// What it becomes once the end of a timeline was to be told.
+    promoted: Option<Box<Primary>>,
+    /// What it was asked to stream.
+    asked: Vec<String>,
+}
+
+impl Primary {
+    fn new(wal: &Generator, ancestors: &[&Generator]) -> Self {
+        let with_ancestors = ancestors.iter().copied().chain([wal]);
+        let histories = with_ancestors.map(|wal| wal.history().clone());
+        Self {
+            wal: wal.clone(),
+            histories: histories
+                .filter(|history| history.begin().is_some())
+                .collect(),
+            silent: Vec::new(),
+            promoted: None,
+            asked: Vec::new(),
+        }
+    }
+
+    /// The reply to a command other than `START_REPLICATION`.
+    fn reply(&self, command: &str) -> Vec<u8> {
+        let setting = |value: &str| Setting {
+            name: "x".to_owned(),
+            value: value.to_owned(),
+        };
+        let (name, argument) = command.split_once(' ').unwrap_or((command, ""));
+        let table = match (name, argument) {
+            ("IDENTIFY_SYSTEM", _) => IdentifySystem {
+                system_id: SystemId(1),
+                timeline: self.wal.history().timeline(),
+                xlogpos: self.wal.end(),
+                dbname: None,
+            }
+            .encode(ServerVersion::V15),
+            ("SHOW", "wal_segment_size") => Setting::of_segment_size(segment_size()).encode(),
+            ("SHOW", "data_directory_mode") => setting("0700").encode(),
+            ("SHOW", "wal_block_size") => setting(&BLOCK_SIZE.to_string()).encode(),
+            ("SHOW", "wal_sender_timeout") => setting("1h").encode(),
+            ("TIMELINE_HISTORY", number) => {
+                let of_number =
+                    |history: &&TimelineHistory| history.timeline() == number.parse().unwrap();
+                let Some(history) = self.histories.iter().find(of_number) else {
+                    return [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
+                };
+                TimelineHistoryFile {
+                    file_name: history.timeline().history_file_name(),
+                    content: history.content().clone(),
+                }
+                .encode(ServerVersion::V15)
+            }
+            _ => panic!("{command}"),
+        };
+        [rows(&table), completed(name)].concat()
+    }
+
+    /// Where a stream of a timeline starts, the WAL of it, and what follows it.
+    fn stream(&mut self, command: &str) -> (Lsn, Vec<u8>, Option<TimelineEnd>) {
+        self.asked.push(command.to_owned());
+        let words: Vec<_> = command.split(' ').collect();
+        let (start, streamed) = (words[1].parse().unwrap(), words[3].parse().unwrap());
+        let now = self.promoted.as_deref().unwrap_or(self);
+        let history = now.wal.history();
+        let end = history
+            .successor_of(streamed)
+            .zip(history.switch_point_of(streamed));
+        let until = end.map_or(now.wal.end(), |(_, switch_point)| switch_point);
+        let offset = |lsn: Lsn| usize::try_from(lsn.bytes_since(START)).unwrap();
+        let wal = if now.silent.contains(&streamed) {
+            Vec::new()
+        } else {
+            now.wal.bytes()[offset(start)..offset(until)].to_vec()
+        };
+        let end = end.map(|(next_timeline, switch_point)| TimelineEnd {
+            next_timeline,
+            switch_point,
+        });
+        (start, wal, end)
+    }
+
+    /// Those that ask who it is from now on meet the promoted one.
+    fn promote(&mut self) {
+        if let Some(promoted) = self.promoted.take() {
+            let asked = std::mem::take(&mut self.asked);
+            *self = Self { asked, ..*promoted };
+        }
+    }
+}
+
+fn rows(table: &ResultSet) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    encode_result_set(table, &mut bytes).unwrap();
+    bytes.to_vec()
+}
+
+fn completed(command: &str) -> Vec<u8> {
+    let tag = message(b'C', format!("{command}\0").as_bytes());
+    [tag, message(b'Z', b"I")].concat()
+}
+
+/// Serves one connection, as long as it lasts.
+async fn serve(primary: &Mutex<Primary>, sender: &mut Sender) {
+    loop {
+        let Some(command) = sender.next_query().await else {
+            return pending().await;
+        };
+        if !command.starts_with("START_REPLICATION") {
+            let reply = primary.lock().unwrap().reply(&command);
+            sender.say(&reply).await;
+            continue;
+        }
+        let (start, wal, end) = primary.lock().unwrap().stream(&command);
+        sender.copy_both().await;
+        sender.wal(start, &wal).await;
+        let mut farewell = Vec::new();
+        if let Some(end) = end {
+            sender.say(&message(b'c', b"")).await;
+            farewell.push(rows(&end.encode()));
+        } else {
+            // The receiver ends it.
+            farewell.push(message(b'c', b""));
+        }
+        while sender.goes_on().await {}
+        primary.lock().unwrap().promote();
+        farewell.push(message(b'C', b"START_STREAMING\0"));
+        farewell.push(completed("START_REPLICATION"));
+        sender.say(&farewell.concat()).await;
+    }
+}
+
+/// Receives from a server into a directory, with each loss an error. What was asked for comes with
+/// the outcome.
+async fn receive(
+    primary: Primary,
+    directory: &TempDir,
+    change: impl FnOnce(&mut ReceiverConfig),
+) -> (Result<(), ReceiveError>, Vec<String>) {
+    let primary = Arc::new(Mutex::new(primary));
+    let (server, mut senders) = Server::welcoming();
+    let mut settings = ReceiverConfig::new(directory.path());
+    settings.reconnect = Reconnect::Never;
+    change(&mut settings);
+    let conninfo = config(&format!("host={}", server.host()));
+    let serving = async {
+        let mut sender = senders.recv().await.unwrap();
+        serve(&primary, &mut sender).await;
+    };
+    let receiving = Receiver::new(settings, conninfo).run(pending());
+    let received = async {
+        tokio::select! {
+            received = receiving => received,
+            () = serving => panic!("the receiver has to end first"),
+        }
+    };
+    let received = timeout(DEADLINE, received).await.unwrap();
+    let asked = primary.lock().unwrap().asked.clone();
+    (received, asked)
+}
+
+/// The WAL of timeline 1 and of timeline 4, which left it at `switch_point` by way of timeline 3,
+/// which has none.
+struct Promotions {
+    first: Generator,
+    switch_point: Lsn,
+    third: Generator,
+    fourth: Generator,
+}
+
+impl Promotions {
+    fn new() -> Self {
+        let mut first = generator();
+        first.fill(100_000);
+        let switch_point = first.records().last().unwrap().end;
+        let third = first.promoted(timeline(3), switch_point).unwrap();
+        let mut fourth = third.promoted(timeline(4), switch_point).unwrap();
+        fourth.fill(100_000);
+        Self {
+            first,
+            switch_point,
+            third,
+            fourth,
+        }
+    }
+
+    fn promoted(&self) -> Primary {
+        Primary::new(&self.fourth, &[&self.third])
+    }
+}
+
+/// The timelines that were asked for.
+fn timelines(asked: &[String]) -> Vec<String> {
+    let last = |command: &String| command.rsplit(' ').next().map(str::to_owned);
+    asked.iter().filter_map(last).collect()
+}
+
+/// The position before the end of what a generator made, for WAL beyond it to be received.
+fn just_before_the_end(wal: &Generator) -> Option<Lsn> {
+    Some(Lsn(wal.end().0 - 1))
+}
+
+#[tokio::test]
+async fn a_timeline_without_wal_is_passed_over_on_the_same_connection() {
+    let promotions = Promotions::new();
+    let mut primary = Primary::new(&promotions.first, &[]);
+    primary.promoted = Some(Box::new(promotions.promoted()));
+    let directory = tempfile::tempdir().unwrap();
+    let (received, asked) = receive(primary, &directory, |settings| {
+        settings.start = Some(START);
+        settings.end = just_before_the_end(&promotions.fourth);
+    })
+    .await;
+    received.unwrap();
+    assert_eq!(timelines(&asked), ["1", "4"]);
+}
+
+#[tokio::test]
+async fn a_timeline_without_wal_is_passed_over_after_a_reconnect() {
+    let promotions = Promotions::new();
+    let directory = tempfile::tempdir().unwrap();
+    let primary = Primary::new(&promotions.first, &[]);
+    let (received, asked) = receive(primary, &directory, |settings| {
+        settings.start = Some(START);
+        settings.end = just_before_the_end(&promotions.first);
+    })
+    .await;
+    received.unwrap();
+    assert_eq!(timelines(&asked), ["1"]);
+    let (received, asked) = receive(promotions.promoted(), &directory, |settings| {
+        settings.end = just_before_the_end(&promotions.fourth);
+    })
+    .await;
+    received.unwrap();
+    assert_eq!(timelines(&asked), ["4"]);
+}
+
+#[tokio::test]
+async fn a_fork_that_ends_before_its_wal_was_sent_is_not_streamed_again_at_once() {
+    let Promotions {
+        mut first,
+        switch_point,
+        mut third,
+        ..
+    } = Promotions::new();
+    first.fill(100_000);
+    let directory = tempfile::tempdir().unwrap();
+    let (received, _) = receive(Primary::new(&first, &[]), &directory, |settings| {
+        settings.start = Some(START);
+        settings.end = just_before_the_end(&first);
+    })
+    .await;
+    received.unwrap();
+    // The fork ends before what the archive has of the first timeline, which is not its own.
+    let fork_end = third.record(10_000).end;
+    let mut fourth = third.promoted(timeline(4), fork_end).unwrap();
+    fourth.fill(100_000);
+    let mut primary = Primary::new(&fourth, &[&third]);
+    primary.silent = vec![timeline(3)];
+    let (received, asked) = receive(primary, &directory, |settings| {
+        settings.fork = OnFork::Follow;
+    })
+    .await;
+    let expected = (timeline(3), timeline(4), fork_end, switch_point);
+    match received {
+        Err(ReceiveError::SwitchPastEnd {
+            timeline,
+            next,
+            switch_point,
+            received_end,
+        }) => assert_eq!((timeline, next, switch_point, received_end), expected),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(timelines(&asked), ["3"]);
+}
