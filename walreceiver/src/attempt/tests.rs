@@ -34,7 +34,7 @@ struct Primary {
     /// The timelines of which it sends nothing but their end.
     silent: Vec<TimelineId>,
     /// What it becomes once the end of a timeline was to be told.
-    promoted: Option<Box<Primary>>,
+    promoted: Option<Box<Self>>,
     /// What it was asked to stream.
     asked: Vec<String>,
 }
