@@ -1,19 +1,23 @@
 //! Several promotions in a row behind our server, one of which took a number that another branch
-//! had.
+//! had, or followed that branch before it had any WAL.
 
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
+use segstore::SegmentName;
 use tests::{
     ArchiveDirectory, Cluster, EmbeddedServer, Receiver, Version, unprivileged_user, wait_until,
 };
-use walproto::TimelineId;
+use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
 use crate::serve_standbys::{follower, wait_rows};
 
-for_each_version!(timelines_2_3_and_5_are_followed_behind_the_server);
+for_each_version!(
+    timelines_2_3_and_5_are_followed_behind_the_server,
+    a_timeline_without_wal_is_passed_over_behind_the_server,
+);
 
 /// Has the servers' user own a file, as all in a data directory.
 fn give_away(file: &Path) {
@@ -35,6 +39,14 @@ fn history_of(cluster: &Cluster, timeline: u32) -> PathBuf {
     cluster.data_directory().join(name)
 }
 
+/// The timeline that a history file's was promoted from, and where.
+fn parent_of(history: &Path) -> (u32, Lsn) {
+    let content = fs::read_to_string(history).unwrap();
+    let mut fields = content.lines().last().unwrap().split_whitespace();
+    let timeline = fields.next().unwrap().parse().unwrap();
+    (timeline, fields.next().unwrap().parse().unwrap())
+}
+
 #[track_caller]
 fn assert_same_history(directory: &Path, cluster: &Cluster, timeline: u32) {
     let ours = directory.join(format!("{timeline:08X}.history"));
@@ -45,12 +57,42 @@ fn assert_same_history(directory: &Path, cluster: &Cluster, timeline: u32) {
 /// A standby, `pg_receivewal` and our own receiver follow from timeline 2 to 3 and 5. The standby
 /// asks for the history of 4 too, which no WAL on the way is of.
 fn timelines_2_3_and_5_are_followed_behind_the_server(version: Version) {
+    follow_five(version, |primary, _| {
+        // It knows of the other timeline, and does not take that for its own.
+        let conf = primary.data_directory().join("postgresql.auto.conf");
+        fs::write(conf, "recovery_target_timeline = 'current'\n").unwrap();
+        3
+    });
+}
+
+/// The same with 5 descending from 4, which both begin where 3 ends: as when a server is promoted
+/// and at once another one that follows it.
+fn a_timeline_without_wal_is_passed_over_behind_the_server(version: Version) {
+    follow_five(version, |primary, switch_point| {
+        // What a standby has of 4 that got no record of it: what it begins with.
+        let segment = |number| {
+            let timeline = TimelineId::new(number).unwrap();
+            let last = Lsn(switch_point.0 - 1);
+            let name = SegmentName::of(timeline, last, primary.segment_size());
+            primary.data_directory().join(format!("pg_wal/{name}"))
+        };
+        fs::copy(segment(3), segment(4)).unwrap();
+        give_away(&segment(4));
+        let conf = primary.data_directory().join("postgresql.auto.conf");
+        fs::write(conf, "").unwrap();
+        4
+    });
+}
+
+/// What `prepare` does to the stopped primary, which knows that timeline 4 begins at a position,
+/// says which timeline is left for 5.
+fn follow_five(version: Version, prepare: impl FnOnce(&Cluster, Lsn) -> u32) {
     let mut primary = Cluster::builder(version).segment_size_mib(1).start();
     primary.sql("CREATE TABLE t (i int)");
     primary.stop();
     start_on_next_timeline(&mut primary);
     let archive = ArchiveDirectory::new();
-    let _receiver = Receiver::of(&primary, archive.path()).start();
+    let mut receiver = Receiver::of(&primary, archive.path()).arg("-v").start();
     primary.wait_streaming("wal_receiver");
     let backup = primary.base_backup();
     primary.write_wal(1);
@@ -94,9 +136,8 @@ fn timelines_2_3_and_5_are_followed_behind_the_server(version: Version) {
     fs::copy(history_of(&other, 4), &fourth).unwrap();
     give_away(&fourth);
     drop(other);
-    // It knows of the other timeline, and does not take that for its own.
-    let conf = primary.data_directory().join("postgresql.auto.conf");
-    fs::write(conf, "recovery_target_timeline = 'current'\n").unwrap();
+    let (_, switch_point) = parent_of(&fourth);
+    let parent = prepare(&primary, switch_point);
     start_on_next_timeline(&mut primary);
     let fifth = TimelineId::new(5).unwrap();
     assert_eq!(primary.timeline(), fifth);
@@ -109,6 +150,16 @@ fn timelines_2_3_and_5_are_followed_behind_the_server(version: Version) {
     }
     assert!(original.stop().success(), "{}", original.log());
     assert!(ours.stop().success(), "{}", ours.log());
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    for archive in [&archive, &copies[1]] {
+        let verify = Receiver::bare().args(["verify", "-D"]).arg(archive.path());
+        let (status, text) = verify.run();
+        assert!(status.success(), "{text}");
+    }
+    // A primary may still be a standby on timeline 4 when it is met, but it is not met for ever.
+    for log in [receiver.log(), ours.log()] {
+        assert!(log.matches("00000004").count() < 10, "{log}");
+    }
     for timeline in 2..=5 {
         assert_same_history(archive.path(), &primary, timeline);
         assert_same_history(copies[1].path(), &primary, timeline);
@@ -117,11 +168,9 @@ fn timelines_2_3_and_5_are_followed_behind_the_server(version: Version) {
         assert_same_history(copies[0].path(), &primary, timeline);
     }
     assert_same_history(&behind.data_directory().join("pg_wal"), &primary, 4);
-    let fork = fs::read_to_string(history_of(&primary, 5)).unwrap();
-    let fork = fork.lines().last().unwrap().split_whitespace().nth(1);
-    let begin = primary
-        .segment_size()
-        .start_of(fork.unwrap().parse().unwrap());
+    let (left, fork) = parent_of(&history_of(&primary, 5));
+    assert_eq!((left, fork), (parent, switch_point));
+    let begin = primary.segment_size().start_of(fork);
     for copy in &copies {
         copy.assert_same_wal(&primary, fifth, begin.max(start), end);
     }
