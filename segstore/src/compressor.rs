@@ -196,7 +196,15 @@ pub(crate) fn compress(
     })();
     match result {
         // Not synced: should it reappear, it is the same segment, and opening sorts it out.
-        Ok(true) => Ok(directory.remove(&plain_path)?),
+        Ok(true) => {
+            if !directory.remove_if_exists(&plain_path)? {
+                // Another process has removed the segment meanwhile (`Removable::remove`), and a
+                // lone file of it would look as if those after it were missing.
+                directory.remove(&target)?;
+                directory.sync_root()?;
+            }
+            Ok(())
+        }
         Ok(false) => Ok(directory.remove(&temporary_path)?),
         Err(error) => {
             // The failure is what matters; what is left is removed on opening.

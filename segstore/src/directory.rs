@@ -192,9 +192,15 @@ impl ArchiveDirectory {
 
     /// Removes a name; durable with the next sync of its directory.
     pub(crate) fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        self.remove_if_exists(path).map(drop)
+    }
+
+    /// The same; whether it was there.
+    pub(crate) fn remove_if_exists(&self, path: &Path) -> Result<bool, DiskError> {
         match self.disk.remove(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(DiskError::at(Operation::Remove, path)),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(DiskError::at(Operation::Remove, path)(error)),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Hearing of what another process does to an archive.
 //!
 //! The kernel tells of changes in the archive's two directories (inotify), and what the change
-//! means is then read from the files. Nothing is looked at by time.
+//! means is then read from the files. Nothing is looked at by time, but for what could not be read:
+//! that is tried again after a pause.
 //!
 //! Changes that another machine makes on a network file system are not told by any kernel.
 
@@ -13,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -24,6 +26,9 @@ use crate::view::{ArchiveView, Followed};
 
 /// What is read of the kernel's notices at once, in bytes: one with the longest name at least.
 pub(crate) const NOTICES: usize = 4096;
+
+/// How long is waited before that is read again which could not be.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is done to a name or a file that can tell something new.
 pub(crate) const CHANGES: WatchFlags = WatchFlags::CREATE
@@ -163,14 +168,28 @@ impl Work {
             }
             match news {
                 Ok(News::Nothing) => {}
-                Ok(News::Something) => {
-                    if let Err(error) = self.view.refresh() {
-                        self.view.note_failure(error);
-                    }
-                }
+                Ok(News::Something) => self.refresh(),
                 Ok(News::Gone) => return self.end(io::ErrorKind::NotFound.into()),
                 Err(error) => return self.end(error.into()),
             }
+        }
+    }
+
+    /// Reads what is new; again if the system refuses, as with too many open files, since nothing
+    /// more need ever be told. That is noted once.
+    fn refresh(&self) {
+        let mut is_noted = false;
+        while let Err(error) = self.view.refresh() {
+            // A directory that is gone is told of, and what is not durable has to change.
+            let passes = matches!(&error, ArchiveError::Disk(error) if !error.is_not_found());
+            if !is_noted || !passes {
+                self.view.note_failure(error);
+                is_noted = true;
+            }
+            if !passes || self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::sleep(RETRY_PAUSE);
         }
     }
 

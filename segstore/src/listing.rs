@@ -39,6 +39,13 @@ impl Listing {
         Ok(this)
     }
 
+    /// What this and a later listing have together of segments; all else is as it was later.
+    pub(crate) fn and(self, later: Self) -> Self {
+        let mut segments = self.segments;
+        segments.extend(later.segments.iter());
+        Self { segments, ..later }
+    }
+
     /// Whether there is nothing at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -120,5 +127,35 @@ impl Listing {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::segment::Encoding;
+    use crate::sim::SimDisk;
+
+    /// As a directory may be read while a segment in it gets another name.
+    #[test]
+    fn a_segment_that_either_of_two_looks_shows_is_there() {
+        let disk = SimDisk::new("/a");
+        let directory = ArchiveDirectory::new(Arc::new(disk.clone()), Path::new("/a"));
+        let plain = SegmentName::parse("000000010000000000000003").map(SegmentFile::complete);
+        let plain = plain.unwrap();
+        let gzip = plain.encoded(Encoding::Gzip);
+        disk.plant("/a/000000010000000000000002", b"a").unwrap();
+        let first = Listing::read(&directory).unwrap();
+        disk.plant(directory.path(gzip), b"bc").unwrap();
+        directory
+            .remove(Path::new("/a/000000010000000000000002"))
+            .unwrap();
+        let both = first.and(Listing::read(&directory).unwrap());
+        let lengths: Vec<_> = both.segments().map(|(_, length)| length).collect();
+        assert_eq!(lengths, [1, 2]);
+        assert_eq!(both.length_of(plain), None);
     }
 }

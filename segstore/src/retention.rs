@@ -6,7 +6,7 @@ use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
 
 use crate::error::ArchiveError;
 use crate::position::RemovedPosition;
-use crate::segment::SegmentFile;
+use crate::segment::{Encoding, SegmentFile};
 use crate::slots::{SlotStore, required_by_files};
 use crate::view::ArchiveView;
 
@@ -110,7 +110,7 @@ impl Removable {
         }
         this.newest = Some(durable.timeline);
         this.kept_from = start_of(kept, size);
-        for (file, length) in view.listing()?.segments() {
+        for (file, length) in view.settled_listing()?.segments() {
             let number = file.name.number(size);
             if let Some(number) = number.filter(|number| *number < kept && !file.partial) {
                 this.segments
@@ -173,6 +173,11 @@ impl Removable {
             before(number);
             for (file, _) in &segment {
                 directory.remove(&directory.path(file))?;
+                // It may be compressed in this very moment: the plain file goes first, by which
+                // the compressor sees that its own is to go, if it comes later than here.
+                for encoding in Encoding::ALL {
+                    directory.remove(&directory.path(file.encoded(encoding)))?;
+                }
             }
             directory.sync_root()?;
             for (file, length) in segment {

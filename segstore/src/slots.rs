@@ -350,19 +350,19 @@ impl SlotStore {
 
     /// Looks where the archive's WAL begins: once, and then for what another process tells of.
     fn find_oldest(&self) -> Result<(), ArchiveError> {
-        if self.state().oldest.is_some() {
-            let directory = self.shared.view.files().directory();
-            if let Some(left) = RemovedPosition::read(directory)? {
-                let mut state = self.state();
-                state.oldest = state.oldest.max(Some(self.size().segment_of(left)));
-            }
-            return Ok(());
+        if self.state().oldest.is_none() {
+            let Some(durable) = self.shared.view.durable() else {
+                return Ok(());
+            };
+            let oldest = oldest_segment(&self.shared.view, durable)?;
+            self.state().oldest.get_or_insert(oldest);
         }
-        let Some(durable) = self.shared.view.durable() else {
-            return Ok(());
-        };
-        let oldest = oldest_segment(&self.shared.view, durable)?;
-        self.state().oldest.get_or_insert(oldest);
+        // After that look, for what was removed during it.
+        let directory = self.shared.view.files().directory();
+        if let Some(left) = RemovedPosition::read(directory)? {
+            let mut state = self.state();
+            state.oldest = state.oldest.max(Some(self.size().segment_of(left)));
+        }
         Ok(())
     }
 
@@ -398,7 +398,7 @@ fn oldest_segment(
 ) -> Result<SegmentNumber, ArchiveError> {
     let size = view.files().size();
     let path = view.history_of(durable.timeline)?;
-    let listing = view.listing()?;
+    let listing = view.settled_listing()?;
     let numbers: BTreeSet<_> = listing
         .segments()
         .filter_map(|(file, _)| {

@@ -270,6 +270,12 @@ impl ArchiveView {
         Ok(Listing::read(self.files().directory())?)
     }
 
+    /// The same, read twice: a segment that is compressed while the directory is read may be seen
+    /// under neither name, but was renamed by the time of a second look.
+    pub(crate) fn settled_listing(&self) -> Result<Listing, ArchiveError> {
+        Ok(self.listing()?.and(self.listing()?))
+    }
+
     /// The oldest segment of a timeline, `None` when there is none.
     ///
     /// # Errors

@@ -388,6 +388,32 @@ fn limits_of_connections_are_told() {
     wait_until("the first to be forgotten", || connect("a").is_ok());
 }
 
+/// Who is told that there is no room may take two seconds to hear it, and is counted until then.
+#[test]
+fn clients_that_are_refused_for_lack_of_room_hold_no_more_than_unknown_ones() {
+    const CLIENTS: usize = 400;
+    let archive = GeneratedArchive::new(300_000, 150_018);
+    let mut config = EmbeddedServer::config();
+    config.limits.connections = 0;
+    let server = EmbeddedServer::start(config, archive.path());
+    let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open_files();
+    let hello = startup(&["user", "any", "replication", "true"]);
+    let mut refused = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut stream = raw(&server);
+        stream.write_all(&hello).unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        assert!(String::from_utf8_lossy(&said).contains("C53300\0"));
+        // It has heard it, and does not go.
+        refused.push(stream);
+    }
+    let held = open_files() - before - CLIENTS;
+    assert!(held < 200, "{held} connections are held");
+    drop(refused);
+}
+
 #[test]
 fn a_client_that_falls_silent_while_it_is_streamed_to_is_closed() {
     let archive = GeneratedArchive::new(300_000, 150_018);

@@ -116,6 +116,24 @@ fn being_told_to_stop_leaves_the_plain_segment() {
 }
 
 #[test]
+fn a_segment_that_is_removed_meanwhile_does_not_come_back_compressed() {
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    let plain = format!("/a/{NAME}");
+    disk.plant(&plain, &[7; 10_000]).unwrap();
+    let removed = || {
+        directory.remove(Path::new(&plain)).unwrap();
+        directory.sync_root().unwrap();
+        true
+    };
+    compress(&directory, gzip(), name(), &removed).unwrap();
+    assert_eq!(disk.content(&plain), None);
+    assert_eq!(disk.content(format!("{plain}.gz")), None);
+    disk.reboot(Survival::Nothing);
+    assert_eq!(disk.content(format!("{plain}.gz")), None);
+}
+
+#[test]
 fn what_was_left_waits_for_a_later_segment() {
     let disk = SimDisk::new("/a");
     let directory = directory(&disk);

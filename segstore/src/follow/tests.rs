@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use walproto::{Lsn, TimelineId};
 
 use super::*;
 use crate::archive::Archive;
+use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
 use crate::feed::FeedStep;
 use crate::generator::Generator;
 use crate::listeners::Subscription;
@@ -175,6 +176,82 @@ fn who_reads_beside_a_bulk_load_gets_what_was_written() {
             writer.append(writer.position(), &[piece]).unwrap();
             writer.sync().unwrap();
         }
+    });
+}
+
+/// A disk that opens nothing for a while, as when the process has too many open files.
+#[derive(Debug, Default)]
+struct Refusing {
+    disk: OsDisk,
+    refuses: AtomicBool,
+}
+
+impl Disk for Refusing {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(Errno::MFILE.into());
+        }
+        self.disk.open(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_directory(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        self.disk.list(directory)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+
+    fn set_access(&self, access: Access) {
+        self.disk.set_access(access);
+    }
+
+    fn apply_access(&self, path: &Path) -> io::Result<()> {
+        self.disk.apply_access(path)
+    }
+}
+
+#[test]
+fn what_could_not_be_read_for_a_while_is_heard_of_though_nothing_follows() {
+    let mut wal = generator(4);
+    wal.fill(MIB);
+    let directory = tempfile::tempdir().unwrap();
+    let archive = archive(&directory, true);
+    let recovery = archive.recover().unwrap();
+    let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
+    let mut writer = writer.unwrap();
+    let disk = Arc::new(Refusing::default());
+    let view = ArchiveView::open(Arc::clone(&disk) as Arc<dyn Disk>, directory.path()).unwrap();
+    let _follower = view.follow().unwrap();
+    let calls = Calls::of(&view);
+    let before = view.durable();
+    disk.refuses.store(true, Ordering::Relaxed);
+    let end = wal.records().last().unwrap().end;
+    writer
+        .append(START, &[sample::bytes(&wal, START, end)])
+        .unwrap();
+    writer.sync().unwrap();
+    calls.wait_until(|| {
+        let failure = view.take_failure();
+        failure.is_some_and(|error| matches!(error, ArchiveError::Disk(e) if !e.is_not_found()))
+    });
+    assert_eq!(view.durable(), before);
+    disk.refuses.store(false, Ordering::Relaxed);
+    calls.wait_until(|| {
+        let durable = view.durable();
+        durable.is_some_and(|durable| durable.record_end == end)
     });
 }
 

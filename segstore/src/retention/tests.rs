@@ -6,6 +6,7 @@ use walproto::TimelineId;
 use super::*;
 use crate::archive::Archive;
 use crate::compression::Compression;
+use crate::compressor::compress;
 use crate::disk::Disk;
 use crate::feed::FeedError;
 use crate::generator::Generator;
@@ -92,6 +93,20 @@ fn stand(slots: &SlotStore, name: &str, number: u64) {
     let held = session.acquire(&name).unwrap();
     let lsn = Lsn(number * MIB + 100);
     held.advance(TimelineId::FIRST, lsn).unwrap();
+}
+
+#[test]
+fn a_segment_that_is_compressed_meanwhile_goes_too() {
+    let disk = world();
+    let view = view(&disk);
+    let removable = view.removable(Lsn(9 * MIB), None).unwrap();
+    let (file, _) = removable.files().next().unwrap();
+    let gzip = Compression::gzip(None).unwrap();
+    compress(view.files().directory(), gzip, file.name, &|| true).unwrap();
+    assert_eq!(numbers(&view.listing().unwrap())[0], FIRST);
+    let pruned = removable.remove(|_| {}).unwrap();
+    assert_eq!(pruned.files, 2);
+    assert_eq!(complete(&disk), [9, 10, 11, 12]);
 }
 
 #[test]
@@ -226,7 +241,7 @@ fn compressed_segments_go_with_all_their_files() {
     let files = open(&disk).segment_files().unwrap();
     let name = files.name_of(TimelineId::FIRST, START);
     let plain = disk.content(format!("/a/{name}")).unwrap();
-    crate::compressor::compress(files.directory(), Compression::LZ4, name, &|| true).unwrap();
+    compress(files.directory(), Compression::LZ4, name, &|| true).unwrap();
     // Left by a crash.
     disk.plant(format!("/a/{name}"), &plain).unwrap();
     let slots = slots(&disk, UNLIMITED);

@@ -90,8 +90,6 @@ impl Connection {
             encrypted: self.opened.encrypted,
         };
         let key: [u8; KEY_LENGTH] = random()?;
-        // Whoever waits to be known may be the next to be closed.
-        self.known = None;
         let registered = match self.shared.registry.admit(newcomer, key) {
             Ok(registered) => Arc::new(registered),
             Err(no_room) => {
@@ -104,6 +102,9 @@ impl Connection {
                 return Ok(());
             }
         };
+        // It counts among those that are taken in. One that is not goes on counting among the
+        // unknown, so that those who are told so are no more than there may be of these.
+        self.known = None;
         let shared = Arc::clone(&self.shared);
         let settings = shared.settings(&request, self.wal_sender_timeout);
         let reported = settings.reported();
