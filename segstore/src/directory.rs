@@ -14,6 +14,10 @@ use crate::segment::OWN_DIRECTORY;
 
 mod markers;
 
+/// What the name of a file ends in that is not finished and lies beside what it is to replace. No
+/// slot's name has a dot.
+pub(crate) const UNFINISHED: &str = ".tmp";
+
 /// What lies in the subdirectory that is ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
@@ -43,6 +47,8 @@ pub(crate) enum Place {
     Quarantine,
     /// The replication slots.
     Slots,
+    /// What the salts of unknown users are made of.
+    MockNonce,
 }
 
 impl Place {
@@ -69,6 +75,7 @@ impl Place {
             Self::SpareMarker => "spare-marker",
             Self::Quarantine => "quarantine",
             Self::Slots => "slots",
+            Self::MockNonce => "mock-nonce",
         }
     }
 }
@@ -250,6 +257,19 @@ impl ArchiveDirectory {
         let file = self.create_temporary(name.display())?;
         file.write_at(&[IoSlice::new(content)], 0)?;
         self.finish_temporary(&file, path)
+    }
+
+    /// The same for a process that does not stream into the archive: the one that does empties the
+    /// temporary directory whenever it likes. The name of the unfinished file adds [`UNFINISHED`].
+    pub(crate) fn replace_beside(&self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(UNFINISHED);
+        let unfinished = PathBuf::from(unfinished);
+        self.remove(&unfinished)?;
+        let file = self.open(unfinished.clone(), OpenMode::CreateNew)?;
+        file.write_at(&[IoSlice::new(content)], 0)?;
+        file.sync_data()?;
+        self.rename(&unfinished, path)
     }
 
     /// Reads a small file whole, `None` when there is none.

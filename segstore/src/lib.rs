@@ -149,7 +149,8 @@ pub use retention::{Pruned, Removable, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
 pub use slots::{
-    HeldSlot, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession, SlotStore, WalStatus,
+    HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession,
+    SlotStore, WalStatus,
 };
 pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{

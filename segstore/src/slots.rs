@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use walproto::copy_data::EpochXid;
 use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
 
+use crate::directory::Place;
 use crate::error::ArchiveError;
 use crate::listeners::{Listeners, Subscription};
 use crate::lock::ProcessLock;
@@ -35,6 +36,11 @@ pub use error::SlotError;
 pub(crate) use required::required_by_files;
 pub use session::{HeldSlot, NewSlot, SlotSession};
 use stored::{SlotFiles, Stored};
+
+/// The length in bytes of the nonce that [`SlotStore::mock_authentication_nonce`] keeps.
+///
+/// Source: src/include/catalog/pg_control.h, `MOCK_AUTH_NONCE_LEN` (PG 15).
+pub const MOCK_NONCE_LENGTH: usize = 32;
 
 /// What slots may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +206,26 @@ impl SlotStore {
     #[must_use]
     pub fn limits(&self) -> SlotLimits {
         self.shared.limits
+    }
+
+    /// The archive's nonce, of which a server makes what it tells users who do not exist
+    /// (`mock_authentication_nonce` of `pg_control`): the same for as long as the archive lives.
+    /// `random`, which nobody can guess, becomes it if there is none yet.
+    ///
+    /// # Errors
+    /// When it can be neither read nor kept.
+    pub fn mock_authentication_nonce(
+        &self,
+        random: [u8; MOCK_NONCE_LENGTH],
+    ) -> Result<[u8; MOCK_NONCE_LENGTH], ArchiveError> {
+        let directory = self.shared.view.files().directory();
+        let path = directory.own(Place::MockNonce);
+        let kept = directory.read(&path, MOCK_NONCE_LENGTH)?;
+        if let Some(kept) = kept.and_then(|kept| kept.try_into().ok()) {
+            return Ok(kept);
+        }
+        directory.replace_beside(&path, &random)?;
+        Ok(random)
     }
 
     /// A session under the process number `pid`, which no other session has.

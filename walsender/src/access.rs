@@ -44,12 +44,16 @@ pub enum AccessError {
     },
 }
 
+/// What the salts of users who do not exist are made of.
+pub(crate) type MockNonce = [u8; segstore::MOCK_NONCE_LENGTH];
+
 /// The rules, the users and TLS, as they were last read.
 #[derive(Debug)]
 pub(crate) struct Access {
     rules: HbaRules,
     users: Option<Users>,
     tls: Option<ServerTls>,
+    mock_nonce: MockNonce,
 }
 
 /// What has to be known of a client.
@@ -77,7 +81,7 @@ pub(crate) enum Admission {
 
 impl Access {
     /// Reads the files. Not for a thread that does network input and output.
-    pub(crate) fn load(files: &AccessFiles) -> Result<Self, AccessError> {
+    pub(crate) fn load(files: &AccessFiles, mock_nonce: MockNonce) -> Result<Self, AccessError> {
         let mut rules = match &files.hba {
             Some(path) => HbaRules::load(path)?,
             None => HbaRules::same_user(),
@@ -98,7 +102,12 @@ impl Access {
         if files.trust_loopback {
             rules = rules.and_trust_loopback();
         }
-        Ok(Self { rules, users, tls })
+        Ok(Self {
+            rules,
+            users,
+            tls,
+            mock_nonce,
+        })
     }
 
     pub(crate) const fn tls(&self) -> Option<&ServerTls> {
@@ -136,7 +145,7 @@ impl Access {
                 encryption(client.origin)
             )),
             HbaMethod::ScramSha256 => match &self.users {
-                Some(users) => Admission::Password(Box::new(users.secret(user))),
+                Some(users) => Admission::Password(Box::new(users.secret(user, &self.mock_nonce))),
                 None => failed("password", user),
             },
             HbaMethod::Peer => match client.uid {
@@ -220,6 +229,7 @@ mod tests {
             rules: HbaRules::parse(Path::new("hba"), rules.as_bytes()).unwrap(),
             users: Some(Users::parse(Path::new("users"), b"").unwrap()),
             tls: None,
+            mock_nonce: MockNonce::default(),
         }
     }
 
@@ -313,6 +323,7 @@ mod tests {
             rules: HbaRules::same_user(),
             users: None,
             tls: None,
+            mock_nonce: MockNonce::default(),
         };
         assert!(matches!(
             same_user.admit(client(Some(own))),
@@ -334,10 +345,11 @@ mod tests {
         let hba = directory.path().join("hba");
         let load = |rules: &str| {
             std::fs::write(&hba, rules).unwrap();
-            Access::load(&AccessFiles {
+            let files = AccessFiles {
                 hba: Some(hba.clone()),
                 ..AccessFiles::default()
-            })
+            };
+            Access::load(&files, MockNonce::default())
         };
         let error = load("local replication all scram-sha-256").unwrap_err();
         assert!(matches!(error, AccessError::NoUsers { .. }), "{error}");

@@ -52,6 +52,7 @@ pub mod hba;
 mod listener;
 pub mod policy;
 mod pump;
+mod random;
 mod registry;
 mod server;
 mod settings;

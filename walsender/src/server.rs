@@ -13,11 +13,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
 
-use crate::access::{Access, AccessError};
+use crate::access::{Access, AccessError, MockNonce};
 use crate::config::{ListenAddress, ServeConfig};
 use crate::connection;
 use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
+use crate::random::random;
 use crate::registry::{ConnectedStandby, ConnectionLimits, Downstream, Registry};
 use crate::settings::Settings;
 use crate::socket::Accepted;
@@ -46,6 +47,9 @@ pub enum ServeError {
     /// The archive cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The system has no random numbers, which keys and nonces are made of.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
     /// An address cannot be listened at.
     #[error("listening at {address}")]
     Listen {
@@ -76,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) config: ServeConfig,
     pub(crate) registry: Arc<Registry>,
     access: Mutex<Arc<Access>>,
+    mock_nonce: MockNonce,
     /// Changes whenever more WAL is durable.
     advance: watch::Sender<()>,
     /// Changes whenever a slot is released.
@@ -104,7 +109,9 @@ impl Server {
     /// # Errors
     /// When a file is not as it should be, or an address cannot be listened at.
     pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
-        let access = Access::load(&config.access)?;
+        let fresh = random().ok_or(ServeError::NoRandomness)?;
+        let mock_nonce = slots.mock_authentication_nonce(fresh)?;
+        let access = Access::load(&config.access, mock_nonce)?;
         if config.access.trust_loopback {
             tracing::warn!(
                 "any user of this machine can connect through 127.0.0.1 and ::1 without a password"
@@ -137,6 +144,7 @@ impl Server {
             config,
             registry: Arc::new(registry),
             access: Mutex::new(Arc::new(access)),
+            mock_nonce,
             advance: watch::Sender::new(()),
             released: watch::Sender::new(()),
             slot_moved: Notify::new(),
@@ -323,7 +331,8 @@ impl ServerHandle {
     /// # Errors
     /// When a file is not as it should be: what was read before still holds.
     pub fn reload(&self) -> Result<(), AccessError> {
-        let access = Arc::new(Access::load(&self.shared.config.access)?);
+        let files = &self.shared.config.access;
+        let access = Arc::new(Access::load(files, self.shared.mock_nonce)?);
         let mut current = self.shared.access.lock();
         let current = current.as_mut().map_err(|poisoned| poisoned.get_mut());
         match current {

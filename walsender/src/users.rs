@@ -15,7 +15,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use walproto::scram::{ParseVerifierError, ScramSecret, ScramVerifier};
 
 use crate::hba::HbaFault;
@@ -25,8 +24,6 @@ use crate::hba::tokens;
 #[derive(Clone, Debug)]
 pub struct Users {
     verifiers: BTreeMap<String, ScramVerifier>,
-    /// Unknown to clients, and the same as long as the users are.
-    mock_key: [u8; 32],
 }
 
 /// A file of users that cannot be used.
@@ -137,27 +134,23 @@ impl Users {
                 }
             }
         }
-        let mut mock_key = Sha256::new();
-        for verifier in verifiers.values() {
-            mock_key.update(verifier.to_string().as_bytes());
-        }
-        Ok(Self {
-            verifiers,
-            mock_key: mock_key.finalize().into(),
-        })
+        Ok(Self { verifiers })
     }
 
     /// What the password of a user is checked against. For one that is not here no password is
     /// right, but all else is as for the others.
+    ///
+    /// Its salt is made of `mock_nonce`, which clients do not know: the same one each time, so that
+    /// the salt stays whatever becomes of others.
     #[must_use]
-    pub fn secret(&self, user: &str) -> ScramSecret {
+    pub fn secret(&self, user: &str, mock_nonce: &[u8]) -> ScramSecret {
         match self.verifiers.get(user) {
             Some(verifier) => verifier.clone().into(),
             None => {
                 let mut iterations = self.verifiers.values().map(ScramVerifier::iterations);
                 let iterations = iterations.next();
                 let iterations = iterations.unwrap_or(ScramVerifier::DEFAULT_ITERATIONS);
-                ScramSecret::mock(user, &self.mock_key, iterations)
+                ScramSecret::mock(user, mock_nonce, iterations)
             }
         }
     }
@@ -193,6 +186,7 @@ fn user(line: &[u8]) -> Result<Option<(String, ScramVerifier)>, UsersFault> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use walproto::scram::{RAW_NONCE_LENGTH, ScramServer};
 
     const VERIFIER: &str = "SCRAM-SHA-256$4096:eF4C8mcCmpVABiZtB25lXA==$\
         rY8F6M+1699UlBQmBnsnUCxKYXPabOx0OrUvRYSUWc0=:YSWp6Sp2A1eYXNrvHoaF4iUj9KL904rriKOGCKOltBI=";
@@ -206,12 +200,29 @@ mod tests {
         let text = format!("# all\n\n\"a b\" \"{VERIFIER}\"\r\nstandby {VERIFIER} # one\n");
         let users = parse(&text).unwrap();
         assert_eq!(users.names().collect::<Vec<_>>(), ["a b", "standby"]);
-        let real = format!("{:?}", users.secret("standby"));
-        let mock = format!("{:?}", users.secret("nobody"));
+        let real = format!("{:?}", users.secret("standby", b"nonce"));
+        let mock = format!("{:?}", users.secret("nobody", b"nonce"));
         assert!(
             real.contains("Real") && mock.contains("Mock"),
             "{real} {mock}"
         );
+    }
+
+    #[test]
+    fn an_unknown_user_looks_the_same_whoever_else_there_is() {
+        let mock = |text: &str, nonce: &[u8]| {
+            let users = parse(text).unwrap();
+            let secret = users.secret("nobody", nonce);
+            let server = ScramServer::new(secret, [7; RAW_NONCE_LENGTH], None);
+            server
+                .challenge(b"SCRAM-SHA-256", b"n,,n=,r=abc")
+                .unwrap()
+                .1
+        };
+        let one = mock(&format!("a {VERIFIER}\n"), b"nonce");
+        let changed = VERIFIER.replace("eF4C8mcC", "AAAAAAAA");
+        assert_eq!(mock(&format!("a {changed}\nb {VERIFIER}\n"), b"nonce"), one);
+        assert_ne!(mock(&format!("a {VERIFIER}\n"), b"other"), one);
     }
 
     #[test]

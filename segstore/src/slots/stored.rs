@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::IoSlice;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +10,7 @@ use walproto::{SlotName, TimelineId};
 
 use super::{SlotData, SlotPosition};
 use crate::checked_json::{self, Refusal};
-use crate::directory::{ArchiveDirectory, Place};
-use crate::disk::OpenMode;
+use crate::directory::{ArchiveDirectory, Place, UNFINISHED};
 use crate::error::{ArchiveError, Damage};
 
 /// The newest format of slots that this version knows, and the one it writes.
@@ -23,9 +21,6 @@ const CONTENT: &str = "slot";
 
 /// The longest file that is read.
 const MAX_LENGTH: usize = 4096;
-
-/// What the name of a file ends in that is not finished. No slot's name has a dot.
-const UNFINISHED: &str = ".tmp";
 
 /// What the file of a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,17 +100,7 @@ impl SlotFiles {
             path: path.clone(),
             reason: Damage::Json(error),
         })?;
-        // Not where other files are made ready: another process empties that.
-        let unfinished = self.path(format!("{name}{UNFINISHED}"));
-        self.directory.remove(&unfinished)?;
-        let file = self
-            .directory
-            .open(unfinished.clone(), OpenMode::CreateNew)?;
-        let written = file
-            .write_at(&[IoSlice::new(&content)], 0)
-            .and_then(|()| file.sync_data())
-            .and_then(|()| self.directory.rename(&unfinished, &path));
-        Ok(written?)
+        Ok(self.directory.replace_beside(&path, &content)?)
     }
 
     /// Removes a slot, durably.

@@ -109,6 +109,19 @@ fn a_slot_is_there_as_soon_as_it_is_created_and_gone_as_soon_as_it_is_dropped() 
 }
 
 #[test]
+fn the_nonce_is_the_first_one_for_ever() {
+    let (disk, store) = world(1);
+    let first = [7; MOCK_NONCE_LENGTH];
+    let nonce = |store: &SlotStore, random| store.mock_authentication_nonce(random).unwrap();
+    assert_eq!(nonce(&store, first), first);
+    assert_eq!(nonce(&store, [8; MOCK_NONCE_LENGTH]), first);
+    drop(store);
+    disk.reboot(Survival::Nothing);
+    let store = self::store(&disk, UNLIMITED);
+    assert_eq!(nonce(&store, [9; MOCK_NONCE_LENGTH]), first);
+}
+
+#[test]
 fn what_postgresql_refuses_is_refused() {
     let (disk, store) = world(1);
     let limits = SlotLimits {

@@ -11,6 +11,7 @@ use super::{Connection, ConnectionError};
 use crate::access::{self, Admission, Client};
 use crate::commands::no_databases;
 use crate::hba::ClientOrigin;
+use crate::random::random;
 use crate::registry::{KEY_LENGTH, Newcomer, NoRoom};
 use crate::settings;
 use crate::tls::ClientIdentity;
@@ -72,7 +73,8 @@ impl Connection {
         match admission {
             Admission::Believed => session.authenticate_trust()?,
             Admission::Password(secret) => {
-                session.authenticate_scram(*secret, random()?, channel_binding)?;
+                let nonce = random().ok_or(ConnectionError::Fault)?;
+                session.authenticate_scram(*secret, nonce, channel_binding)?;
             }
             Admission::Refused(message) => session.reject(*message),
             Admission::IfNamed(_) => return Err(ConnectionError::Fault),
@@ -89,7 +91,7 @@ impl Connection {
             address: self.opened.address,
             encrypted: self.opened.encrypted,
         };
-        let key: [u8; KEY_LENGTH] = random()?;
+        let key: [u8; KEY_LENGTH] = random().ok_or(ConnectionError::Fault)?;
         let registered = match self.shared.registry.admit(newcomer, key) {
             Ok(registered) => Arc::new(registered),
             Err(no_room) => {
@@ -152,14 +154,4 @@ impl OpenedFacts {
         self.address
             .map_or_else(|| "[local]".to_owned(), |address| address.to_string())
     }
-}
-
-/// Bytes that nobody can guess.
-fn random<const N: usize>() -> Result<[u8; N], ConnectionError> {
-    let mut bytes = [0; N];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_no_randomness| ConnectionError::Fault)?;
-    Ok(bytes)
 }
