@@ -7,6 +7,7 @@
 //! Changes that another machine makes on a network file system are not told by any kernel.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -14,10 +15,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::directory::Place;
 use crate::error::{ArchiveError, DiskError, Operation};
@@ -95,6 +97,29 @@ impl ArchiveView {
                 thread,
             }),
         })
+    }
+
+    /// Whether more may be durable, and have been acknowledged, than [`durable`](Self::durable)
+    /// says: what another process published was last written before this machine started. It is
+    /// written without a sync, so a crash of the machine may have brought back an older one. It
+    /// lasts until a receiver has found out anew how far the archive reaches.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn may_reach_further(&self) -> Result<bool, ArchiveError> {
+        if self.followed() != Followed::Published {
+            return Ok(false);
+        }
+        let path = self.files().directory().own(Place::Position);
+        let written = match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
+            Ok(time) => time,
+            // Only what was last noted as acknowledged is known.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(DiskError::at(Operation::Open, &path)(error).into()),
+        };
+        let uptime = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+        let started = SystemTime::now().checked_sub(uptime);
+        Ok(started.is_some_and(|started| written < started))
     }
 
     /// Whether the archive lies on a network file system: what another machine writes there is

@@ -132,6 +132,24 @@ fn a_standby_that_stands_still_is_waited_for_until_it_goes_on() {
 }
 
 #[test]
+fn a_position_from_before_the_machine_started_is_not_believed() {
+    let mut archived = Archived::start(Version::V15);
+    archived.wait_archived();
+    let path = archived.archive.path().to_owned();
+    archived.kill_receiver();
+    let position = path.join(".wal-receiver").join("position");
+    let position = std::fs::File::options().write(true).open(position).unwrap();
+    position.set_modified(std::time::UNIX_EPOCH).unwrap();
+    let (status, said) = await_standby(&path, &["--timeout=1", "s1"]).run();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("older than the start of this machine"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_cannot_be_waited_for_is_told_in_a_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();

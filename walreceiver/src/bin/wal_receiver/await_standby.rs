@@ -147,9 +147,15 @@ fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
         timeline: durable.timeline,
         lsn: durable.record_end,
     };
-    let target = SOCKETS
+    let [by_relay, by_server] = SOCKETS.map(|socket| served(directory, socket));
+    if by_relay.is_none() && view.may_reach_further()? {
+        return Err(MainError::MayEndLater {
+            directory: directory.clone(),
+        });
+    }
+    let target = by_relay
         .into_iter()
-        .filter_map(|socket| served(directory, socket))
+        .chain(by_server)
         .fold(told, Position::max);
     let mut stdout = io::stdout();
     writeln!(stdout, "{target}").map_err(MainError::Output)?;
@@ -353,6 +359,7 @@ Options (never abbreviated):
 It prints the position that it waits for, the end of what is durable in the archive: nothing
 beyond it was ever acknowledged. It ends with exit code 0 once the standby has it, also on a later
 timeline that goes on from there, and with 1 otherwise. The primary need not be there. After a
-crash of the machine that the archive is on, start a relay on it first: it finds that end anew."
+crash of the machine that the archive is on it asks for a relay on it first, which finds that end
+anew."
     )
 }

@@ -62,6 +62,13 @@ pub(crate) enum MainError {
     #[error("nothing is durable in archive \"{}\" yet that a standby could have", directory.display())]
     NothingDurable { directory: PathBuf },
     #[error(
+        "what archive \"{}\" says of its end is older than the start of this machine: more may \
+         have been acknowledged; start a receiver that serves it (wal-receiver --listen) first, \
+         which finds the end anew",
+        directory.display()
+    )]
+    MayEndLater { directory: PathBuf },
+    #[error(
         "standby \"{name}\" does not have {lsn} (timeline {timeline}) after {} seconds: {why}",
         timeout.as_secs()
     )]
