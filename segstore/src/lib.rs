@@ -83,6 +83,7 @@ mod checked_json;
 mod compression;
 mod compressor;
 mod corruption;
+mod crc;
 mod directory;
 mod discovery;
 mod disk;

@@ -17,6 +17,8 @@
 
 use walproto::Lsn;
 
+use crate::crc;
+
 /// The length of a record header in bytes (`SizeOfXLogRecord`).
 pub const RECORD_HEADER_LENGTH: usize = 24;
 /// The least `xl_tot_len`: a header and nothing else.
@@ -149,5 +151,5 @@ impl RecordHeader {
 #[must_use]
 pub fn finish_crc(body: u32, header: &[u8; RECORD_HEADER_LENGTH]) -> u32 {
     let [covered @ .., _, _, _, _] = header;
-    crc32c::crc32c_append(body, covered)
+    crc::append(body, covered)
 }

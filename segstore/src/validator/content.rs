@@ -5,6 +5,7 @@ use walproto::Lsn;
 use super::after_switch::Leftover;
 use super::{RecordVisitor, Validator};
 use crate::corruption::{Corruption, CorruptionReason};
+use crate::crc;
 use crate::page;
 use crate::record::{self, RECORD_HEADER_LENGTH, RecordHeader};
 
@@ -134,7 +135,7 @@ impl Validator {
         visitor: &mut V,
     ) -> Result<&'a [u8], Corruption> {
         let (now, later, remaining) = take_remaining(bytes, remaining);
-        let crc = crc32c::crc32c_append(crc, now);
+        let crc = crc::append(crc, now);
         if let Some(overwritten) = &mut self.overwritten {
             overwritten.collect(now);
         }
