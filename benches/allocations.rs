@@ -47,7 +47,7 @@ fn no_record_allocates_when_it_is_made() {
         let mut stream = stream(mix);
         let mut buffer = vec![0; 128 << 10];
         // The first ones make room for all.
-        for _ in 0..50 {
+        for _ in 0..500 {
             stream.fill(&mut buffer);
         }
         let count = allocations(|| {

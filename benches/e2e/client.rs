@@ -40,10 +40,16 @@ impl Client {
         expect(&mut socket, |message| {
             matches!(message, BackendMessage::ReadyForQuery { .. })
         });
-        Self {
-            socket,
-            messages: Messages::default(),
-        }
+        Self::begun(socket, Lsn::INVALID)
+    }
+
+    /// A connection on which messages with the WAL from `start` on come without being asked for.
+    pub(crate) fn begun(socket: TcpStream, start: Lsn) -> Self {
+        let messages = Messages {
+            end: start,
+            ..Messages::default()
+        };
+        Self { socket, messages }
     }
 
     /// Asks for the WAL from `start` on.
@@ -71,12 +77,19 @@ impl Client {
     /// Reads once, and gives each piece of WAL with its position to `take`; several may be of one
     /// message. A server that asks is told that all is flushed.
     pub(crate) fn read(&mut self, buffer: &mut [u8], take: impl FnMut(Lsn, &[u8])) {
-        let length = self.socket.read(buffer).unwrap();
+        let length = self.try_read(buffer, take);
         assert!(length > 0, "the server has closed the connection");
+    }
+
+    /// The same, and gives how much of the buffer is messages now as they came: 0 once the
+    /// connection has ended.
+    pub(crate) fn try_read(&mut self, buffer: &mut [u8], take: impl FnMut(Lsn, &[u8])) -> usize {
+        let length = self.socket.read(buffer).unwrap();
         self.messages.take(&buffer[..length], take);
         if std::mem::take(&mut self.messages.reply_requested) {
             self.report();
         }
+        length
     }
 
     /// When the sender has sent what was read last.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::statvfs;
 use tests::{ArchiveDirectory, Cluster};
 
 use crate::bulk_load::BulkLoad;
@@ -26,7 +27,7 @@ pub(crate) const STANDBY: &str = "PostgreSQL standby, on";
 pub(crate) const REMOTE_APPLY: &str = "PostgreSQL standby, remote_apply";
 
 const SYSTEMS: [&str; 6] = [ALONE, OURS, PG_RECEIVEWAL, IN_MEMORY, STANDBY, REMOTE_APPLY];
-const BULK_SYSTEMS: [&str; 4] = [ALONE, OURS, PG_RECEIVEWAL, STANDBY];
+const BULK_SYSTEMS: [&str; 5] = [ALONE, OURS, PG_RECEIVEWAL, IN_MEMORY, STANDBY];
 
 /// The `application_name` of whoever is the synchronous standby.
 const NAME: &str = "measured";
@@ -36,6 +37,9 @@ const BULK_CLIENTS: u32 = 8;
 
 /// A memory file system, if there is one.
 const MEMORY: &str = "/dev/shm";
+
+/// More WAL than a bulk load makes, in bytes a second.
+const MOST_WAL_PER_S: u64 = 500_000_000;
 
 /// How a case is called in the results.
 pub(crate) fn case(clients: u32) -> String {
@@ -55,32 +59,39 @@ struct Primary {
 /// Measures both scenarios, as far as they are wanted.
 pub(crate) fn measure(lab: &mut Lab) {
     let mut primary = Primary::start(lab.arguments.duration);
-    let in_memory = Path::new(MEMORY).is_dir();
-    if !in_memory {
-        lab.note(&format!(
-            "No {MEMORY} here: the bound in memory is missing."
-        ));
-    }
+    let (systems, bulk_systems) = (possible(lab, &SYSTEMS), possible(lab, &BULK_SYSTEMS));
     let clients = lab.arguments.clients.clone();
     for round in 1..=lab.arguments.rounds {
         crate::probes::measure(lab, round);
         if lab.wants(SCENARIO) {
             for &clients in &clients {
-                for system in in_turn(&SYSTEMS, round) {
-                    if system != IN_MEMORY || in_memory {
-                        let run = primary.run(lab, SCENARIO, system, clients, round);
-                        lab.record(run);
-                    }
+                for system in in_turn(&systems, round) {
+                    let run = primary.run(lab, SCENARIO, system, clients, round);
+                    lab.record(run);
                 }
             }
         }
         if lab.wants(WITH_BULK) {
-            for system in in_turn(&BULK_SYSTEMS, round) {
+            for system in in_turn(&bulk_systems, round) {
                 let run = primary.run(lab, WITH_BULK, system, BULK_CLIENTS, round);
                 lab.record(run);
             }
         }
     }
+}
+
+/// Those of the systems that can be measured here: a receiver that has no more room would keep its
+/// primary's commits waiting for ever.
+fn possible(lab: &mut Lab, systems: &[&'static str]) -> Vec<&'static str> {
+    let free = statvfs(MEMORY).map_or(0, |memory| memory.f_bavail * memory.f_frsize);
+    let needed = lab.arguments.duration.as_secs() * MOST_WAL_PER_S;
+    if free < needed {
+        lab.note(&format!(
+            "{MEMORY} has no {needed} bytes free: the bound in memory is missing."
+        ));
+    }
+    let is_possible = |&&system: &&&str| system != IN_MEMORY || free >= needed;
+    systems.iter().filter(is_possible).copied().collect()
 }
 
 impl Primary {

@@ -19,7 +19,7 @@ pub(crate) const SYNCHRONOUS: &str = "pg_receivewal --synchronous";
 const DRAIN: &str = "floor: drain the socket";
 const SYSTEMS: [&str; 3] = [OURS, SYNCHRONOUS, DRAIN];
 
-/// What is made at most: it is kept in memory.
+/// What is received at most: more shows nothing else.
 const MOST: u64 = 1_000_000_000;
 
 pub(crate) const FASTEST: &str = "as fast as it is taken";
@@ -29,7 +29,7 @@ const CASES: [(&str, Option<f64>); 2] = [(FASTEST, None), ("100 MB/s", Some(100e
 
 /// Measures all.
 pub(crate) fn measure(lab: &mut Lab) {
-    let upstream = Upstream::new(lab.arguments.size.min(MOST));
+    let upstream = Upstream::new();
     for round in 1..=lab.arguments.rounds {
         for (case, rate) in CASES {
             for system in in_turn(&SYSTEMS, round) {
@@ -64,8 +64,7 @@ pub(crate) fn measure(lab: &mut Lab) {
     }
 }
 
-/// Up to where is received: what a steady rate brings in the time of a run, and never the last of
-/// the WAL, for receivers stop when they have got something from beyond.
+/// Up to where is received: what a steady rate brings in the time of a run.
 fn end(lab: &Lab, rate: Option<f64>) -> Lsn {
     let all = lab.arguments.size.min(MOST);
     #[expect(
@@ -76,7 +75,7 @@ fn end(lab: &Lab, rate: Option<f64>) -> Lsn {
     let of_run = rate.map_or(all, |rate| {
         (rate * lab.arguments.duration.as_secs_f64()) as u64
     });
-    Lsn(Upstream::START.0 + of_run.min(all) - (1 << 20))
+    Lsn(Upstream::START.0 + of_run.min(all))
 }
 
 /// How many bytes it got, in how many seconds, and what it used.

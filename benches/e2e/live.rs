@@ -10,6 +10,7 @@ use tests::{ArchiveDirectory, Cluster};
 use walproto::TimelineId;
 
 use crate::arrivals::{Arrival, delays, follow};
+use crate::bare_sender::BareSender;
 use crate::client::{BUFFER_SIZE, Client};
 use crate::lab::{Lab, OURS, in_turn, mib, tcp_address, tcp_conninfo};
 use crate::process::{Program, Usage, tree_usage};
@@ -19,7 +20,9 @@ use crate::serving::serve;
 pub(crate) const SCENARIO: &str = "live";
 pub(crate) const CASCADE: &str = "PostgreSQL cascade";
 const DIRECT: &str = "PostgreSQL's primary itself";
-const SYSTEMS: [&str; 3] = [OURS, CASCADE, DIRECT];
+/// What one thread that sends to one client after the other can reach, whatever else it is spared.
+pub(crate) const BARE: &str = "floor: bare sends";
+const SYSTEMS: [&str; 4] = [OURS, CASCADE, DIRECT, BARE];
 
 /// The `application_name` of the relay, whichever it is.
 const RELAY: &str = "relay";
@@ -59,21 +62,31 @@ pub(crate) fn measure(lab: &mut Lab) {
                 let (values, curve) = match system {
                     OURS => {
                         let ours = Ours::start(lab, &primary, &archive, relay);
-                        let measured = stream(lab, &primary, ours.address, &ours.pids(), clients);
+                        let clients = connect(&primary, ours.address, clients);
+                        let measured = stream(lab, &primary, clients, &ours.pids());
                         ours.stop();
-                        measured
+                        measured.values(&[])
                     }
                     CASCADE => {
                         standby.start();
                         primary.wait_streaming(RELAY);
-                        let pids = [standby.server_pid()];
-                        let measured = stream(lab, &primary, tcp_address(&standby), &pids, clients);
+                        let clients = connect(&primary, tcp_address(&standby), clients);
+                        let measured = stream(lab, &primary, clients, &[standby.server_pid()]);
                         standby.stop();
-                        measured
+                        measured.values(&[])
+                    }
+                    BARE => {
+                        let (address, start) = (tcp_address(&primary), primary.flush_lsn());
+                        let (sender, clients) = BareSender::start(address, start, clients);
+                        let mut measured = stream(lab, &primary, clients, &[]);
+                        measured.used.cpu_seconds = sender.stop();
+                        measured.values(&[])
                     }
                     _ => {
-                        let pids = [primary.server_pid()];
-                        stream(lab, &primary, tcp_address(&primary), &pids, clients)
+                        let clients = connect(&primary, tcp_address(&primary), clients);
+                        let measured = stream(lab, &primary, clients, &[primary.server_pid()]);
+                        // They tell when the primary has sent as well as the probe does.
+                        measured.values(&measured.arrived)
                     }
                 };
                 lab.record(Run {
@@ -139,17 +152,50 @@ impl Ours {
     }
 }
 
-/// Streams to so many clients what is committed meanwhile, and tells the delays and what the
-/// processes used.
-fn stream(
-    lab: &Lab,
-    primary: &Cluster,
-    server: SocketAddr,
-    pids: &[u32],
-    clients: u32,
-) -> (BTreeMap<String, f64>, Vec<[f64; 2]>) {
+/// What was seen of a relay while rows were committed.
+struct Measured {
+    /// When a client of the primary itself got what was committed.
+    sent: Vec<Vec<Arrival>>,
+    /// When the relay's clients did.
+    arrived: Vec<Vec<Arrival>>,
+    seconds: f64,
+    /// What the relay's processes used.
+    used: Usage,
+}
+
+impl Measured {
+    /// The figures and the distribution of the delays. `more_origins` tell when the primary has sent,
+    /// beside the client of its own.
+    fn values(&self, more_origins: &[Vec<Arrival>]) -> (BTreeMap<String, f64>, Vec<[f64; 2]>) {
+        let origins = self.sent.iter().chain(more_origins);
+        let origins: Vec<&[Arrival]> = origins.map(Vec::as_slice).collect();
+        let mut micros = delays(&origins, &self.arrived);
+        micros.sort_by(f64::total_cmp);
+        let value = |share| quantile(&micros, share).unwrap();
+        let cpu_seconds = self.used.cpu_seconds;
+        let mut values = vec![
+            ("p50_us", value(0.5)),
+            ("p99_us", value(0.99)),
+            (
+                "cpu_us_per_message",
+                cpu_seconds * 1e6 / micros.len() as f64,
+            ),
+            ("cpu_share", cpu_seconds / self.seconds),
+        ];
+        // A thread of the harness has none of its own.
+        if self.used.peak_bytes > 0 {
+            values.push(("memory_mib", mib(self.used.peak_bytes)));
+        }
+        let values = values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        (values.collect(), distribution(&micros))
+    }
+}
+
+/// Streams to clients what is committed meanwhile.
+fn stream(lab: &Lab, primary: &Cluster, mut clients: Vec<Client>, pids: &[u32]) -> Measured {
     let mut probe = connect(primary, tcp_address(primary), 1);
-    let mut clients = connect(primary, server, clients);
     let end = AtomicU64::new(0);
     let before = used(pids);
     let started = Instant::now();
@@ -162,27 +208,15 @@ fn stream(
     });
     let seconds = started.elapsed().as_secs_f64();
     let after = used(pids);
-    // Clients of the primary itself tell when it has sent as well as the probe does.
-    let mut origins: Vec<&[Arrival]> = sent.iter().map(Vec::as_slice).collect();
-    if server == tcp_address(primary) {
-        origins.extend(arrived.iter().map(Vec::as_slice));
+    Measured {
+        sent,
+        arrived,
+        seconds,
+        used: Usage {
+            cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+            peak_bytes: after.peak_bytes,
+        },
     }
-    let mut micros = delays(&origins, &arrived);
-    micros.sort_by(f64::total_cmp);
-    let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
-    let value = |share| quantile(&micros, share).unwrap();
-    let values = [
-        ("p50_us", value(0.5)),
-        ("p99_us", value(0.99)),
-        (
-            "cpu_us_per_message",
-            cpu_seconds * 1e6 / micros.len() as f64,
-        ),
-        ("cpu_share", cpu_seconds / seconds),
-        ("memory_mib", mib(after.peak_bytes)),
-    ];
-    let values = values.map(|(name, value)| (name.to_owned(), value));
-    (BTreeMap::from(values), distribution(&micros))
 }
 
 fn used(pids: &[u32]) -> Usage {

@@ -11,6 +11,7 @@
 
 mod args;
 mod arrivals;
+mod bare_sender;
 mod bulk_load;
 mod catch_up;
 mod chart;

@@ -24,9 +24,10 @@ pub(crate) fn write(report: &Report, arguments: &Arguments) {
     for (name, plot) in plots::all(report) {
         put(&directory.join(name), &plot);
     }
-    let text = markdown(report);
+    let mut text = markdown(report);
     println!("\n{text}");
     if let Some(document) = &arguments.document {
+        text.push_str(&links(report, document, directory));
         replace(document, &text);
     }
     if let Some(document) = &arguments.scaling {
@@ -36,6 +37,22 @@ pub(crate) fn write(report: &Report, arguments: &Arguments) {
             &text.unwrap_or_else(|why| panic!("--scaling: {why}")),
         );
     }
+}
+
+/// A list of the plots, with links from the document's directory if they lie below it.
+fn links(report: &Report, document: &Path, directory: &Path) -> String {
+    let from = document.parent().unwrap_or(Path::new(""));
+    let directory = directory.strip_prefix(from).unwrap_or(directory);
+    let mut text = String::new();
+    for (name, _) in plots::all(report) {
+        if text.is_empty() {
+            text.push_str("### Plots\n\n");
+        }
+        let title = name.trim_end_matches(".svg").replace('-', " ");
+        let path = directory.join(name);
+        let _infallible = writeln!(text, "- [{title}]({})", path.display());
+    }
+    text
 }
 
 fn replace(document: &Path, text: &str) {
@@ -118,6 +135,29 @@ mod tests {
         let expected = format!("a\n{BEGIN}\nnew\n{END}b\n");
         assert_eq!(replaced(&document, "new"), Some(expected));
         assert_eq!(replaced("no markers", "new"), None);
+    }
+
+    #[test]
+    fn plots_are_linked_from_where_the_document_is() {
+        let run = crate::record::Run {
+            scenario: crate::live::SCENARIO.to_owned(),
+            case: crate::live::case(1),
+            system: "any".to_owned(),
+            round: 1,
+            values: [("p99_us".to_owned(), 1.0)].into(),
+            curve: vec![[0.5, 1.0]],
+        };
+        let mut report = Report {
+            machine: machine::Machine::default(),
+            command: String::new(),
+            notes: Vec::new(),
+            runs: Vec::new(),
+        };
+        let (document, directory) = (Path::new("a/B.md"), Path::new("a/c"));
+        assert_eq!(links(&report, document, directory), "");
+        report.runs.push(run);
+        let expected = "### Plots\n\n- [live 1 client](c/live-1-client.svg)\n";
+        assert_eq!(links(&report, document, directory), expected);
     }
 
     #[test]

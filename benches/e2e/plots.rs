@@ -59,9 +59,12 @@ impl Kind {
     fn axes(self) -> (Axis, Axis) {
         let axis = |label, scale| Axis { label, scale };
         match self {
-            Self::OverTime => (axis("seconds", Scale::Linear), axis("GB/s", Scale::Linear)),
-            Self::Latency => (axis(SHARE, Scale::Nines), axis("ms", Scale::Log)),
-            Self::Delay => (axis(SHARE, Scale::Nines), axis("us", Scale::Log)),
+            Self::OverTime => (
+                axis("time in s", Scale::Linear),
+                axis("GB/s", Scale::Linear),
+            ),
+            Self::Latency => (axis(SHARE, Scale::Nines), axis("latency in ms", Scale::Log)),
+            Self::Delay => (axis(SHARE, Scale::Nines), axis("delay in us", Scale::Log)),
         }
     }
 

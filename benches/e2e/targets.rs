@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::lab::OURS;
-use crate::record::{Report, Summary};
+use crate::record::{Report, Run, Summary};
 use crate::table::markdown;
 use crate::{catch_up, commits, generated, live, probes, serving, validation};
 
@@ -19,20 +19,25 @@ struct Target {
 enum Limit {
     AtLeast(f64),
     AtMost(f64),
+    /// Shown beside a target, to see what can be reached here.
+    Compared,
 }
 
 impl Limit {
-    fn is_met(self, value: f64) -> bool {
-        match self {
+    fn met(self, value: f64) -> &'static str {
+        let is_met = match self {
             Self::AtLeast(limit) => value >= limit,
             Self::AtMost(limit) => value <= limit,
-        }
+            Self::Compared => return "",
+        };
+        if is_met { "yes" } else { "no" }
     }
 
     fn text(self) -> String {
         match self {
             Self::AtLeast(limit) => format!(">= {limit:.2}"),
             Self::AtMost(limit) => format!("<= {limit:.2}"),
+            Self::Compared => String::new(),
         }
     }
 }
@@ -64,12 +69,7 @@ pub(crate) fn table(report: &Report) -> String {
             target.what,
             target.limit.text(),
             format!("{median:.2} ({least:.2}–{most:.2})"),
-            if target.limit.is_met(median) {
-                "yes"
-            } else {
-                "no"
-            }
-            .to_owned(),
+            target.limit.met(median).to_owned(),
         ]);
     }
     if lines.len() == 1 {
@@ -227,16 +227,18 @@ fn streaming_live(report: &Report) -> Vec<Target> {
         return Vec::new();
     };
     let path = "serve, live clients";
-    let delay = |case: &str| {
-        let runs = report.runs_of(scenario, case, OURS);
-        runs.filter_map(|run| Some((run.round, *run.values.get("p99_us")?)))
-            .collect::<Vec<_>>()
+    let more_clients = |system: &'static str| {
+        let p99 = |run: &Run| Some((run.round, *run.values.get("p99_us")?));
+        let one: Vec<_> = report
+            .runs_of(scenario, &one, system)
+            .filter_map(p99)
+            .collect();
+        let many = report.runs_of(scenario, many, system).filter_map(p99);
+        Summary::of(many.filter_map(|(round, many)| {
+            let pair = one.iter().find(|one| one.0 == round)?;
+            Some(many / pair.1)
+        }))
     };
-    let of_one = delay(&one);
-    let ratios = delay(many).into_iter().filter_map(|(round, many)| {
-        let pair = of_one.iter().find(|one| one.0 == round)?;
-        Some(many / pair.1)
-    });
     vec![
         Target {
             path,
@@ -248,7 +250,19 @@ fn streaming_live(report: &Report) -> Vec<Target> {
             path,
             what: format!("p99 delay of {many} ÷ of 1 client"),
             limit: Limit::AtMost(2.0),
-            found: Summary::of(ratios),
+            found: more_clients(OURS),
+        },
+        Target {
+            path,
+            what: "the same of the floor, bare sends".to_owned(),
+            limit: Limit::Compared,
+            found: more_clients(live::BARE),
+        },
+        Target {
+            path,
+            what: format!("p99 delay of {many} ÷ the floor's"),
+            limit: Limit::Compared,
+            found: report.ratio(scenario, many, "p99_us", OURS, live::BARE),
         },
     ]
 }

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use segstore::WalFormat;
-use segstore::generator::Generator;
+use segstore::generator::{GeneratedStream, Generator, RecordMix};
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::{IdentifySystem, Setting};
@@ -31,7 +31,6 @@ const PACE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Upstream {
     listener: TcpListener,
-    wal: Generator,
 }
 
 /// A piece that was sent.
@@ -46,9 +45,11 @@ struct Stream {
     session: ServerSession,
     input: BytesMut,
     output: BytesMut,
+    /// What more there is.
+    wal: GeneratedStream,
     /// The header of the piece that is being sent, and the piece's rest.
     header: Bytes,
-    piece: std::ops::Range<usize>,
+    piece: BytesMut,
     sent: Vec<Sent>,
     /// How many of the pieces are known to be durable, and how long each of them took, in us.
     delays: Vec<f64>,
@@ -59,8 +60,15 @@ impl Upstream {
     /// The first position, which is also where the server says that it is: receivers begin there.
     pub(crate) const START: Lsn = Lsn(16 << 20);
 
-    /// One with at least so many bytes of WAL.
-    pub(crate) fn new(bytes: u64) -> Self {
+    /// One that waits for receivers.
+    pub(crate) fn new() -> Self {
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        }
+    }
+
+    /// What each receiver gets.
+    pub(crate) fn wal() -> GeneratedStream {
         let format = WalFormat {
             system_id: SYSTEM_ID,
             segment_size: SegmentSize::DEFAULT,
@@ -68,12 +76,8 @@ impl Upstream {
             server_version_num: Some(VERSION.0),
         };
         let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-        let mut wal = Generator::new(format, history, Self::START, 1).unwrap();
-        wal.fill(bytes);
-        Self {
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-            wal,
-        }
+        let generator = Generator::new(format, history, Self::START, 1).unwrap();
+        GeneratedStream::new(generator, RecordMix::Varied)
     }
 
     /// Where receivers connect.
@@ -98,13 +102,14 @@ impl Upstream {
                 session: ServerSession::new(Instant::now(), now(), VERSION, times),
                 input: BytesMut::new(),
                 output: BytesMut::new(),
+                wal: Self::wal(),
                 header: Bytes::new(),
-                piece: 0..0,
+                piece: BytesMut::with_capacity(LARGEST_PIECE),
                 sent: Vec::new(),
                 delays: Vec::new(),
                 over: false,
             };
-            self.run(&mut stream, bytes_per_s);
+            stream.run(bytes_per_s);
             // A receiver may ask for this and that on a connection of its own first.
             if !stream.sent.is_empty() {
                 stream.acknowledged(Lsn(u64::MAX));
@@ -112,49 +117,49 @@ impl Upstream {
             }
         }
     }
+}
 
-    fn run(&self, stream: &mut Stream, bytes_per_s: Option<f64>) {
+/// Up to where there is WAL so long after the beginning.
+fn due(elapsed: Duration, bytes_per_s: Option<f64>) -> Lsn {
+    let Some(bytes_per_s) = bytes_per_s else {
+        return Lsn(u64::MAX);
+    };
+    let steps = elapsed.as_millis() / PACE.as_millis();
+    let a_step = (bytes_per_s * PACE.as_secs_f64()).round();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of bytes"
+    )]
+    let due = (a_step * steps as f64) as u64;
+    Lsn(Upstream::START.0 + due)
+}
+
+impl Stream {
+    fn run(&mut self, bytes_per_s: Option<f64>) {
         let mut started = None;
-        while !stream.over {
-            stream.read();
-            while let Some(event) = stream.session.poll_event() {
-                stream.handle(event);
+        while !self.over {
+            self.read();
+            while let Some(event) = self.session.poll_event() {
+                self.handle(event);
             }
-            let mut due = 0;
-            if stream.session.is_sending() {
+            let at = self.wal.position();
+            let mut due_end = at;
+            if self.session.is_sending() {
                 let elapsed = started.get_or_insert_with(Instant::now).elapsed();
-                due = self.due(elapsed, bytes_per_s);
+                due_end = due(elapsed, bytes_per_s);
             }
-            let at = stream.piece.end;
-            if stream.is_idle() && at < due {
-                stream.begin_piece(at..due.min(at + LARGEST_PIECE), self.wal.end());
+            if self.is_idle() && at < due_end {
+                let length = usize::try_from(due_end.bytes_since(at)).unwrap();
+                self.begin_piece(length.min(LARGEST_PIECE));
             }
-            let all_sent = stream.write(self.wal.bytes());
-            if !all_sent || (stream.is_idle() && stream.piece.end >= due) {
-                stream.wait(!all_sent);
+            let all_sent = self.write();
+            if !all_sent || (self.is_idle() && self.wal.position() >= due_end) {
+                self.wait(!all_sent);
             }
         }
     }
 
-    /// How much of the WAL there is so long after the beginning.
-    fn due(&self, elapsed: Duration, bytes_per_s: Option<f64>) -> usize {
-        let all = self.wal.bytes().len();
-        let Some(bytes_per_s) = bytes_per_s else {
-            return all;
-        };
-        let steps = elapsed.as_millis() / PACE.as_millis();
-        let a_step = (bytes_per_s * PACE.as_secs_f64()).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a number of bytes that are in memory, or more than those"
-        )]
-        let due = (a_step * steps as f64) as usize;
-        due.min(all)
-    }
-}
-
-impl Stream {
     fn read(&mut self) {
         let mut buffer = [0; 4096];
         match self.socket.read(&mut buffer) {
@@ -245,28 +250,30 @@ impl Stream {
         self.output.is_empty() && self.header.is_empty() && self.piece.is_empty()
     }
 
-    fn begin_piece(&mut self, piece: std::ops::Range<usize>, wal_end: Lsn) {
+    fn begin_piece(&mut self, length: usize) {
         // What the session has to say goes first.
         self.session.poll_transmit(&mut self.output);
         if !self.output.is_empty() {
             return;
         }
-        let start = Lsn(Upstream::START.0 + piece.start as u64);
+        let start = self.wal.position();
+        self.piece.clear();
+        self.piece.resize(length, 0);
+        self.wal.fill(&mut self.piece);
         let header = self
             .session
-            .wal_header(Instant::now(), start, piece.len(), wal_end);
+            .wal_header(Instant::now(), start, length, self.wal.position());
         self.header = Bytes::copy_from_slice(&header.unwrap());
-        self.piece = piece;
     }
 
     /// Writes as much as the client takes; whether that was all there was.
-    fn write(&mut self, wal: &[u8]) -> bool {
+    fn write(&mut self) -> bool {
         if self.header.is_empty() && self.piece.is_empty() {
             self.session.poll_transmit(&mut self.output);
         }
         while !self.is_idle() {
             let next = match (&self.output[..], &self.header[..]) {
-                ([], []) => &wal[self.piece.clone()],
+                ([], []) => &self.piece[..],
                 ([], header) => header,
                 (output, _) => output,
             };
@@ -288,10 +295,10 @@ impl Stream {
         } else if !self.header.is_empty() {
             self.header.advance(length);
         } else {
-            self.piece.start += length;
+            self.piece.advance(length);
             if self.piece.is_empty() {
                 self.sent.push(Sent {
-                    end: Lsn(Upstream::START.0 + self.piece.end as u64),
+                    end: self.wal.position(),
                     at: Instant::now(),
                 });
             }
@@ -319,34 +326,35 @@ mod tests {
     use crate::client::{BUFFER_SIZE, Client};
 
     #[test]
-    fn a_client_gets_what_was_made_and_its_reports_are_counted() {
-        let upstream = Upstream::new(3 << 20);
+    fn a_client_gets_what_is_made_and_its_reports_are_counted() {
+        let upstream = Upstream::new();
         let mut received = Vec::new();
         let delays = std::thread::scope(|scope| {
             let serving = scope.spawn(|| upstream.serve(None));
             let mut client = Client::connect(upstream.address(), "test");
             client.start(TimelineId::FIRST, Upstream::START);
             let mut buffer = vec![0; BUFFER_SIZE];
-            while client.end() < upstream.wal.end() {
+            while received.len() < 3 << 20 {
                 client.read(&mut buffer, |_, wal| received.extend_from_slice(wal));
             }
             client.report();
             drop(client);
             serving.join().unwrap()
         });
-        assert!(received == upstream.wal.bytes());
-        let pieces = upstream.wal.bytes().len().div_ceil(LARGEST_PIECE);
-        assert_eq!(delays.len(), pieces);
+        let mut made = vec![0; received.len()];
+        Upstream::wal().fill(&mut made);
+        assert!(received == made);
+        // Others were on their way when the client went.
+        assert!(delays.len() >= received.len() / LARGEST_PIECE);
         assert!(delays.iter().all(|&delay| delay > 0.0));
     }
 
     #[test]
     fn a_steady_rate_brings_a_step_every_millisecond() {
-        let upstream = Upstream::new(1 << 20);
-        let due = |micros| upstream.due(Duration::from_micros(micros), Some(1e6));
+        let due = |micros| {
+            let due = due(Duration::from_micros(micros), Some(1e6));
+            due.bytes_since(Upstream::START)
+        };
         assert_eq!([0, 999, 1_000, 10_500].map(due), [0, 0, 1_000, 10_000]);
-        let all = upstream.wal.bytes().len();
-        assert_eq!(due(3_600_000_000), all);
-        assert_eq!(upstream.due(Duration::ZERO, None), all);
     }
 }

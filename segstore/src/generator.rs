@@ -20,9 +20,14 @@ use crate::record::{
     self, RECORD_HEADER_LENGTH, RM_XLOG, RecordHeader, XLOG_OVERWRITE_CONTRECORD, XLOG_SWITCH,
 };
 use crate::validator::{NotPageAligned, WalFormat};
+use mix::Kept;
 
 pub use self::mix::RecordMix;
 pub use self::stream::GeneratedStream;
+
+/// What a record that ends on its page is padded with.
+#[expect(clippy::cast_possible_truncation, reason = "it is 8")]
+const PADDING: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
 
 /// Writes WAL record by record into memory.
 #[derive(Clone)]
@@ -37,8 +42,8 @@ pub struct Generator {
     last_record: Option<Lsn>,
     /// The body of the record that is being made.
     body: Vec<u8>,
-    /// Noise that the bodies of many records are cut out of.
-    kept_noise: Vec<u8>,
+    /// What the bodies of many records are cut out of, once there are such records.
+    kept: Option<Box<Kept>>,
     rng: Rng,
 }
 
@@ -102,7 +107,7 @@ impl Generator {
             records: Vec::new(),
             last_record: None,
             body: Vec::new(),
-            kept_noise: Vec::new(),
+            kept: None,
             rng: Rng::with_seed(seed),
         })
     }
@@ -165,16 +170,17 @@ impl Generator {
     /// Appends a record with a body of `length` bytes, of any resource manager but `RM_XLOG_ID`.
     pub fn record(&mut self, length: u32) -> GeneratedRecord {
         let body = self.noise(length);
-        let record = self.any_kind(&body);
+        let record = self.any_kind(&body, crc32c::crc32c(&body));
         self.body = body;
         record
     }
 
-    /// Appends a record of any resource manager but `RM_XLOG_ID`.
-    fn any_kind(&mut self, body: &[u8]) -> GeneratedRecord {
+    /// Appends a record of any resource manager but `RM_XLOG_ID`, with a body whose CRC-32C is
+    /// known.
+    fn any_kind(&mut self, body: &[u8], body_crc: u32) -> GeneratedRecord {
         let resource_manager = self.rng.u8(1..=record::RM_LAST_BUILTIN);
         let info = self.rng.u8(..);
-        self.append(resource_manager, info, body)
+        self.append_known(resource_manager, info, body, body_crc)
     }
 
     /// Appends a record whose length is as varied as in real WAL: most are short, some hold
@@ -270,6 +276,16 @@ impl Generator {
 
     /// Appends a record.
     pub fn append(&mut self, resource_manager: u8, info: u8, body: &[u8]) -> GeneratedRecord {
+        self.append_known(resource_manager, info, body, crc32c::crc32c(body))
+    }
+
+    fn append_known(
+        &mut self,
+        resource_manager: u8,
+        info: u8,
+        body: &[u8],
+        body_crc: u32,
+    ) -> GeneratedRecord {
         self.begin_page();
         let start = self.end();
         let length = RECORD_HEADER_LENGTH + body.len();
@@ -281,16 +297,23 @@ impl Generator {
             resource_manager,
             crc: 0,
         };
-        header.crc = record::finish_crc(crc32c::crc32c(body), &header.encode());
-        let header_bytes = header.encode();
-        if length as u64 <= self.to_boundary(BLOCK_SIZE) {
+        let mut header_bytes = header.encode();
+        header.crc = record::finish_crc(body_crc, &header_bytes);
+        if let Some(crc) = header_bytes.last_chunk_mut() {
+            *crc = header.crc.to_le_bytes();
+        }
+        let padding = length.next_multiple_of(PADDING.len()) - length;
+        if (length + padding) as u64 <= self.to_boundary(BLOCK_SIZE) {
+            self.bytes.reserve(length + padding);
             self.bytes.extend_from_slice(&header_bytes);
             self.bytes.extend_from_slice(body);
+            self.bytes
+                .extend_from_slice(PADDING.get(..padding).unwrap_or_default());
         } else {
             self.write(&header_bytes, false, body.len());
             self.write(body, true, 0);
+            self.pad();
         }
-        self.pad();
         let record = GeneratedRecord {
             start,
             end: self.end(),

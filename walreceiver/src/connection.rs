@@ -367,4 +367,6 @@ async fn until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod tests;

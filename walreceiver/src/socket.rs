@@ -22,6 +22,17 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+    /// One of a test that counts what is asked of it.
+    #[cfg(test)]
+    Counted(UnixStream, Calls),
+}
+
+/// How often something was read, and written.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Calls {
+    pub(crate) reads: usize,
+    pub(crate) writes: usize,
 }
 
 /// Connects by TCP. Nothing that is written waits for more to be written.
@@ -79,6 +90,12 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Counted(stream, calls) => {
+                let read = Pin::new(stream).poll_read(cx, buf);
+                calls.reads += usize::from(read.is_ready());
+                read
+            }
         }
     }
 }
@@ -93,6 +110,12 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(test)]
+            Self::Counted(stream, calls) => {
+                let written = Pin::new(stream).poll_write(cx, buf);
+                calls.writes += usize::from(written.is_ready());
+                written
+            }
         }
     }
 
@@ -101,6 +124,8 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(test)]
+            Self::Counted(stream, _) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -109,6 +134,8 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Counted(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

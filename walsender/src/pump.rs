@@ -403,6 +403,9 @@ pub(crate) fn message_of(error: &FeedError) -> ServerMessage {
 }
 
 #[cfg(test)]
+mod sends;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
