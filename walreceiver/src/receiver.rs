@@ -140,9 +140,13 @@ impl Receiver {
                 archive.let_segments_be_moved();
             }
             let missing = archive.missing_segments()?;
+            // What is durable is handed out, by whoever serves the archive, even if no server can
+            // be reached.
             if is_served && archive.identity().is_some() {
-                // What is durable is handed out even if no server can be reached.
                 archive.recover()?;
+            } else if archive.is_synced() && archive.identity().is_some() {
+                // What is wrong is met again, and told, next to a server: that may mend it.
+                drop(archive.recover());
             }
             Ok::<_, ArchiveError>((archive, missing))
         };
