@@ -13,7 +13,7 @@ use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
-use crate::follow::Held;
+use crate::follow::{self, Held};
 use crate::negotiate::Server;
 use crate::receiver::{ReceivedArchive, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
@@ -85,14 +85,25 @@ impl Attempt<'_> {
                 return Ok(());
             }
             let from = (timeline, start);
-            let later = self.later_start(&server, from);
+            let held = self.held();
+            let other = held.and_then(|held| {
+                follow::without_removed(&held, &server.upstream, server.facts.segment_size, from)
+            });
             let streamed = self
                 .stream(&mut connection, &server, from, stop.as_mut())
                 .await;
-            let (end, received_end) = match (streamed, later) {
-                (Err(ReceiveError::WalRemoved { .. }), Some(later)) => {
+            let (end, received_end) = match (streamed, other) {
+                (Err(ReceiveError::WalRemoved { .. }), Some(other)) => {
                     self.look_again(&mut connection).await?;
-                    start = later;
+                    let left = timeline;
+                    (timeline, start) = other;
+                    let switch_point = server.upstream.history.switch_point_of(left);
+                    if let Some(switch_point) = switch_point.filter(|_| timeline != left) {
+                        self.reporter.report(&ReceiverEvent::TimelineSwitched {
+                            timeline,
+                            switch_point,
+                        });
+                    }
                     self.streaming_starts(timeline, start);
                     continue;
                 }
@@ -128,16 +139,6 @@ impl Attempt<'_> {
     fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
         self.reporter
             .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
-    }
-
-    /// Where to begin instead if the server has removed the WAL at the start. Our last record
-    /// may begin in the segment before the one in which it ends, and only that one does a slot
-    /// keep for us. What is not sent once more is then checked from the archive.
-    fn later_start(&self, server: &Server, from: (TimelineId, Lsn)) -> Option<Lsn> {
-        let (timeline, start) = from;
-        let held = self.held().filter(|held| held.timeline == timeline)?;
-        let later = server.facts.segment_size.start_of(held.record_end);
-        (start < later).then_some(later)
     }
 
     /// Makes ready for another stream after one that the server refused.
