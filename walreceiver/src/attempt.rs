@@ -37,8 +37,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) recovery: Option<Recovery>,
     /// Whether a server answered.
     pub(crate) connected: bool,
-    /// Whether WAL was streamed.
-    pub(crate) streamed: bool,
+    /// Whether WAL became durable that was not here before.
+    pub(crate) advanced: bool,
 }
 
 /// A server to stream from, and what.
@@ -182,13 +182,13 @@ impl Attempt<'_> {
             sender_timeout: server.sender_timeout,
             magic_is_new: archive.identity().and_then(Identity::page_magic).is_none(),
         };
+        // What a fork lacks is not a part of its timeline.
+        let durable = recovery.tip().map_or(start, |tip| {
+            let branch = history.switch_point_of(tip.timeline);
+            let record_end = tip.record_end.lsn();
+            branch.map_or(record_end, |branch| record_end.min(branch))
+        });
         if let Some(applier) = self.applier {
-            // What a fork lacks is not a part of its timeline.
-            let durable = recovery.tip().map_or(start, |tip| {
-                let branch = history.switch_point_of(tip.timeline);
-                let record_end = tip.record_end.lsn();
-                branch.map_or(record_end, |branch| record_end.min(branch))
-            });
             applier.follow(archive, &history, durable)?;
         }
         let streamed = stream(connection, &order, archive, recovery, self.tail, stop).await;
@@ -196,8 +196,9 @@ impl Attempt<'_> {
             archive.learn_page_magic(magic)?;
         }
         let byte_end = streamed.byte_end;
-        self.streamed |= byte_end > start;
-        if order.segment_size.offset_of(byte_end) != 0 {
+        self.advanced |= streamed.durable_end > durable;
+        // Nothing is left of a segment that has not been written to.
+        if byte_end > start && order.segment_size.offset_of(byte_end) != 0 {
             let name = SegmentName::of(timeline, byte_end, order.segment_size);
             let file_name = SegmentFile::partial(name).to_string();
             let event = ReceiverEvent::SegmentLeftPartial {

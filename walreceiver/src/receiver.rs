@@ -263,13 +263,13 @@ impl Work {
                 archive: Some(kept),
                 recovery: None,
                 connected: false,
-                streamed: false,
+                advanced: false,
             };
             self.reporter.report(&ReceiverEvent::Connecting);
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected;
-            if attempt.streamed {
+            if attempt.advanced {
                 backoff = self::backoff(self.config.reconnect);
             }
             let error = match outcome {

@@ -92,6 +92,8 @@ pub(crate) struct Streamed {
     pub(crate) end: Result<StreamEnd, ReceiveError>,
     /// The end of the bytes that the archive got; the start, if there were none.
     pub(crate) byte_end: Lsn,
+    /// The end of the last record that was made durable; the start, if there was none.
+    pub(crate) durable_end: Lsn,
     /// The magic number of the pages, if there were any.
     pub(crate) page_magic: Option<u16>,
 }
@@ -109,6 +111,7 @@ pub(crate) async fn stream(
     let nothing = |end| Streamed {
         end,
         byte_end: order.start,
+        durable_end: order.start,
         page_magic: None,
     };
     let started = tokio::select! {
@@ -148,9 +151,13 @@ pub(crate) async fn stream(
     let byte_end = flushed
         .written
         .map_or(order.start, |written| written.byte_end);
+    let durable_end = flushed
+        .durable
+        .map_or(order.start, |durable| durable.record_end.lsn());
     Streamed {
         end,
         byte_end,
+        durable_end,
         page_magic: flushed.page_magic,
     }
 }
