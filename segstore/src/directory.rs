@@ -12,6 +12,7 @@ use crate::error::{ArchiveError, Damage, DiskError, Operation};
 use crate::named_file::NamedFile;
 use crate::segment::OWN_DIRECTORY;
 
+mod anew;
 mod markers;
 
 /// What the name of a file ends in that is not finished and lies beside what it is to replace. No
@@ -134,6 +135,7 @@ impl ArchiveDirectory {
     /// Makes our subdirectory and what is always in it, durably, unless it is there.
     pub(crate) fn create_own(&self) -> Result<(), DiskError> {
         let own = self.root.join(OWN_DIRECTORY);
+        self.end_renaming()?;
         self.create_directory(&own)?;
         for place in Place::DIRECTORIES {
             self.create_directory(&self.own(place))?;
@@ -142,8 +144,11 @@ impl ArchiveDirectory {
             Err(error) if error.is_disk_full() => {}
             created => created?,
         }
-        self.sync(&own)?;
+        // Who starts next finds these names, and a sync of theirs succeeds without them.
+        self.sync(&own)
+            .inspect_err(|_| drop(self.name_all_anew(&own)))?;
         self.sync(&self.root)
+            .inspect_err(|_| drop(self.name_anew(&own)))
     }
 
     /// Gives everything that is ours the access that the disk was set to.
@@ -226,7 +231,8 @@ impl ArchiveDirectory {
             .map_err(DiskError::at(Operation::Rename, from))?;
         let (source, target) = (from.parent(), to.parent());
         if let Some(target) = target {
-            self.sync(target)?;
+            self.sync(target)
+                .inspect_err(|_| drop(self.name_anew(to)))?;
         }
         match source {
             Some(source) if Some(source) != target => self.sync(source),
@@ -248,7 +254,9 @@ impl ArchiveDirectory {
         self.disk
             .rename(file.path(), to)
             .map_err(DiskError::at(Operation::Rename, file.path()))?;
-        to.parent().map_or(Ok(()), |directory| self.sync(directory))
+        to.parent()
+            .map_or(Ok(()), |directory| self.sync(directory))
+            .inspect_err(|_| drop(self.name_anew(to)))
     }
 
     /// Puts a small file at `path`, whole or not at all, in the place of what is there.

@@ -87,7 +87,8 @@ pub trait Disk: Send + Sync + Debug {
     /// The operating system's.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Gives a file another name, replacing what has that name.
+    /// Gives a file another name, replacing the file that has that name; or a directory, together
+    /// with what is in it, a name that nothing has.
     ///
     /// # Errors
     /// The operating system's.

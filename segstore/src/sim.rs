@@ -275,7 +275,7 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.powered()?;
-        state.names.file_at(from)?;
+        state.names.check_rename(from, to)?;
         let verdict = state.begin(|| format!("rename {} to {}", from.display(), to.display()))?;
         verdict.refuse()?;
         state.names.rename(from, to)?;
@@ -321,11 +321,11 @@ impl Disk for SimDisk {
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.powered()?;
-        state.names.check_directory(directory)?;
+        let id = state.names.directory_at(directory)?;
         let verdict = state.begin(|| format!("sync directory {}", directory.display()))?;
         match verdict {
-            Verdict::Go => state.names.sync(directory),
-            Verdict::Fail(Fault::Io) => state.names.forget_unsynced(directory),
+            Verdict::Go => state.names.sync(id),
+            Verdict::Fail(Fault::Io) => state.names.forget_unsynced(id),
             Verdict::Fail(Fault::NoSpace) | Verdict::Cut => {}
         }
         verdict.refuse()?;

@@ -1,5 +1,6 @@
 //! What others, or an interrupted run, left in an archive directory is put in order.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -219,15 +220,23 @@ fn compare(
 /// the removal of the plain one: both are read, and the plain one goes if they are the same and
 /// the compressed one is what is wanted and, whoever wrote it, durable. A compressed file that does
 /// not decompress goes into quarantine.
+///
+/// Of a file in which a sync failed the cache shows what the disk may not have, and another sync
+/// succeeds without it. Where one of the two is marked both stay: recovery builds what is marked
+/// anew, and the next opening finishes this.
 pub(crate) fn finish_compressions(
     directory: &ArchiveDirectory,
     listing: &Listing,
     compression: Compression,
     size: SegmentSize,
 ) -> Result<(), ArchiveError> {
+    let marked: BTreeSet<_> = directory.poisoned()?.iter().map(|file| file.name).collect();
     for (file, _) in listing.segments() {
         let plain = SegmentFile::complete(file.name);
         if file.partial || file == plain || listing.length_of(plain).is_none() {
+            continue;
+        }
+        if marked.contains(&file.name) {
             continue;
         }
         let path = directory.path(file);

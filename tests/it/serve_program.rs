@@ -150,3 +150,24 @@ fn pg_receivewal_does_not_serve() {
     let expected = "error: too many command-line arguments (first is \"serve\")";
     assert!(log.contains(expected), "{log}");
 }
+
+/// As after a crash of the machine, which takes what was told before and the primary with it.
+#[test]
+fn a_receiver_that_reaches_no_server_tells_what_is_durable() {
+    let mut cluster = Cluster::start_new(Version::V15);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    cluster.wait_streaming("wal_receiver");
+    let end = cluster.write_wal(1);
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    cluster.stop();
+    fs::remove_file(archive.path().join(".wal-receiver/position")).unwrap();
+
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    wait_until("the durable position to be told", || {
+        let told = published_position(Arc::new(OsDisk::new()), archive.path()).unwrap();
+        told.is_some_and(|told| told.record_end >= end)
+    });
+    assert!(receiver.stop().success(), "{}", receiver.log());
+}

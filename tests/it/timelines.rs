@@ -1,6 +1,8 @@
 //! Promotions: followed when they carry on what the archive has, refused when they do not.
 
-use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
+use std::fs;
+
+use tests::{ArchiveDirectory, Cluster, Receiver, Version, segment_name, wait_until};
 use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
@@ -9,6 +11,7 @@ use crate::refused::assert_ends_without_change;
 for_each_version!(
     a_promotion_is_followed_on_the_same_connection,
     a_promotion_is_followed_to_another_host,
+    a_timeline_that_the_server_lacks_is_passed_over,
 );
 
 fn second() -> TimelineId {
@@ -20,9 +23,9 @@ fn assert_followed(archive: &ArchiveDirectory, promoted: &Cluster, mut receiver:
     promoted.sql("CREATE TABLE after_the_promotion (i int)");
     let end = promoted.write_wal(2);
     receiver.wait_flushed(promoted, "wal_receiver", end);
-    let history = std::fs::read_to_string(archive.path().join("00000002.history")).unwrap();
+    let history = fs::read_to_string(archive.path().join("00000002.history")).unwrap();
     let theirs = promoted.data_directory().join("pg_wal/00000002.history");
-    assert_eq!(history, std::fs::read_to_string(theirs).unwrap());
+    assert_eq!(history, fs::read_to_string(theirs).unwrap());
     let switch_point: Lsn = history.split_whitespace().nth(1).unwrap().parse().unwrap();
     let size = promoted.segment_size();
     let start = size.start_of(switch_point);
@@ -67,6 +70,42 @@ fn a_promotion_is_followed_to_another_host(version: Version) {
     standby.promote();
     standby.wait_streaming("wal_receiver");
     assert_followed(&archive, &standby, receiver);
+}
+
+/// Two promotions in one segment, of which the server has the first in its history only.
+fn a_timeline_that_the_server_lacks_is_passed_over(version: Version) {
+    let primary = Cluster::builder(version).start();
+    let second = primary.standby("second");
+    let third = primary.standby("third");
+    let archive = archive_of(&primary, "t");
+    let before = archive.snapshot();
+    let end = primary.write_wal(1);
+    wait_until("the standbys to catch up", || {
+        second.flush_lsn() >= end && third.flush_lsn() >= end
+    });
+    second.promote();
+    let upstream = format!("{} application_name=third", second.conninfo());
+    third.reload_with("primary_conninfo", &upstream);
+    second.wait_streaming("third");
+    let end = second.write_wal(1);
+    wait_until("the third to catch up", || third.flush_lsn() >= end);
+    third.promote();
+    drop((primary, second));
+    let size = third.segment_size();
+    let start = size.start_of(end);
+    let lacking = segment_name(TimelineId::new(2).unwrap(), start, size);
+    fs::remove_file(third.data_directory().join("pg_wal").join(lacking)).unwrap();
+
+    let mut receiver = Receiver::of(&third, archive.path()).arg("-v").start();
+    receiver.wait_for_log(": switched to timeline 3 at ");
+    let end = third.write_wal(1);
+    receiver.wait_flushed(&third, "wal_receiver", end);
+    archive.assert_same_wal(&third, TimelineId::new(3).unwrap(), start, end);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    let after = archive.snapshot();
+    for (name, content) in before {
+        assert!(after.get(&name) == Some(&content), "{name} has changed");
+    }
 }
 
 /// A connection string for whichever of the two is the primary.

@@ -13,7 +13,7 @@ use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
-use crate::follow::Held;
+use crate::follow::{self, Held};
 use crate::negotiate::Server;
 use crate::receiver::{ReceivedArchive, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
@@ -37,8 +37,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) recovery: Option<Recovery>,
     /// Whether a server answered.
     pub(crate) connected: bool,
-    /// Whether WAL was streamed.
-    pub(crate) streamed: bool,
+    /// Whether WAL became durable that was not here before.
+    pub(crate) advanced: bool,
 }
 
 /// A server to stream from, and what.
@@ -85,14 +85,25 @@ impl Attempt<'_> {
                 return Ok(());
             }
             let from = (timeline, start);
-            let later = self.later_start(&server, from);
+            let held = self.held();
+            let other = held.and_then(|held| {
+                follow::without_removed(&held, &server.upstream, server.facts.segment_size, from)
+            });
             let streamed = self
                 .stream(&mut connection, &server, from, stop.as_mut())
                 .await;
-            let (end, received_end) = match (streamed, later) {
-                (Err(ReceiveError::WalRemoved { .. }), Some(later)) => {
+            let (end, received_end) = match (streamed, other) {
+                (Err(ReceiveError::WalRemoved { .. }), Some(other)) => {
                     self.look_again(&mut connection).await?;
-                    start = later;
+                    let left = timeline;
+                    (timeline, start) = other;
+                    let switch_point = server.upstream.history.switch_point_of(left);
+                    if let Some(switch_point) = switch_point.filter(|_| timeline != left) {
+                        self.reporter.report(&ReceiverEvent::TimelineSwitched {
+                            timeline,
+                            switch_point,
+                        });
+                    }
                     self.streaming_starts(timeline, start);
                     continue;
                 }
@@ -128,16 +139,6 @@ impl Attempt<'_> {
     fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
         self.reporter
             .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
-    }
-
-    /// Where to begin instead if the server has removed the WAL at the start. Our last record
-    /// may begin in the segment before the one in which it ends, and only that one does a slot
-    /// keep for us. What is not sent once more is then checked from the archive.
-    fn later_start(&self, server: &Server, from: (TimelineId, Lsn)) -> Option<Lsn> {
-        let (timeline, start) = from;
-        let held = self.held().filter(|held| held.timeline == timeline)?;
-        let later = server.facts.segment_size.start_of(held.record_end);
-        (start < later).then_some(later)
     }
 
     /// Makes ready for another stream after one that the server refused.
@@ -181,13 +182,13 @@ impl Attempt<'_> {
             sender_timeout: server.sender_timeout,
             magic_is_new: archive.identity().and_then(Identity::page_magic).is_none(),
         };
+        // What a fork lacks is not a part of its timeline.
+        let durable = recovery.tip().map_or(start, |tip| {
+            let branch = history.switch_point_of(tip.timeline);
+            let record_end = tip.record_end.lsn();
+            branch.map_or(record_end, |branch| record_end.min(branch))
+        });
         if let Some(applier) = self.applier {
-            // What a fork lacks is not a part of its timeline.
-            let durable = recovery.tip().map_or(start, |tip| {
-                let branch = history.switch_point_of(tip.timeline);
-                let record_end = tip.record_end.lsn();
-                branch.map_or(record_end, |branch| record_end.min(branch))
-            });
             applier.follow(archive, &history, durable)?;
         }
         let streamed = stream(connection, &order, archive, recovery, self.tail, stop).await;
@@ -195,8 +196,9 @@ impl Attempt<'_> {
             archive.learn_page_magic(magic)?;
         }
         let byte_end = streamed.byte_end;
-        self.streamed |= byte_end > start;
-        if order.segment_size.offset_of(byte_end) != 0 {
+        self.advanced |= streamed.durable_end > durable;
+        // Nothing is left of a segment that has not been written to.
+        if byte_end > start && order.segment_size.offset_of(byte_end) != 0 {
             let name = SegmentName::of(timeline, byte_end, order.segment_size);
             let file_name = SegmentFile::partial(name).to_string();
             let event = ReceiverEvent::SegmentLeftPartial {

@@ -17,7 +17,7 @@
 //! ancestors that end where they begin are passed over: they have no WAL of their own, so the
 //! archive's tip would never get there.
 
-use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
+use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId, TimelineSwitch};
 
 /// What a server says of itself.
 #[derive(Clone, Debug)]
@@ -231,6 +231,37 @@ pub(crate) fn resume(
     } else {
         Err(Refusal::Forked(fork))
     }
+}
+
+/// What to stream in place of `from`, which the server answered with that it has removed that WAL;
+/// `None` when the archive cannot be continued without it.
+///
+/// Our last record may begin in the segment before the one in which it ends, and only that one does
+/// a slot keep for us. What is not sent once more is then checked from the archive.
+///
+/// A server reads the segment in which a timeline ends from the file of the next one
+/// (src/backend/replication/walsender.c, `WalSndSegmentOpen`, PG 15), which it lacks if that one
+/// ended in the same segment and its base backup was taken later. The last timeline that began in
+/// the segment has all of the others' part of it, which is compared as far as it is here.
+pub(crate) fn without_removed(
+    held: &Held,
+    upstream: &Upstream,
+    segment_size: SegmentSize,
+    (timeline, start): (TimelineId, Lsn),
+) -> Option<(TimelineId, Lsn)> {
+    let history = &upstream.history;
+    let left = history.switch_point_of(held.timeline);
+    let end = left.map_or(held.record_end, |left| held.record_end.min(left));
+    let segment_start = segment_size.start_of(end);
+    if held.timeline == timeline && start < segment_start {
+        return Some((timeline, segment_start));
+    }
+    let begun_in_segment = |ancestor: &&TimelineSwitch| {
+        ancestor.switch_point > end && segment_size.start_of(ancestor.switch_point) == segment_start
+    };
+    let last_left = history.ancestors().iter().rev().find(begun_in_segment)?;
+    let last = history.successor_of(last_left.timeline)?;
+    (last > timeline).then_some((last, start.max(segment_start)))
 }
 
 /// Decides where an archive without WAL begins: at the first byte of the segment that holds

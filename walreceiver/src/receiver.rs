@@ -6,12 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use segstore::{
-    Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk, WriteError,
-};
+use segstore::{Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use walproto::{Lsn, TimelineId};
 
 use crate::apply::{Applier, Apply, ApplyConfig};
 use crate::attempt::Attempt;
@@ -22,10 +19,9 @@ use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::retry::Backoff;
 use crate::stream::{Stop, TailMemory};
+use damage::Damage;
 
-/// The same damage at the same position, met this often in a row, is on the server and not on the
-/// way from it.
-const DAMAGE_TRIES: u32 = 3;
+mod damage;
 
 /// How long completed segments may take to be compressed after the word to stop, or an error: what
 /// is left then is compressed after the next start. It keeps short what a service manager waits
@@ -140,9 +136,13 @@ impl Receiver {
                 archive.let_segments_be_moved();
             }
             let missing = archive.missing_segments()?;
+            // What is durable is handed out, by whoever serves the archive, even if no server can
+            // be reached.
             if is_served && archive.identity().is_some() {
-                // What is durable is handed out even if no server can be reached.
                 archive.recover()?;
+            } else if archive.is_synced() && archive.identity().is_some() {
+                // What is wrong is met again, and told, next to a server: that may mend it.
+                drop(archive.recover());
             }
             Ok::<_, ArchiveError>((archive, missing))
         };
@@ -259,13 +259,13 @@ impl Work {
                 archive: Some(kept),
                 recovery: None,
                 connected: false,
-                streamed: false,
+                advanced: false,
             };
             self.reporter.report(&ReceiverEvent::Connecting);
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected;
-            if attempt.streamed {
+            if attempt.advanced {
                 backoff = self::backoff(self.config.reconnect);
             }
             let error = match outcome {
@@ -330,42 +330,6 @@ fn backoff(reconnect: Reconnect) -> Option<Backoff> {
         Reconnect::Never => None,
         Reconnect::Fixed(wait) => Some(Backoff::new(wait, wait)),
         Reconnect::Backoff { min, max } => Some(Backoff::new(min, max)),
-    }
-}
-
-/// Counts how often the same damage was met in a row.
-#[derive(Debug, Default)]
-struct Damage {
-    place: Option<(TimelineId, Lsn)>,
-    met: u32,
-}
-
-impl Damage {
-    /// Takes note of `error`, and turns damage that another try will not get around into an
-    /// error that says so.
-    fn count(&mut self, error: ReceiveError) -> ReceiveError {
-        let (place, source) = match error {
-            ReceiveError::Write(source @ WriteError::Corrupt { corruption, .. }) => {
-                ((corruption.timeline, corruption.lsn), source)
-            }
-            ReceiveError::Write(source @ WriteError::Diverged { timeline, lsn, .. }) => {
-                ((timeline, lsn), source)
-            }
-            other => return other,
-        };
-        if self.place != Some(place) {
-            *self = Self {
-                place: Some(place),
-                met: 0,
-            };
-        }
-        self.met += 1;
-        if self.met >= DAMAGE_TRIES {
-            let tries = self.met;
-            ReceiveError::Damaged { tries, source }
-        } else {
-            source.into()
-        }
     }
 }
 

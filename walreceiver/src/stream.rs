@@ -8,18 +8,18 @@
 mod incomplete;
 mod lag;
 mod positions;
+mod report;
+mod start;
 
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use segstore::{Archive, Durable, Preparation, Recovery, page};
+use segstore::{Archive, Durable, Preparation, Recovery};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::Event;
-use walproto::command::{Command, Identifier};
-use walproto::error::{ServerMessage, SqlState};
-use walproto::result::{ResultSet, TimelineEnd};
+use walproto::result::TimelineEnd;
 use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
@@ -27,18 +27,15 @@ use crate::config::{Acknowledge, ReceiverConfig};
 use crate::connection::{Connection, ConnectionError};
 use crate::downstream::{Behind, Confirmed, Needs};
 use crate::error::ReceiveError;
-use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
+use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::flusher::{Flushed, Flusher};
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
 use positions::news;
+use start::{notice, refused, start, stream_end};
 
 /// How long the server may take to end the stream after we did.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// How long acknowledgements are held for a full disk when the server does not say how long it
-/// would wait: half of `wal_sender_timeout`'s default.
-const DEFAULT_HOLD: Duration = Duration::from_secs(30);
 
 /// The word to stop. It must not be polled again after it has come.
 pub(crate) type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send + 'a)>;
@@ -92,6 +89,8 @@ pub(crate) struct Streamed {
     pub(crate) end: Result<StreamEnd, ReceiveError>,
     /// The end of the bytes that the archive got; the start, if there were none.
     pub(crate) byte_end: Lsn,
+    /// The end of the last record that was made durable; the start, if there was none.
+    pub(crate) durable_end: Lsn,
     /// The magic number of the pages, if there were any.
     pub(crate) page_magic: Option<u16>,
 }
@@ -109,6 +108,7 @@ pub(crate) async fn stream(
     let nothing = |end| Streamed {
         end,
         byte_end: order.start,
+        durable_end: order.start,
         page_magic: None,
     };
     let started = tokio::select! {
@@ -148,9 +148,13 @@ pub(crate) async fn stream(
     let byte_end = flushed
         .written
         .map_or(order.start, |written| written.byte_end);
+    let durable_end = flushed
+        .durable
+        .map_or(order.start, |durable| durable.record_end.lsn());
     Streamed {
         end,
         byte_end,
+        durable_end,
         page_magic: flushed.page_magic,
     }
 }
@@ -166,75 +170,6 @@ fn flusher(
         name: "flusher",
         source,
     })
-}
-
-/// Asks for the stream; `Some` when there is nothing to stream.
-async fn start(
-    connection: &mut Connection,
-    order: &Order<'_>,
-) -> Result<Option<StreamEnd>, ReceiveError> {
-    let command = Command::StartReplication {
-        slot: order.config.slot.as_ref().map(Identifier::from),
-        start: order.start,
-        timeline: Some(order.timeline()),
-    };
-    connection
-        .session()
-        .execute(Instant::now(), &command)
-        .map_err(ConnectionError::Session)?;
-    loop {
-        match connection.event().await? {
-            Event::CopyStarted => return Ok(None),
-            Event::Failed(message) => return Err(refused(order, message)),
-            Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
-            Event::Ready | Event::Closed => return Ok(Some(StreamEnd::ServerEnded)),
-            Event::Notice(message) => notice(order, &message),
-            _ => {}
-        }
-    }
-}
-
-fn notice(order: &Order<'_>, message: &ServerMessage) {
-    let text = message.to_string();
-    order
-        .reporter
-        .report(&ReceiverEvent::Warning(Warning::ServerNotice {
-            message: &text,
-        }));
-}
-
-fn stream_end(table: Option<&ResultSet>) -> Result<StreamEnd, ReceiveError> {
-    Ok(match table {
-        Some(table) => StreamEnd::TimelineEnded(TimelineEnd::decode(table)?),
-        None => StreamEnd::ServerEnded,
-    })
-}
-
-/// Says what a server's refusal to stream means for us, by its SQLSTATE: its text may be in any
-/// language.
-fn refused(order: &Order<'_>, message: Box<ServerMessage>) -> ReceiveError {
-    let (timeline, start) = (order.timeline(), order.start);
-    let sqlstate = message.sqlstate;
-    let source = ConnectionError::Failed {
-        command: "START_REPLICATION".to_owned(),
-        message,
-    };
-    match (sqlstate, order.config.slot.clone()) {
-        (SqlState::UNDEFINED_FILE, _) => ReceiveError::WalRemoved {
-            timeline,
-            start,
-            source,
-        },
-        (SqlState::UNDEFINED_OBJECT, Some(slot)) => ReceiveError::NoSuchSlot { slot },
-        (SqlState::OBJECT_IN_USE, Some(slot)) => ReceiveError::SlotInUse { slot, source },
-        (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => ReceiveError::UnusableSlot {
-            slot,
-            timeline,
-            start,
-            source,
-        },
-        _ => source.into(),
-    }
 }
 
 /// A stream that runs.
@@ -408,117 +343,6 @@ impl<'a> Receiving<'a> {
             _ => {}
         }
         Ok(None)
-    }
-
-    /// Tells the server, and whoever watches, how far the flusher and the applier have come.
-    /// `true` when the flusher has ended.
-    fn report(&mut self) -> bool {
-        let (held_since, ended) = {
-            let flushed = self.flushed.borrow_and_update();
-            (flushed.held_since, flushed.ended)
-        };
-        self.note_hold(held_since);
-        self.note_page_magic();
-        if let Some(applier) = self.order.applier {
-            applier.durable(self.durable_end());
-        }
-        self.report_positions(false);
-        self.report_finished_segments();
-        self.show_progress();
-        ended
-    }
-
-    /// Warns, once for an archive, of WAL that is newer than this program.
-    fn note_page_magic(&mut self) {
-        let magic = self.flushed.borrow().page_magic;
-        if let (true, Some(magic)) = (self.magic_is_new, magic) {
-            self.magic_is_new = false;
-            if page::major_version_of(magic).is_none() {
-                let warning = Warning::UnknownPageMagic {
-                    magic,
-                    server_version: self.connection.server_version(),
-                };
-                let event = ReceiverEvent::Warning(warning);
-                self.order.reporter.report(&event);
-            }
-        }
-    }
-
-    fn report_finished_segments(&mut self) {
-        let Some(durable) = self.flushed.borrow().durable else {
-            return;
-        };
-        let timeline = self.order.timeline();
-        while self.next_segment_end() <= durable.record_end.lsn() {
-            self.finished_end = self.next_segment_end();
-            let end = self.finished_end;
-            self.order
-                .reporter
-                .report(&ReceiverEvent::SegmentFinished { timeline, end });
-        }
-        if let Some(error) = self.archive.take_compression_failure() {
-            let warning = Warning::NotCompressed { error: &error };
-            self.order.reporter.report(&ReceiverEvent::Warning(warning));
-        }
-    }
-
-    fn note_hold(&mut self, held_since: Option<Instant>) {
-        match (held_since, self.hold_until) {
-            (Some(since), None) => {
-                let hold = self
-                    .order
-                    .sender_timeout
-                    .map_or(DEFAULT_HOLD, |time| time / 2);
-                self.hold_until = Some(since + hold);
-                let (timeline, lsn) = (self.order.timeline(), self.durable_end());
-                self.tail.disk_full_at = Some(lsn);
-                let warning = Warning::DiskFull { timeline, lsn };
-                self.order.reporter.report(&ReceiverEvent::Warning(warning));
-            }
-            (None, waited) => {
-                self.hold_until = None;
-                // On an earlier connection it may have been waited for in vain.
-                let full_at = self.tail.disk_full_at;
-                if waited.is_some() || full_at.is_some_and(|end| end < self.durable_end()) {
-                    self.tail.disk_full_at = None;
-                    self.order.reporter.report(&ReceiverEvent::DiskWritable);
-                }
-            }
-            (Some(_), Some(_)) => {}
-        }
-    }
-
-    fn durable_end(&self) -> Lsn {
-        let durable = self.flushed.borrow().durable;
-        durable.map_or(self.order.start, |durable| durable.record_end.lsn())
-    }
-
-    fn disk_stayed_full(&self) -> ReceiveError {
-        ReceiveError::DiskStayedFull {
-            timeline: self.order.timeline(),
-            lsn: self.durable_end(),
-            source: None,
-        }
-    }
-
-    fn show_progress(&mut self) {
-        let flush_end = self.durable_end();
-        self.tail.lag.note(self.server_end, Instant::now());
-        let behind_since = self.tail.lag.since(flush_end);
-        let written = self.flushed.borrow().written;
-        self.order.progress.send_replace(Some(Progress {
-            timeline: self.order.timeline(),
-            received_end: self.received_end,
-            write_end: written.map_or(self.order.start, |written| written.record_end),
-            flush_end,
-            apply_end: self
-                .applied
-                .as_ref()
-                .map_or(flush_end, |applied| *applied.borrow()),
-            acknowledged_end: self.told_flush,
-            server_end: self.server_end,
-            behind_since,
-        }));
     }
 
     /// Ends the stream from our side: makes durable what was received, says so, and waits a

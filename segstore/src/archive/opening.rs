@@ -33,7 +33,7 @@ impl Archive {
         };
         let directory = ArchiveDirectory::new(disk, &options.directory);
         let listing = Listing::read(&directory)?;
-        let mut identity = Identity::load(&directory)?;
+        let identity = Identity::load(&directory)?;
         if let Some(identity) = &identity {
             directory.disk().set_access(identity.access());
         }
@@ -45,12 +45,8 @@ impl Archive {
         }
         let lock = ProcessLock::to_stream(&directory)?;
         // Between the first look and the lock another process may have changed everything.
-        let listing = if identity.is_some() || !listing.is_empty() {
-            identity = Identity::load(&directory)?;
-            Listing::read(&directory)?
-        } else {
-            listing
-        };
+        let identity = Identity::load(&directory)?;
+        let listing = Listing::read(&directory)?;
         // Whoever filled it before us need not have synced it.
         let is_taken_over = identity.is_none() && !listing.is_empty();
         if !options.sync || is_taken_over {

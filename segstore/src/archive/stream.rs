@@ -24,14 +24,14 @@ mod tests;
 const BLOCK: usize = 128 << 10;
 
 impl Archive {
-    /// Finds out how far the archive's WAL reaches, and makes that durable. Whatever wrote the
-    /// archive before, and however it ended, this comes before each [`Writer`].
+    /// Finds out how far the archive's WAL reaches, makes that durable, and tells other processes.
+    /// Whatever wrote the archive before, and however it ended, this comes before each [`Writer`].
     ///
     /// # Errors
     /// When there is no identity yet, a history is missing, WAL that was there is damaged or
     /// gone, or the disk refuses. The archive is as it was.
     pub fn recover(&self) -> Result<Recovery, ArchiveError> {
-        let recovery = Examination {
+        let mut recovery = Examination {
             archive: self,
             files: self.segment_files()?,
             format: self.wal_format()?,
@@ -39,11 +39,18 @@ impl Archive {
         }
         .recover()?;
         if let Some(tip) = recovery.tip() {
-            self.live.advance(ArchivePosition {
+            let certain = ArchivePosition {
                 timeline: tip.timeline,
                 record_end: recovery.certain_end,
                 byte_end: recovery.certain_end,
-            });
+            };
+            self.live.advance(certain);
+            // A crash of the machine may have taken what was told before.
+            match recovery.notes.published.publish(certain) {
+                // What other processes know stays an older one until there is room.
+                Err(error) if error.is_disk_full() => {}
+                published => published?,
+            }
         }
         Ok(recovery)
     }

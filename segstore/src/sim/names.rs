@@ -8,47 +8,48 @@ use std::path::{Path, PathBuf};
 use super::survival::Chance;
 use crate::disk::DirectoryEntry;
 
-/// What a name stands for.
+/// What a name stands for. A directory keeps what is in it under whatever name it has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Node {
     File(u64),
-    Directory,
+    Directory(u64),
 }
+
+/// A name, and the directory that it is in.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Name {
+    directory: u64,
+    name: OsString,
+}
+
+type Tree = BTreeMap<Name, Node>;
 
 /// Names as they are, and as they are when the power goes and nothing else is kept.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    roots: BTreeSet<PathBuf>,
-    current: BTreeMap<PathBuf, Node>,
-    durable: BTreeMap<PathBuf, Node>,
+    roots: BTreeMap<PathBuf, u64>,
+    next_directory: u64,
+    current: Tree,
+    durable: Tree,
     unsynced: Vec<NameChange>,
 }
 
 /// A change that a reboot keeps or loses as a whole.
 #[derive(Clone, Debug)]
 enum NameChange {
-    Set {
-        path: PathBuf,
-        node: Node,
-    },
-    Remove {
-        path: PathBuf,
-    },
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-        node: Node,
-    },
+    Set { name: Name, node: Node },
+    Remove { name: Name },
+    Rename { from: Name, to: Name, node: Node },
 }
 
 impl NameChange {
-    fn apply_to(&self, names: &mut BTreeMap<PathBuf, Node>) {
+    fn apply_to(&self, names: &mut Tree) {
         match self {
-            Self::Set { path, node } => {
-                names.insert(path.clone(), *node);
+            Self::Set { name, node } => {
+                names.insert(name.clone(), *node);
             }
-            Self::Remove { path } => {
-                names.remove(path);
+            Self::Remove { name } => {
+                names.remove(name);
             }
             Self::Rename { from, to, node } => {
                 // The name may stand for another file by now if changes before were lost.
@@ -61,13 +62,12 @@ impl NameChange {
     }
 
     /// Whether a sync of `directory` makes it durable, and what is left to be synced then.
-    fn synced_by(&self, directory: &Path) -> (bool, Option<Self>) {
-        let inside = |path: &Path| path.parent() == Some(directory);
+    fn synced_by(&self, directory: u64) -> (bool, Option<Self>) {
         match self {
-            Self::Set { path, .. } | Self::Remove { path } => (inside(path), None),
-            Self::Rename { from, to, .. } if inside(to) => {
-                let rest = Self::Remove { path: from.clone() };
-                (true, (!inside(from)).then_some(rest))
+            Self::Set { name, .. } | Self::Remove { name } => (name.directory == directory, None),
+            Self::Rename { from, to, .. } if to.directory == directory => {
+                let rest = Self::Remove { name: from.clone() };
+                (true, (from.directory != directory).then_some(rest))
             }
             Self::Rename { .. } => (false, None),
         }
@@ -76,50 +76,78 @@ impl NameChange {
 
 impl Names {
     pub(super) fn create_root(&mut self, path: PathBuf) {
-        self.roots.insert(path);
+        let id = self.new_directory();
+        self.roots.insert(path, id);
     }
 
-    pub(super) fn exists(&self, path: &Path) -> bool {
-        self.roots.contains(path) || self.current.contains_key(path)
+    fn new_directory(&mut self) -> u64 {
+        self.next_directory += 1;
+        self.next_directory
     }
 
-    pub(super) fn check_directory(&self, path: &Path) -> io::Result<()> {
-        if self.roots.contains(path) {
-            return Ok(());
+    /// The number of a directory.
+    pub(super) fn directory_at(&self, path: &Path) -> io::Result<u64> {
+        if let Some(&root) = self.roots.get(path) {
+            return Ok(root);
         }
-        match self.current.get(path) {
-            Some(Node::Directory) => Ok(()),
+        match self.current.get(&self.name_at(path)?) {
+            Some(Node::Directory(id)) => Ok(*id),
             Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
+    /// What a path names in a directory that exists.
+    fn name_at(&self, path: &Path) -> io::Result<Name> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        Ok(Name {
+            directory: self.directory_at(parent)?,
+            name: name.to_owned(),
+        })
+    }
+
+    fn node_at(&self, path: &Path) -> io::Result<Node> {
+        let node = self.current.get(&self.name_at(path)?);
+        node.copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        self.roots.contains_key(path) || self.node_at(path).is_ok()
+    }
+
     pub(super) fn file_at(&self, path: &Path) -> io::Result<u64> {
-        match self.current.get(path) {
-            Some(Node::File(id)) => Ok(*id),
-            Some(Node::Directory) => Err(io::ErrorKind::IsADirectory.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
+        match self.node_at(path)? {
+            Node::File(id) => Ok(id),
+            Node::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
     }
 
     /// The path of a file, for a log.
     pub(super) fn name_of(&self, id: u64) -> String {
-        self.current
+        self.path_of(Node::File(id)).map_or_else(
+            || format!("file {id} without a name"),
+            |path| path.display().to_string(),
+        )
+    }
+
+    fn path_of(&self, node: Node) -> Option<PathBuf> {
+        let root = self
+            .roots
             .iter()
-            .find(|(_, node)| **node == Node::File(id))
-            .map_or_else(
-                || format!("file {id} without a name"),
-                |(path, _)| path.display().to_string(),
-            )
+            .find(|(_, id)| Node::Directory(**id) == node);
+        if let Some((path, _)) = root {
+            return Some(path.clone());
+        }
+        let (name, _) = self.current.iter().find(|(_, found)| **found == node)?;
+        let parent = self.path_of(Node::Directory(name.directory))?;
+        Some(parent.join(&name.name))
     }
 
     /// Whether the file is reachable by any name.
     pub(super) fn refers_to(&self, id: u64) -> bool {
         self.current.values().any(|node| *node == Node::File(id))
-    }
-
-    fn check_parent(&self, path: &Path) -> io::Result<()> {
-        self.check_directory(path.parent().ok_or(io::ErrorKind::NotFound)?)
     }
 
     fn change(&mut self, change: NameChange) {
@@ -128,49 +156,49 @@ impl Names {
     }
 
     pub(super) fn create_file(&mut self, path: &Path, id: u64) -> io::Result<()> {
-        self.check_parent(path)?;
-        self.change(NameChange::Set {
-            path: path.to_owned(),
-            node: Node::File(id),
-        });
+        let name = self.name_at(path)?;
+        let node = Node::File(id);
+        self.change(NameChange::Set { name, node });
         Ok(())
     }
 
     pub(super) fn create_directory(&mut self, path: &Path) -> io::Result<()> {
-        self.check_parent(path)?;
-        self.change(NameChange::Set {
-            path: path.to_owned(),
-            node: Node::Directory,
-        });
+        let name = self.name_at(path)?;
+        let node = Node::Directory(self.new_directory());
+        self.change(NameChange::Set { name, node });
         Ok(())
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.check_parent(to)?;
-        if matches!(self.current.get(to), Some(Node::Directory)) {
-            return Err(io::ErrorKind::IsADirectory.into());
+    /// Fails as the operating system does, before anything is changed.
+    pub(super) fn check_rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let node = self.node_at(from)?;
+        let replaced = self.current.get(&self.name_at(to)?);
+        match (node, replaced) {
+            (Node::Directory(_), Some(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+            (Node::File(_), Some(Node::Directory(_))) => Err(io::ErrorKind::IsADirectory.into()),
+            (Node::File(_), Some(Node::File(_))) | (_, None) => Ok(()),
         }
-        let node = Node::File(self.file_at(from)?);
-        self.change(NameChange::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            node,
-        });
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check_rename(from, to)?;
+        let node = self.node_at(from)?;
+        let (from, to) = (self.name_at(from)?, self.name_at(to)?);
+        self.change(NameChange::Rename { from, to, node });
         Ok(())
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.file_at(path)?;
-        self.change(NameChange::Remove {
-            path: path.to_owned(),
-        });
+        let name = self.name_at(path)?;
+        self.change(NameChange::Remove { name });
         Ok(())
     }
 
     pub(super) fn plant(&mut self, path: &Path, id: u64) -> io::Result<()> {
-        self.check_parent(path)?;
-        self.current.insert(path.to_owned(), Node::File(id));
-        self.durable.insert(path.to_owned(), Node::File(id));
+        let name = self.name_at(path)?;
+        self.current.insert(name.clone(), Node::File(id));
+        self.durable.insert(name, Node::File(id));
         Ok(())
     }
 
@@ -179,26 +207,24 @@ impl Names {
         directory: &Path,
         length_of: impl Fn(u64) -> u64,
     ) -> io::Result<Vec<DirectoryEntry>> {
-        self.check_directory(directory)?;
-        let entries = self.current.iter().filter_map(|(path, node)| {
-            if path.parent() != Some(directory) {
-                return None;
-            }
-            let name: OsString = path.file_name()?.to_owned();
+        let directory = self.directory_at(directory)?;
+        let entries = self.current.iter();
+        let entries = entries.filter(|(name, _)| name.directory == directory);
+        let entries = entries.map(|(name, node)| {
             let (length, is_file) = match node {
                 Node::File(id) => (length_of(*id), true),
-                Node::Directory => (0, false),
+                Node::Directory(_) => (0, false),
             };
-            Some(DirectoryEntry {
-                name,
+            DirectoryEntry {
+                name: name.name.clone(),
                 length,
                 is_file,
-            })
+            }
         });
         Ok(entries.collect())
     }
 
-    pub(super) fn sync(&mut self, directory: &Path) {
+    pub(super) fn sync(&mut self, directory: u64) {
         let mut left = Vec::new();
         for change in self.unsynced.drain(..) {
             let (durable, rest) = change.synced_by(directory);
@@ -219,7 +245,7 @@ impl Names {
     }
 
     /// A failed sync: what it was to make durable never will be.
-    pub(super) fn forget_unsynced(&mut self, directory: &Path) {
+    pub(super) fn forget_unsynced(&mut self, directory: u64) {
         self.unsynced
             .retain(|change| !change.synced_by(directory).0);
     }
@@ -231,24 +257,22 @@ impl Names {
             }
         }
         // A directory that was lost takes along what is in it.
-        let durable = &self.durable;
-        let roots = &self.roots;
-        let reachable = |path: &Path| {
-            path.ancestors()
-                .skip(1)
-                .find_map(|ancestor| {
-                    if roots.contains(ancestor) {
-                        return Some(true);
-                    }
-                    (durable.get(ancestor) != Some(&Node::Directory)).then_some(false)
-                })
-                .unwrap_or(false)
-        };
-        self.current = durable
-            .iter()
-            .filter(|(path, _)| reachable(path))
-            .map(|(path, node)| (path.clone(), *node))
-            .collect();
-        self.durable = self.current.clone();
+        let mut reachable: BTreeSet<u64> = self.roots.values().copied().collect();
+        loop {
+            let before = reachable.len();
+            for (name, node) in &self.durable {
+                if let Node::Directory(id) = node
+                    && reachable.contains(&name.directory)
+                {
+                    reachable.insert(*id);
+                }
+            }
+            if reachable.len() == before {
+                break;
+            }
+        }
+        self.durable
+            .retain(|name, _| reachable.contains(&name.directory));
+        self.current = self.durable.clone();
     }
 }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use segstore::BLOCK_SIZE;
 use segstore::generator::Generator;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use walproto::backend::encode_result_set;
 use walproto::result::{IdentifySystem, ResultSet, Setting, TimelineEnd, TimelineHistoryFile};
@@ -15,6 +16,7 @@ use walproto::{Lsn, ServerVersion, SystemId, TimelineHistory, TimelineId};
 
 use crate::config::{OnFork, ReceiverConfig, Reconnect};
 use crate::error::ReceiveError;
+use crate::event::{ReceiverEvent, Reporter};
 use crate::receiver::Receiver;
 use crate::sample::{START, generator, segment_size};
 use crate::scripted::{Sender, Server, config, error, message};
@@ -171,6 +173,16 @@ async fn receive(
     directory: &TempDir,
     change: impl FnOnce(&mut ReceiverConfig),
 ) -> (Result<(), ReceiveError>, Vec<String>) {
+    receive_telling(primary, directory, |_: &ReceiverEvent<'_>| {}, change).await
+}
+
+/// The same, with events told to `reporter`.
+async fn receive_telling(
+    primary: Primary,
+    directory: &TempDir,
+    reporter: impl Reporter + 'static,
+    change: impl FnOnce(&mut ReceiverConfig),
+) -> (Result<(), ReceiveError>, Vec<String>) {
     let primary = Arc::new(Mutex::new(primary));
     let (server, mut senders) = Server::welcoming();
     let mut settings = ReceiverConfig::new(directory.path());
@@ -181,7 +193,9 @@ async fn receive(
         let mut sender = senders.recv().await.unwrap();
         serve(&primary, &mut sender).await;
     };
-    let receiving = Receiver::new(settings, conninfo).run(pending());
+    let receiving = Receiver::new(settings, conninfo)
+        .with_reporter(reporter)
+        .run(pending());
     let received = async {
         tokio::select! {
             received = receiving => received,
@@ -306,4 +320,101 @@ async fn a_fork_that_ends_before_its_wal_was_sent_is_not_streamed_again_at_once(
         other => panic!("{other:?}"),
     }
     assert_eq!(timelines(&asked), ["3"]);
+}
+
+#[tokio::test]
+async fn a_timeline_that_is_left_before_its_first_byte_leaves_no_segment() {
+    let Promotions {
+        first,
+        switch_point,
+        mut third,
+        ..
+    } = Promotions::new();
+    let directory = tempfile::tempdir().unwrap();
+    let (received, _) = receive(Primary::new(&first, &[]), &directory, |settings| {
+        settings.start = Some(START);
+        settings.end = just_before_the_end(&first);
+    })
+    .await;
+    received.unwrap();
+    let end = third.record(10_000).end;
+    let fourth = third.promoted(timeline(4), end).unwrap();
+    let mut primary = Primary::new(&fourth, &[&third]);
+    primary.silent = vec![timeline(3)];
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&left);
+    let reporter = move |event: &ReceiverEvent<'_>| {
+        if let ReceiverEvent::SegmentLeftPartial { file_name } = event {
+            told.lock().unwrap().push((*file_name).to_owned());
+        }
+    };
+    let (received, asked) = receive_telling(primary, &directory, reporter, |_| {}).await;
+    assert!(
+        matches!(received, Err(ReceiveError::SwitchPastEnd { received_end, .. })
+            if received_end == switch_point),
+        "{received:?}"
+    );
+    assert_eq!(timelines(&asked), ["3"]);
+    assert_eq!(*left.lock().unwrap(), Vec::<String>::new());
+}
+
+/// A server that is lost each time after it sent all that it has.
+#[tokio::test]
+async fn only_wal_that_is_new_shortens_the_wait_for_the_next_try() {
+    let mut wal = generator();
+    wal.fill(100_000);
+    let end = wal.records().last().unwrap().end;
+    let mut primary = Primary::new(&wal, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let (server, mut senders) = Server::welcoming();
+    let mut settings = ReceiverConfig::new(directory.path());
+    settings.start = Some(START);
+    let first_wait = Duration::from_millis(16);
+    settings.reconnect = Reconnect::Backoff {
+        min: first_wait,
+        max: first_wait * 1000,
+    };
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let receiving = Receiver::new(settings, config(&format!("host={}", server.host())))
+        .with_reporter(move |event: &ReceiverEvent<'_>| {
+            if let ReceiverEvent::Disconnected { retry_in, .. } = event {
+                tell.send(*retry_in).unwrap();
+            }
+        })
+        .run(pending());
+    let serving = async {
+        loop {
+            let mut sender = senders.recv().await.unwrap();
+            let command = loop {
+                let command = sender.next_query().await.unwrap();
+                if command.starts_with("START_REPLICATION") {
+                    break command;
+                }
+                sender.say(&primary.reply(&command)).await;
+            };
+            let (start, bytes, _) = primary.stream(&command);
+            sender.copy_both().await;
+            sender.wal(start, &bytes).await;
+            while sender.status().await.flush != end {}
+        }
+    };
+    let waits = async {
+        let mut waits = Vec::new();
+        while waits.len() < 3 {
+            waits.push(told.recv().await.unwrap());
+        }
+        waits
+    };
+    let waits = async {
+        tokio::select! {
+            received = receiving => panic!("{received:?}"),
+            () = serving => unreachable!(),
+            waits = waits => waits,
+        }
+    };
+    let waits = timeout(DEADLINE, waits).await.unwrap();
+    // Each is shortened by up to a half at random.
+    assert!(waits[0] <= first_wait, "{waits:?}");
+    assert!(waits[1] >= first_wait, "{waits:?}");
+    assert!(waits[2] >= first_wait * 2, "{waits:?}");
 }

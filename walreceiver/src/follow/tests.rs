@@ -208,3 +208,33 @@ fn a_first_start_begins_with_its_segment_on_the_timeline_it_lies_on() {
         })
     );
 }
+
+#[test]
+fn what_a_server_has_removed_is_taken_from_the_last_timeline_begun_in_the_segment() {
+    let history = "1\t0/3004000\ta\n2\t0/3005000\tb\n3\t0/4006000\tc\n";
+    let server = upstream(4, history, 0x500_0000);
+    let other = |held: &Held, number, start| {
+        without_removed(held, &server, SEGMENT, (timeline(number), Lsn(start)))
+    };
+    // From the segment of our last record's end first, which is what slots keep.
+    let long = Held {
+        resume_at: Lsn(0x2FF_E000),
+        ..held(1, 0x300_2010)
+    };
+    let same = Some((timeline(1), Lsn(0x300_0000)));
+    assert_eq!(other(&long, 1, 0x2FF_E000), same);
+    // Timeline 4 begins in a later segment.
+    let third = Some((timeline(3), Lsn(0x300_0000)));
+    assert_eq!(other(&long, 1, 0x300_0000), third);
+    let third = Some((timeline(3), Lsn(0x300_2000)));
+    assert_eq!(other(&held(1, 0x300_2010), 1, 0x300_2000), third);
+    // At the end of our timeline, where the one that follows was asked for.
+    assert_eq!(other(&held(1, 0x300_4000), 2, 0x300_2000), third);
+    // Past it, where a fork is followed from its segment on.
+    let third = Some((timeline(3), Lsn(0x300_0000)));
+    assert_eq!(other(&held(1, 0x300_6010), 2, 0x300_0000), third);
+    assert_eq!(other(&held(1, 0x300_4010), 3, 0x300_0000), None);
+    // What comes next lies in a segment that no newer timeline began in.
+    assert_eq!(other(&held(1, 0x2FF_4010), 1, 0x2FF_4000), None);
+    assert_eq!(other(&held(4, 0x401_0010), 4, 0x401_0000), None);
+}

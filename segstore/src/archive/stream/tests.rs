@@ -142,6 +142,29 @@ fn no_position_is_published_of_what_is_not_synced() {
 }
 
 #[test]
+fn recovery_publishes_what_it_vouches_for() {
+    let mut wal = generator(10);
+    wal.fill(60_000);
+    let disk = SimDisk::new("/archive");
+    fill(&open(&disk, true), &wal, START, wal.end());
+    // It is never synced, so a crash of the machine may take it.
+    let path = Path::new("/archive/.wal-receiver/position");
+    disk.remove(path).unwrap();
+    let archive = open(&disk, true);
+    let tip = archive.recover().unwrap().tip().unwrap();
+    let published = published_position(Arc::new(disk.clone()), "/archive".as_ref()).unwrap();
+    let published = published.unwrap();
+    assert_eq!(
+        (published.timeline, published.record_end),
+        (tip.timeline, wal.end())
+    );
+    // On a full disk it goes without.
+    disk.remove(path).unwrap();
+    disk.set_full(true);
+    assert_eq!(archive.recover().unwrap().tip(), Some(tip));
+}
+
+#[test]
 fn what_was_written_without_syncs_is_synced_by_who_vouches_for_it() {
     let mut wal = generator(6);
     wal.fill(4 * MIB);

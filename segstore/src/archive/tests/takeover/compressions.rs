@@ -117,6 +117,33 @@ fn a_plain_segment_stays_when_the_compressed_one_cannot_be_synced() {
 }
 
 #[test]
+fn a_plain_segment_stays_until_a_marked_compressed_one_is_built_anew() {
+    for recovers in [false, true] {
+        let (disk, compressed) = compressed_without_a_sync();
+        let archive = bound(&disk);
+        let path = format!("/a/{compressed}");
+        disk.fail_at(disk.operations(), Fault::Io);
+        let file = disk.open(Path::new(&path), OpenMode::ReadWrite).unwrap();
+        file.sync_data().unwrap_err();
+        archive.poison(compressed).unwrap();
+        drop(archive);
+
+        let archive = open_compressing(&disk).unwrap();
+        assert!(content(&disk, segment(1, 3)).is_some());
+        if recovers {
+            // That this is no WAL it says only after what concerns us here.
+            archive.recover().unwrap_err();
+            assert_eq!(archive.poisoned().unwrap(), []);
+            drop(archive);
+            drop(open_compressing(&disk).unwrap());
+            assert_eq!(content(&disk, segment(1, 3)), None);
+        }
+        disk.reboot(Survival::Nothing);
+        assert_whole(&disk, compressed, &recovers.to_string());
+    }
+}
+
+#[test]
 fn segments_that_the_run_before_had_no_time_to_compress_are_compressed() {
     let disk = SimDisk::new("/a");
     drop(bound(&disk));

@@ -1,0 +1,82 @@
+//! Asking for a stream, and what a server's answers mean.
+
+use std::time::Instant;
+
+use walproto::client::Event;
+use walproto::command::{Command, Identifier};
+use walproto::error::{ServerMessage, SqlState};
+use walproto::result::{ResultSet, TimelineEnd};
+
+use super::{Order, StreamEnd};
+use crate::connection::{Connection, ConnectionError};
+use crate::error::ReceiveError;
+use crate::event::{ReceiverEvent, Warning};
+
+/// Asks for the stream; `Some` when there is nothing to stream.
+pub(super) async fn start(
+    connection: &mut Connection,
+    order: &Order<'_>,
+) -> Result<Option<StreamEnd>, ReceiveError> {
+    let command = Command::StartReplication {
+        slot: order.config.slot.as_ref().map(Identifier::from),
+        start: order.start,
+        timeline: Some(order.timeline()),
+    };
+    connection
+        .session()
+        .execute(Instant::now(), &command)
+        .map_err(ConnectionError::Session)?;
+    loop {
+        match connection.event().await? {
+            Event::CopyStarted => return Ok(None),
+            Event::Failed(message) => return Err(refused(order, message)),
+            Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
+            Event::Ready | Event::Closed => return Ok(Some(StreamEnd::ServerEnded)),
+            Event::Notice(message) => notice(order, &message),
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn notice(order: &Order<'_>, message: &ServerMessage) {
+    let text = message.to_string();
+    order
+        .reporter
+        .report(&ReceiverEvent::Warning(Warning::ServerNotice {
+            message: &text,
+        }));
+}
+
+pub(super) fn stream_end(table: Option<&ResultSet>) -> Result<StreamEnd, ReceiveError> {
+    Ok(match table {
+        Some(table) => StreamEnd::TimelineEnded(TimelineEnd::decode(table)?),
+        None => StreamEnd::ServerEnded,
+    })
+}
+
+/// Says what a server's refusal to stream means for us, by its SQLSTATE: its text may be in any
+/// language.
+pub(super) fn refused(order: &Order<'_>, message: Box<ServerMessage>) -> ReceiveError {
+    let (timeline, start) = (order.timeline(), order.start);
+    let sqlstate = message.sqlstate;
+    let source = ConnectionError::Failed {
+        command: "START_REPLICATION".to_owned(),
+        message,
+    };
+    match (sqlstate, order.config.slot.clone()) {
+        (SqlState::UNDEFINED_FILE, _) => ReceiveError::WalRemoved {
+            timeline,
+            start,
+            source,
+        },
+        (SqlState::UNDEFINED_OBJECT, Some(slot)) => ReceiveError::NoSuchSlot { slot },
+        (SqlState::OBJECT_IN_USE, Some(slot)) => ReceiveError::SlotInUse { slot, source },
+        (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => ReceiveError::UnusableSlot {
+            slot,
+            timeline,
+            start,
+            source,
+        },
+        _ => source.into(),
+    }
+}
