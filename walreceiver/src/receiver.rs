@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use segstore::{Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk};
 use tokio::sync::watch;
@@ -262,11 +262,16 @@ impl Work {
                 advanced: false,
             };
             self.reporter.report(&ReceiverEvent::Connecting);
+            let begun = Instant::now();
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected;
-            if attempt.advanced {
-                backoff = self::backoff(self.config.reconnect);
+            if let Some(backoff) = &mut backoff {
+                if attempt.advanced {
+                    backoff.reset();
+                } else if attempt.connected {
+                    backoff.connection_lasted(begun.elapsed());
+                }
             }
             let error = match outcome {
                 Ok(()) => return Ok(()),

@@ -30,6 +30,19 @@ impl Backoff {
         self.next = wait.saturating_mul(2).min(self.longest);
         wait.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
     }
+
+    /// Begins with the first wait again.
+    pub(crate) const fn reset(&mut self) {
+        self.next = self.first;
+    }
+
+    /// Begins with the first wait again if a connection lasted longer than the longest one: on an
+    /// idle primary nothing else tells it from one that is lost at once every time.
+    pub(crate) fn connection_lasted(&mut self, time: Duration) {
+        if time > self.longest {
+            self.reset();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +56,18 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 500, 500]);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
         assert_eq!(backoff.next_wait(1.0), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_ends_the_doubling() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
+        backoff.next_wait(0.0);
+        backoff.connection_lasted(Duration::from_millis(500));
+        assert_eq!(backoff.next_wait(0.0), Duration::from_millis(200));
+        backoff.connection_lasted(Duration::from_millis(501));
+        assert_eq!(backoff.next_wait(0.0), Duration::from_millis(100));
+        backoff.reset();
+        assert_eq!(backoff.next_wait(0.0), Duration::from_millis(100));
     }
 
     #[test]
