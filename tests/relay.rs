@@ -61,6 +61,14 @@ impl Relay {
         *self = Self::start_at(self.arguments.clone(), self.port);
     }
 
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn start_again_with(&mut self, arguments: &[&str]) {
+        let more = arguments.iter().map(OsString::from);
+        self.arguments.extend(more);
+        self.start_again();
+    }
+
     /// How to connect to it.
     #[must_use]
     pub fn conninfo(&self) -> String {
@@ -104,6 +112,12 @@ impl Relay {
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.process.stop()
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        self.process.wait_exit()
     }
 
     /// What it has said.
