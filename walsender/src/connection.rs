@@ -258,9 +258,8 @@ impl Connection {
             }
         };
         let pump = self.pump.insert(pump);
-        if let Some(error) = pump.take_failure() {
-            let client = self.opened.shown();
-            tracing::warn!(client, "stream to {client} failed: {error}");
+        if let Some(failure) = pump.take_failure() {
+            self.shared.failures.tell(&self.opened.shown(), failure);
             self.end_stream();
         }
         Ok(pushed?)

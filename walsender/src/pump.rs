@@ -12,6 +12,7 @@ use walproto::error::{ServerMessage, SqlState};
 use walproto::result::TimelineEnd;
 use walproto::server::{ServerError, ServerSession, WAL_HEADER_LENGTH};
 
+use crate::failure::StreamFailure;
 use crate::registry::{Registered, StandbyState};
 use crate::socket::Plain;
 
@@ -41,8 +42,8 @@ pub(crate) struct Pump {
     /// WAL whose message has begun.
     unsent: Option<Unsent>,
     feed: Option<Feed>,
-    /// What a stream failed by that the client is told: who runs the server has to know too.
-    failure: Option<FeedError>,
+    /// What a stream failed by.
+    failure: Option<StreamFailure>,
 }
 
 /// Where bytes go.
@@ -93,6 +94,9 @@ pub(crate) enum PushError {
     /// A segment file could not be read in the middle of a message.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The same, once it is told.
+    #[error("WAL could not be read in the middle of a message")]
+    CutOff,
     /// The session was not asked in order.
     #[error(transparent)]
     Session(#[from] ServerError),
@@ -131,12 +135,26 @@ impl Pump {
     }
 
     /// What a stream failed by since this was last asked.
-    pub(crate) fn take_failure(&mut self) -> Option<FeedError> {
+    pub(crate) fn take_failure(&mut self) -> Option<StreamFailure> {
         self.failure.take()
     }
 
     /// Sends what the client takes, and tells the registry how far it is.
     pub(crate) fn push(
+        &mut self,
+        view: &ArchiveView,
+        registered: Option<&Registered>,
+        place: Place,
+    ) -> Result<Pushed, PushError> {
+        let pushed = self.push_some(view, registered, place);
+        if let Err(PushError::Archive(error)) = pushed {
+            self.fail(error.into());
+            return Err(PushError::CutOff);
+        }
+        pushed
+    }
+
+    fn push_some(
         &mut self,
         view: &ArchiveView,
         registered: Option<&Registered>,
@@ -194,12 +212,18 @@ impl Pump {
                     })?;
                 }
                 Err(error) => {
-                    self.feed = None;
                     self.session.fail(message_of(&error))?;
-                    self.failure = Some(error);
+                    self.fail(error);
                 }
             }
         }
+    }
+
+    /// Ends the stream by an error of the archive's.
+    fn fail(&mut self, error: FeedError) {
+        let feed = self.feed.take();
+        let position = feed.map(|feed| (feed.timeline(), feed.position()));
+        self.failure = Some(StreamFailure { position, error });
     }
 
     fn step(&mut self, place: Place) -> Result<Option<FeedStep>, FeedError> {

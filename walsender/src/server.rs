@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
@@ -16,6 +16,7 @@ use walproto::server::StartupRequest;
 use crate::access::{Access, AccessError, MockNonce};
 use crate::config::{ListenAddress, ServeConfig};
 use crate::connection;
+use crate::failure::{Failures, StreamFailure};
 use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     /// Who still has to show who it is, in the order in which they came.
     unknown: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(crate) disk_readers: Semaphore,
+    pub(crate) failures: Failures,
 }
 
 /// Looks at a server from outside, also from other threads.
@@ -151,6 +153,7 @@ impl Server {
             stopping: watch::Sender::new(false),
             unknown: Mutex::default(),
             disk_readers: Semaphore::new(MAX_DISK_READERS),
+            failures: Failures::new(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {
@@ -323,6 +326,13 @@ impl ServerHandle {
     #[must_use]
     pub fn needs(&self) -> watch::Receiver<Horizons> {
         self.shared.registry.needs()
+    }
+
+    /// Tells of WAL that clients asked for and that could not be given to them, from now on. Who
+    /// does not look in time misses the oldest ones.
+    #[must_use]
+    pub fn failures(&self) -> broadcast::Receiver<Arc<StreamFailure>> {
+        self.shared.failures.subscribe()
     }
 
     /// Reads the files anew that say who may connect; for who connects from now on. It reads

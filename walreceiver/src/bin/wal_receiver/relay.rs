@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::error::MainError;
 use crate::on_event::OnEvent;
 use crate::serve::options::Serving;
-use crate::serve::{listen, lost_slots, reload_on};
+use crate::serve::{failures, listen, lost_slots, reload_on};
 
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
 pub(crate) struct Relay {
@@ -142,6 +142,7 @@ fn serve(
             () = server.run(stopped) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
+            () = failures::tell(&handle, on_event.as_deref()) => {}
             () = lost_slots::tell(&slots, on_event.as_deref()) => {}
         }
         Ok(())

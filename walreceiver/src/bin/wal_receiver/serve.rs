@@ -1,6 +1,7 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+pub(crate) mod failures;
 pub(crate) mod lost_slots;
 pub(crate) mod options;
 
@@ -101,7 +102,8 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     };
     tokio::select! {
         () = server.run(stopped) => {}
-        () = reload_on(hangup, handle) => {}
+        () = failures::tell(&handle, on_event.as_ref()) => {}
+        () = reload_on(hangup, handle.clone()) => {}
         () = watch.tell(&view, followed, on_event.as_ref()) => {}
         () = lost_slots::tell(&slots, on_event.as_ref()) => {}
     }
@@ -288,7 +290,8 @@ Options (never abbreviated):
 {serving}
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text)
-      --on-event=COMMAND run this by sh when a slot is lost, or the archive is damaged
+      --on-event=COMMAND run this by sh when a slot is lost, or WAL in the
+                         archive is damaged or missing
   -v, --verbose          tell about clients that connect and leave
   -V, --version          print the version and exit
   -?, --help             print this help and exit
