@@ -20,7 +20,7 @@ use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
 use crate::directory::Place;
 use crate::error::ArchiveError;
 use crate::listeners::{Listeners, Subscription};
-use crate::lock::ProcessLock;
+use crate::lock::{ProcessLock, RemovalLock};
 use crate::missing::owner;
 use crate::position::{ArchivePosition, RemovedPosition};
 use crate::view::ArchiveView;
@@ -303,6 +303,11 @@ impl SlotStore {
         result
     }
 
+    /// Held by who has a slot keep earlier WAL than before. Taken after `writing`.
+    fn removal(&self) -> Result<RemovalLock, ArchiveError> {
+        RemovalLock::take(self.shared.view.files().directory())
+    }
+
     /// The segment of the durable end.
     fn tip(&self) -> Option<SegmentNumber> {
         let durable = self.shared.view.durable()?;
@@ -375,7 +380,7 @@ impl SlotStore {
     }
 
     /// Looks where the archive's WAL begins: once, and then for what another process tells of.
-    fn find_oldest(&self) -> Result<(), ArchiveError> {
+    pub(crate) fn find_oldest(&self) -> Result<(), ArchiveError> {
         if self.state().oldest.is_none() {
             let Some(durable) = self.shared.view.durable() else {
                 return Ok(());

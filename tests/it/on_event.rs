@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tests::{
-    ArchiveDirectory, Cluster, Proxy, Receiver, Relay, Serving, Verdict, Version, wait_for,
-    wait_until,
+    ArchiveDirectory, Cluster, GeneratedArchive, Link, Proxy, Receiver, Relay, Serving, Verdict,
+    Version, segment_name, wait_for, wait_until,
 };
-use walproto::Lsn;
+use walproto::{Lsn, SegmentSize, TimelineId};
 
 use crate::proxied::Proxied;
 use crate::serve::Archived;
@@ -255,19 +255,49 @@ fn a_slot_whose_wal_left_the_archive_is_told_of_by_who_serves_it() {
     assert_eq!(noted.lines().len(), 1);
 }
 
+#[test]
+fn a_slot_whose_wal_another_process_removes_is_told_of_while_nothing_is_written() {
+    let mut archive = GeneratedArchive::new(300_000, 150_018);
+    let noted = Noted::new();
+    let options = ["--trust-loopback", "--on-event", &noted.command("")];
+    let mut serving = Serving::start_with(archive.path(), 0, &options);
+    let (status, log) = Receiver::bare()
+        .args(["--create-slot", "--slot", "one", "-d", &serving.conninfo()])
+        .run();
+    assert!(status.success(), "{log}");
+    let kept = archive.end();
+    archive.write(5 << 20);
+    let size = SegmentSize::new(1 << 20).unwrap();
+    let newest = segment_name(TimelineId::FIRST, archive.end(), size);
+    // Once it has sent all it hears of nothing more.
+    let mut link = Link::new(&serving.conninfo(), Path::new("/")).unwrap();
+    link.begin_stream(GeneratedArchive::START);
+    assert!(link.receive(archive.wal().len()) == archive.wal());
+    let (status, said) = Receiver::bare()
+        .args(["prune", "--max-slot-keep-size=1MB", "-D"])
+        .arg(archive.path())
+        .arg(newest)
+        .run();
+    assert!(status.success(), "{said}");
+    let [timeline, lsn, _, message] = noted.wait_for("lost_slot");
+    assert_eq!((timeline.as_str(), lsn), ("1", kept.to_string()));
+    assert!(message.contains("\"one\" is lost"), "{message}");
+    drop(link);
+    assert!(serving.stop().success(), "{}", serving.log());
+}
+
 /// A segment that is damaged and one that is missing, by whom they are served, to a client that
 /// begins before them and tries again and again.
 #[track_caller]
 fn assert_damage_is_told(archive: &ArchiveDirectory, start: Lsn, conninfo: &str, noted: &Noted) {
     let mut complete = archive.files();
     complete.retain(|name| name.len() == 24);
-    let [_, damaged, missing] = complete.get(..3).unwrap() else {
-        panic!("{complete:?}");
-    };
+    let mut names = complete.iter().skip(1);
+    let (damaged, missing) = (names.next().unwrap(), names.next().unwrap());
     let damaged_path = archive.path().join(damaged);
     let kept = fs::read(&damaged_path).unwrap();
     let mut bytes = kept.clone();
-    bytes[0] ^= 1;
+    *bytes.first_mut().unwrap() ^= 1;
     fs::write(&damaged_path, bytes).unwrap();
     let copy = ArchiveDirectory::new();
     let mut client = Receiver::bare()

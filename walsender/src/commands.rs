@@ -151,15 +151,19 @@ impl Commands<'_> {
             next_timeline: end.next_timeline,
             switch_point: end.switch_point,
         });
-        match end {
-            Some(end) if end.switch_point <= start => Ok(Reply::AlreadyEnded(end)),
-            _ => Ok(Reply::Stream {
-                feed: Box::new(feed),
-                slot,
-                start,
-                end,
-            }),
+        if let Some(end) = end.filter(|end| end.switch_point <= start) {
+            return Ok(Reply::AlreadyEnded(end));
         }
+        if let Some(slot) = &slot {
+            let kept = slot.set_back(feed.timeline(), start);
+            kept.map_err(|error| slot_message_of(&error))?;
+        }
+        Ok(Reply::Stream {
+            feed: Box::new(feed),
+            slot,
+            start,
+            end,
+        })
     }
 }
 
