@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use rustix::process::Signal;
 use walproto::Lsn;
 
 use crate::cluster::append;
@@ -106,6 +107,11 @@ impl Relay {
     #[track_caller]
     pub fn wait_for_log(&mut self, text: &str) -> String {
         self.process.wait_for_log(text)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, number: Signal) {
+        self.process.signal(number);
     }
 
     /// Tells it to stop, and waits until it has.
