@@ -67,5 +67,5 @@ pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, Serve
 pub use failure::StreamFailure;
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
-pub use server::{ServeError, Server, ServerHandle};
+pub use server::{ServeError, Server, ServerHandle, Sockets};
 pub use settings::parse_duration;

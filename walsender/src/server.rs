@@ -18,7 +18,7 @@ use crate::config::{ListenAddress, ServeConfig};
 use crate::connection;
 use crate::failure::{Failures, StreamFailure};
 use crate::feedback::Horizons;
-use crate::listener::{BoundAddress, Listener};
+use crate::listener::{Bound, BoundAddress, Listener};
 use crate::random::random;
 use crate::registry::{ConnectedStandby, ConnectionLimits, Downstream, Registry};
 use crate::settings::Settings;
@@ -96,6 +96,43 @@ pub(crate) struct Shared {
     pub(crate) failures: Failures,
 }
 
+/// Addresses that are taken for a server that is made ready later: so it is known before it
+/// matters that clients can be listened for.
+#[derive(Debug)]
+pub struct Sockets(Vec<(ListenAddress, Bound)>);
+
+impl Sockets {
+    /// Takes the addresses. Nobody can connect by TCP until there is a server, and clients of a
+    /// Unix socket wait for it.
+    ///
+    /// # Errors
+    /// When one of them cannot be listened at.
+    pub fn bind(addresses: &[ListenAddress]) -> Result<Self, ServeError> {
+        let mut all = Vec::new();
+        for address in addresses {
+            let bound = Bound::at(address).map_err(|source| not_listening(address, source))?;
+            all.extend(bound.into_iter().map(|bound| (address.clone(), bound)));
+        }
+        Ok(Self(all))
+    }
+
+    fn listen(self) -> Result<Vec<Listener>, ServeError> {
+        let all = self.0.into_iter();
+        all.map(|(address, bound)| {
+            let listener = bound.listen();
+            listener.map_err(|source| not_listening(&address, source))
+        })
+        .collect()
+    }
+}
+
+fn not_listening(address: &ListenAddress, source: io::Error) -> ServeError {
+    ServeError::Listen {
+        address: address.clone(),
+        source,
+    }
+}
+
 /// Looks at a server from outside, also from other threads.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
@@ -111,6 +148,15 @@ impl Server {
     /// # Errors
     /// When a file is not as it should be, or an address cannot be listened at.
     pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
+        let sockets = Sockets::bind(&config.listen)?;
+        Self::at(sockets, config, slots)
+    }
+
+    /// The same at addresses that are taken already, in place of those of the configuration.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn at(sockets: Sockets, config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
         let fresh = random().ok_or(ServeError::NoRandomness)?;
         let mock_nonce = slots.mock_authentication_nonce(fresh)?;
         let access = Access::load(&config.access, mock_nonce)?;
@@ -119,14 +165,7 @@ impl Server {
                 "any user of this machine can connect through 127.0.0.1 and ::1 without a password"
             );
         }
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let bound = Listener::bind(address).map_err(|source| ServeError::Listen {
-                address: address.clone(),
-                source,
-            })?;
-            listeners.extend(bound);
-        }
+        let listeners = sockets.listen()?;
         let addresses = listeners.iter().filter_map(|l| l.address().ok()).collect();
         let limits = ConnectionLimits {
             total: config.limits.connections,

@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
-use walsender::{Server, ServerHandle};
+use walsender::{Server, ServerHandle, Sockets};
 
 use self::args::{Arguments, Invocation};
 use self::options::Serving;
@@ -75,7 +75,8 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
-    let (server, slots) = listen(&view, arguments.serving)?;
+    let sockets = Sockets::bind(&arguments.serving.config.listen)?;
+    let (server, slots) = listen(&view, arguments.serving, sockets)?;
     let control = Control::new(None);
     control.offer_server(server.handle(), slots.clone());
     let listening = Listening::start(control, &arguments.directory, Socket::Serve);
@@ -117,9 +118,10 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
 pub(crate) fn listen(
     view: &ArchiveView,
     serving: Serving,
+    sockets: Sockets,
 ) -> Result<(Server, SlotStore), MainError> {
     let slots = SlotStore::open(view.clone(), serving.slots)?;
-    let server = Server::bind(serving.config, slots.clone())?;
+    let server = Server::at(sockets, serving.config, slots.clone())?;
     tell_archive(view)?;
     for address in server.addresses() {
         info!(event = "listening", %address, "listening at {address}");
