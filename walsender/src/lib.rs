@@ -59,6 +59,7 @@ mod registry;
 mod server;
 mod settings;
 mod socket;
+mod sockets;
 pub mod tls;
 pub mod users;
 
@@ -67,5 +68,6 @@ pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, Serve
 pub use failure::StreamFailure;
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
-pub use server::{ServeError, Server, ServerHandle, Sockets};
+pub use server::{ServeError, Server, ServerHandle};
 pub use settings::parse_duration;
+pub use sockets::Sockets;

@@ -1,5 +1,7 @@
 //! The server: who connects, and how it stops.
 
+mod handle;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
@@ -8,21 +10,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
 
+pub use self::handle::ServerHandle;
 use crate::access::{Access, AccessError, MockNonce};
 use crate::config::{ListenAddress, ServeConfig};
 use crate::connection;
-use crate::failure::{Failures, StreamFailure};
+use crate::failure::Failures;
 use crate::feedback::Horizons;
-use crate::listener::{Bound, BoundAddress, Listener};
+use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
-use crate::registry::{ConnectedStandby, ConnectionLimits, Downstream, Registry};
+use crate::registry::{ConnectionLimits, Registry};
 use crate::settings::Settings;
 use crate::socket::Accepted;
+use crate::sockets::Sockets;
 
 /// How many clients may be busy showing who they are. When one more comes, who has taken longest
 /// so far is closed: connections that say nothing do not keep others out.
@@ -94,49 +98,6 @@ pub(crate) struct Shared {
     unknown: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(crate) disk_readers: Semaphore,
     pub(crate) failures: Failures,
-}
-
-/// Addresses that are taken for a server that is made ready later: so it is known before it
-/// matters that clients can be listened for.
-#[derive(Debug)]
-pub struct Sockets(Vec<(ListenAddress, Bound)>);
-
-impl Sockets {
-    /// Takes the addresses. Nobody can connect by TCP until there is a server, and clients of a
-    /// Unix socket wait for it.
-    ///
-    /// # Errors
-    /// When one of them cannot be listened at.
-    pub fn bind(addresses: &[ListenAddress]) -> Result<Self, ServeError> {
-        let mut all = Vec::new();
-        for address in addresses {
-            let bound = Bound::at(address).map_err(|source| not_listening(address, source))?;
-            all.extend(bound.into_iter().map(|bound| (address.clone(), bound)));
-        }
-        Ok(Self(all))
-    }
-
-    fn listen(self) -> Result<Vec<Listener>, ServeError> {
-        let all = self.0.into_iter();
-        all.map(|(address, bound)| {
-            let listener = bound.listen();
-            listener.map_err(|source| not_listening(&address, source))
-        })
-        .collect()
-    }
-}
-
-fn not_listening(address: &ListenAddress, source: io::Error) -> ServeError {
-    ServeError::Listen {
-        address: address.clone(),
-        source,
-    }
-}
-
-/// Looks at a server from outside, also from other threads.
-#[derive(Clone, Debug)]
-pub struct ServerHandle {
-    shared: Arc<Shared>,
 }
 
 impl Server {
@@ -212,9 +173,7 @@ impl Server {
     /// A way to look at the server while it runs.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle {
-            shared: Arc::clone(&self.shared),
-        }
+        ServerHandle::new(Arc::clone(&self.shared))
     }
 
     /// Serves until `stop` is ready, and then until every client that is streamed to has got all
@@ -334,61 +293,6 @@ impl Shared {
 
     fn unknown(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ServerHandle {
-    /// Who is connected, as `pg_stat_replication` shows it, in the order in which they came.
-    #[must_use]
-    pub fn standbys(&self) -> Vec<ConnectedStandby> {
-        let durable = self.shared.view.durable();
-        let timeline = durable.map(|durable| durable.timeline);
-        self.shared.registry.standbys(timeline)
-    }
-
-    /// Changes whenever [`standbys`](Self::standbys) may show something else than before, but for
-    /// what is sent and for lags: a connection comes, goes, begins to stream, or reports.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.shared.registry.changes()
-    }
-
-    /// What the policy makes of the standbys, whenever it changes; `None` without a policy, and
-    /// as long as there is no WAL.
-    #[must_use]
-    pub fn downstream(&self) -> watch::Receiver<Option<Downstream>> {
-        self.shared.registry.downstream()
-    }
-
-    /// Which transactions the standbys still need, whenever it changes. Nothing without
-    /// [`ServeConfig::feedback_age`].
-    #[must_use]
-    pub fn needs(&self) -> watch::Receiver<Horizons> {
-        self.shared.registry.needs()
-    }
-
-    /// Tells of WAL that clients asked for and that could not be given to them, from now on. Who
-    /// does not look in time misses the oldest ones.
-    #[must_use]
-    pub fn failures(&self) -> broadcast::Receiver<Arc<StreamFailure>> {
-        self.shared.failures.subscribe()
-    }
-
-    /// Reads the files anew that say who may connect; for who connects from now on. It reads
-    /// files.
-    ///
-    /// # Errors
-    /// When a file is not as it should be: what was read before still holds.
-    pub fn reload(&self) -> Result<(), AccessError> {
-        let files = &self.shared.config.access;
-        let access = Arc::new(Access::load(files, self.shared.mock_nonce)?);
-        let mut current = self.shared.access.lock();
-        let current = current.as_mut().map_err(|poisoned| poisoned.get_mut());
-        match current {
-            Ok(current) => **current = access,
-            Err(current) => **current = access,
-        }
-        Ok(())
     }
 }
 
