@@ -301,6 +301,23 @@ impl Receiver {
             self.log()
         );
         signal(self.pid(), number);
+        if number == Signal::STOP {
+            wait_until("all threads to have stopped", || self.has_stopped());
+        }
+    }
+
+    /// Whether none of its threads runs, as after a stop signal, which takes a moment.
+    fn has_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.into_iter().all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+            let state = stat.ok().and_then(|stat| {
+                let (_, fields) = stat.rsplit_once(") ")?;
+                fields.chars().next()
+            });
+            // Those that have ended meanwhile run no more either.
+            state.is_none_or(|state| state == 'T')
+        })
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use rustix::process::Signal;
 use walproto::Lsn;
 
 use crate::cluster::append;
@@ -61,6 +62,14 @@ impl Relay {
         *self = Self::start_at(self.arguments.clone(), self.port);
     }
 
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn start_again_with(&mut self, arguments: &[&str]) {
+        let more = arguments.iter().map(OsString::from);
+        self.arguments.extend(more);
+        self.start_again();
+    }
+
     /// How to connect to it.
     #[must_use]
     pub fn conninfo(&self) -> String {
@@ -100,10 +109,21 @@ impl Relay {
         self.process.wait_for_log(text)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, number: Signal) {
+        self.process.signal(number);
+    }
+
     /// Tells it to stop, and waits until it has.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.process.stop()
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        self.process.wait_exit()
     }
 
     /// What it has said.

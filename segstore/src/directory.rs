@@ -28,6 +28,8 @@ pub(crate) enum Place {
     StreamLock,
     /// The lock of the one that serves the archive.
     SlotsLock,
+    /// The lock of who decides what is removed, or what a slot keeps.
+    RemovalLock,
     /// The last position that was acknowledged.
     Watermark,
     /// The durable position, for other processes.
@@ -66,6 +68,7 @@ impl Place {
             Self::Identity => "identity.json",
             Self::StreamLock => "stream.lock",
             Self::SlotsLock => "slots.lock",
+            Self::RemovalLock => "removal.lock",
             Self::Watermark => "watermark",
             Self::Position => "position",
             Self::Removed => "removed",

@@ -119,6 +119,8 @@ mod slots;
 mod stored_records;
 mod tail;
 mod takeover;
+#[cfg(test)]
+mod tampered;
 mod unsynced;
 mod validator;
 mod verify;

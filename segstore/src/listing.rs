@@ -39,8 +39,14 @@ impl Listing {
         Ok(this)
     }
 
+    /// The same, read twice: a segment that gets another name while the directory is read, as when
+    /// it is compressed, may be seen under neither, but has the new one by a second look.
+    pub(crate) fn settled(directory: &ArchiveDirectory) -> Result<Self, DiskError> {
+        Ok(Self::read(directory)?.and(Self::read(directory)?))
+    }
+
     /// What this and a later listing have together of segments; all else is as it was later.
-    pub(crate) fn and(self, later: Self) -> Self {
+    fn and(self, later: Self) -> Self {
         let mut segments = self.segments;
         segments.extend(later.segments.iter());
         Self { segments, ..later }

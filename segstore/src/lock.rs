@@ -1,7 +1,10 @@
-//! The locks of the one process that streams into an archive, and of the one that serves it.
+//! The locks of the one process that streams into an archive, of the one that serves it, and of
+//! who decides what is removed.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::OpenMode;
@@ -55,6 +58,27 @@ impl Drop for ProcessLock {
     fn drop(&mut self) {
         // Only a courtesy: a process id without a lock means nothing.
         let _ = self.file.set_length(0);
+    }
+}
+
+/// How long is waited before a lock is tried again that is held for a few syncs at most.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Held while one decides which WAL goes, and tells it, or what a slot begins to keep: so neither
+/// overlooks the other, whichever process they are in.
+#[derive(Debug)]
+pub(crate) struct RemovalLock {
+    _file: NamedFile,
+}
+
+impl RemovalLock {
+    /// Waits for the lock, which nobody holds while it waits for anything but the disk.
+    pub(crate) fn take(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
+        let file = open_or_create(directory, Place::RemovalLock)?;
+        while !file.try_lock()? {
+            sleep(PAUSE);
+        }
+        Ok(Self { _file: file })
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
 
 use crate::error::ArchiveError;
+use crate::lock::RemovalLock;
 use crate::position::RemovedPosition;
 use crate::segment::{Encoding, SegmentFile};
 use crate::slots::{SlotStore, required_by_files};
@@ -42,10 +43,14 @@ pub fn prune(slots: &SlotStore, keep_from: Lsn) -> Result<Pruned, ArchiveError> 
     let _pruning = slots.pruning();
     // What is in their files is what a crash takes them back to.
     slots.save()?;
+    slots.find_oldest()?;
     let view = slots.view();
-    let required = slots.required();
-    let removable = Removable::find(view, keep_from, required)?;
-    removable.remove_each(|number| slots.note_removed(number), |_| {})
+    let asked = view.durable().map(|durable| {
+        let size = view.files().size();
+        asked_for(keep_from, durable.record_end, size)
+    });
+    let required = asked.and_then(|asked| slots.decide_removal(asked));
+    Removable::find(view, keep_from, required, None)?.remove_each(|_| {})
 }
 
 /// Segments that nobody needs, found while another process may fill the archive, and one may
@@ -57,6 +62,7 @@ pub struct Removable {
     newest: Option<TimelineId>,
     kept_from: Lsn,
     kept_by: Option<SlotName>,
+    max_keep_bytes: Option<u64>,
     segments: BTreeMap<SegmentNumber, Vec<(SegmentFile, u64)>>,
 }
 
@@ -64,8 +70,9 @@ impl ArchiveView {
     /// Finds what [`prune`] would remove, by what is saved of the slots, which is never later than
     /// where they stand. No slot keeps more than `max_keep_bytes`. It changes nothing.
     ///
-    /// A slot that is set back or created in this very moment may be overlooked, and so is a
-    /// client without a slot, as in PostgreSQL: they are told that their WAL has been removed.
+    /// A slot that is set back or created after this look is found by [`Removable::remove`]. A
+    /// client without a slot keeps nothing, as in PostgreSQL: it is told that its WAL has been
+    /// removed.
     ///
     /// # Errors
     /// When the archive or a slot cannot be read.
@@ -78,7 +85,7 @@ impl ArchiveView {
             Some(durable) => required_by_files(self, durable.record_end, max_keep_bytes)?,
             None => None,
         };
-        Removable::find(self, keep_from, required)
+        Removable::find(self, keep_from, required, max_keep_bytes)
     }
 }
 
@@ -87,21 +94,21 @@ impl Removable {
         view: &ArchiveView,
         keep_from: Lsn,
         required: Option<(SegmentNumber, SlotName)>,
+        max_keep_bytes: Option<u64>,
     ) -> Result<Self, ArchiveError> {
         let mut this = Self {
             view: view.clone(),
             newest: None,
             kept_from: Lsn::INVALID,
             kept_by: None,
+            max_keep_bytes,
             segments: BTreeMap::new(),
         };
         let Some(durable) = view.durable() else {
             return Ok(this);
         };
         let size = view.files().size();
-        let last = size.segment_of(durable.record_end);
-        let before_last = SegmentNumber(last.0.saturating_sub(1));
-        let mut kept = size.segment_of(keep_from).min(before_last);
+        let mut kept = asked_for(keep_from, durable.record_end, size);
         if let Some((segment, slot)) = required
             && segment < kept
         {
@@ -139,29 +146,43 @@ impl Removable {
         self.kept_by.as_ref()
     }
 
-    /// Removes them. Before the first one goes, the process that keeps the slots is told durably,
-    /// so that a slot that needs them is known to be lost. `removed` is called with each file that
-    /// is gone, once that is durable.
+    /// Removes them, but for what a slot has begun to need since they were found. Before the first
+    /// one goes, the process that keeps the slots is told durably, so that a slot that needs them
+    /// is known to be lost. `removed` is called with each file that is gone, once that is durable.
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn remove(self, removed: impl FnMut(SegmentFile)) -> Result<Pruned, ArchiveError> {
+    pub fn remove(mut self, removed: impl FnMut(SegmentFile)) -> Result<Pruned, ArchiveError> {
         if let Some(newest) = self.newest.filter(|_| !self.segments.is_empty()) {
             let directory = self.view.files().directory();
             directory.disk().set_access(self.view.identity().access());
             directory.create_own()?;
-            let mut told = RemovedPosition::open(directory)?;
-            told.raise(newest, self.kept_from)?;
+            let _removal = RemovalLock::take(directory)?;
+            if let Some(durable) = self.view.durable() {
+                let end = durable.record_end;
+                self.keep(required_by_files(&self.view, end, self.max_keep_bytes)?);
+            }
+            if !self.segments.is_empty() {
+                let mut told = RemovedPosition::open(self.view.files().directory())?;
+                told.raise(newest, self.kept_from)?;
+            }
         }
-        self.remove_each(|_| {}, removed)
+        self.remove_each(removed)
     }
 
-    /// `before` is called with the number of each segment that goes, before it does.
-    fn remove_each(
-        self,
-        before: impl Fn(SegmentNumber),
-        mut removed: impl FnMut(SegmentFile),
-    ) -> Result<Pruned, ArchiveError> {
+    /// Leaves what a slot needs.
+    fn keep(&mut self, required: Option<(SegmentNumber, SlotName)>) {
+        let size = self.view.files().size();
+        if let Some((segment, slot)) = required
+            && segment < size.segment_of(self.kept_from)
+        {
+            self.kept_from = start_of(segment, size);
+            self.kept_by = Some(slot);
+            self.segments.retain(|number, _| *number < segment);
+        }
+    }
+
+    fn remove_each(self, mut removed: impl FnMut(SegmentFile)) -> Result<Pruned, ArchiveError> {
         let directory = self.view.files().directory();
         let mut pruned = Pruned {
             files: 0,
@@ -169,8 +190,7 @@ impl Removable {
             kept_from: self.kept_from,
             kept_by: self.kept_by,
         };
-        for (number, segment) in self.segments {
-            before(number);
+        for segment in self.segments.into_values() {
             for (file, _) in &segment {
                 directory.remove(&directory.path(file))?;
                 // It may be compressed in this very moment: the plain file goes first, by which
@@ -188,6 +208,14 @@ impl Removable {
         }
         Ok(pruned)
     }
+}
+
+/// The first segment that is kept when nothing before `keep_from` is needed, of an archive that is
+/// durable up to `durable_end`.
+fn asked_for(keep_from: Lsn, durable_end: Lsn, size: SegmentSize) -> SegmentNumber {
+    let last = size.segment_of(durable_end);
+    let before_last = SegmentNumber(last.0.saturating_sub(1));
+    size.segment_of(keep_from).min(before_last)
 }
 
 fn start_of(segment: SegmentNumber, size: SegmentSize) -> Lsn {

@@ -73,7 +73,7 @@ fn verify_in_chunks(
     let directory = ArchiveDirectory::new(disk, directory);
     // Before anything is listed or read, so that it is all there.
     let durable = position::last_told(&directory)?;
-    let listing = Listing::read(&directory)?;
+    let listing = Listing::settled(&directory)?;
     let identity = Identity::load(&directory)?;
     let (size, format) = format_of(&directory, &listing, identity.as_ref())?;
     let files = SegmentFiles::new(directory, size);

@@ -270,10 +270,9 @@ impl ArchiveView {
         Ok(Listing::read(self.files().directory())?)
     }
 
-    /// The same, read twice: a segment that is compressed while the directory is read may be seen
-    /// under neither name, but was renamed by the time of a second look.
+    /// The same, with all that only gets another name meanwhile.
     pub(crate) fn settled_listing(&self) -> Result<Listing, ArchiveError> {
-        Ok(self.listing()?.and(self.listing()?))
+        Ok(Listing::settled(self.files().directory())?)
     }
 
     /// The oldest segment of a timeline, `None` when there is none.

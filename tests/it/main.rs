@@ -28,6 +28,7 @@ mod refused;
 mod relay;
 mod relay_failover;
 mod relay_feedback;
+mod relay_lineage;
 mod sender_session;
 mod serve;
 mod serve_access;

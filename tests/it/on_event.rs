@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tests::{ArchiveDirectory, Cluster, Proxy, Receiver, Verdict, Version, wait_for, wait_until};
-use walproto::Lsn;
+use tests::{
+    ArchiveDirectory, Cluster, GeneratedArchive, Link, Proxy, Receiver, Relay, Serving, Verdict,
+    Version, segment_name, wait_for, wait_until,
+};
+use walproto::{Lsn, SegmentSize, TimelineId};
 
 use crate::proxied::Proxied;
 use crate::serve::Archived;
@@ -250,6 +253,102 @@ fn a_slot_whose_wal_left_the_archive_is_told_of_by_who_serves_it() {
     assert!(serving.stop().success(), "{}", serving.log());
     // Once is enough.
     assert_eq!(noted.lines().len(), 1);
+}
+
+#[test]
+fn a_slot_whose_wal_another_process_removes_is_told_of_while_nothing_is_written() {
+    let mut archive = GeneratedArchive::new(300_000, 150_018);
+    let noted = Noted::new();
+    let options = ["--trust-loopback", "--on-event", &noted.command("")];
+    let mut serving = Serving::start_with(archive.path(), 0, &options);
+    let (status, log) = Receiver::bare()
+        .args(["--create-slot", "--slot", "one", "-d", &serving.conninfo()])
+        .run();
+    assert!(status.success(), "{log}");
+    let kept = archive.end();
+    archive.write(5 << 20);
+    let size = SegmentSize::new(1 << 20).unwrap();
+    let newest = segment_name(TimelineId::FIRST, archive.end(), size);
+    // Once it has sent all it hears of nothing more.
+    let mut link = Link::new(&serving.conninfo(), Path::new("/")).unwrap();
+    link.begin_stream(GeneratedArchive::START);
+    assert!(link.receive(archive.wal().len()) == archive.wal());
+    let (status, said) = Receiver::bare()
+        .args(["prune", "--max-slot-keep-size=1MB", "-D"])
+        .arg(archive.path())
+        .arg(newest)
+        .run();
+    assert!(status.success(), "{said}");
+    let [timeline, lsn, _, message] = noted.wait_for("lost_slot");
+    assert_eq!((timeline.as_str(), lsn), ("1", kept.to_string()));
+    assert!(message.contains("\"one\" is lost"), "{message}");
+    drop(link);
+    assert!(serving.stop().success(), "{}", serving.log());
+}
+
+/// A segment that is damaged and one that is missing, by whom they are served, to a client that
+/// begins before them and tries again and again.
+#[track_caller]
+fn assert_damage_is_told(archive: &ArchiveDirectory, start: Lsn, conninfo: &str, noted: &Noted) {
+    let mut complete = archive.files();
+    complete.retain(|name| name.len() == 24);
+    let mut names = complete.iter().skip(1);
+    let (damaged, missing) = (names.next().unwrap(), names.next().unwrap());
+    let damaged_path = archive.path().join(damaged);
+    let kept = fs::read(&damaged_path).unwrap();
+    let mut bytes = kept.clone();
+    *bytes.first_mut().unwrap() ^= 1;
+    fs::write(&damaged_path, bytes).unwrap();
+    let copy = ArchiveDirectory::new();
+    let mut client = Receiver::bare()
+        .args(["--start", &start.to_string(), "-d", conninfo, "-D"])
+        .arg(copy.path())
+        .start();
+    let [timeline, lsn, directory, message] = noted.wait_for("corruption");
+    let at = Lsn(start.0 + (1 << 20));
+    assert_eq!((timeline.as_str(), lsn), ("1", at.to_string()));
+    assert_eq!(Path::new(&directory), archive.path());
+    assert!(message.contains(damaged.as_str()), "{message}");
+    wait_until("another try", || {
+        client.log().matches(damaged.as_str()).count() >= 2
+    });
+    fs::rename(archive.path().join(missing), copy.path().join("aside")).unwrap();
+    fs::write(&damaged_path, kept).unwrap();
+    let [timeline, lsn, _, message] = noted.wait_for("gap");
+    let at = Lsn(at.0 + (1 << 20));
+    assert_eq!((timeline.as_str(), lsn), ("1", at.to_string()));
+    assert!(message.contains(missing.as_str()), "{message}");
+    client.kill9();
+    // Once is enough.
+    assert_eq!(noted.lines().len(), 2, "{:?}", noted.lines());
+}
+
+#[test]
+fn damage_that_is_met_while_serving_is_told_of() {
+    let mut archived = Archived::start(Version::V15);
+    archived.cluster.write_wal(4);
+    archived.wait_archived();
+    let noted = Noted::new();
+    let options = ["--trust-loopback", "--on-event", &noted.command("")];
+    let mut serving = Serving::start_with(archived.archive.path(), 0, &options);
+    let conninfo = serving.conninfo();
+    assert_damage_is_told(&archived.archive, archived.start, &conninfo, &noted);
+    assert!(serving.stop().success(), "{}", serving.log());
+}
+
+#[test]
+fn damage_that_a_relay_meets_while_serving_is_told_of() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let noted = Noted::new();
+    let start = cluster.segment_size().start_of(cluster.flush_lsn());
+    let options = ["--on-event", &noted.command("")];
+    let mut relay = Relay::start(&cluster.conninfo(), archive.path(), &options);
+    cluster.wait_streaming("wal_receiver");
+    let end = cluster.write_wal(4);
+    relay.wait_flushed(&cluster, end);
+    assert_damage_is_told(&archive, start, &relay.conninfo(), &noted);
+    assert!(relay.stop().success(), "{}", relay.log());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! A receiver that serves what it receives: to PostgreSQL's standbys and receivers, and to ours.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 
-use segstore::{OsDisk, published_position};
+use segstore::{OWN_DIRECTORY, OsDisk, published_position};
 use tests::{
     ArchiveDirectory, Cluster, Receiver, Relay, Signal, Version, segment_name, wait_until,
 };
@@ -146,6 +147,23 @@ fn a_relay_reads_its_access_files_anew_and_refuses_what_it_cannot_listen_at() {
     let (status, log) = relay().args(["--listen", "192.0.2.1:1"]).run();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("error: listening at 192.0.2.1:1: "), "{log}");
+}
+
+#[test]
+fn a_relay_that_cannot_listen_receives_nothing_into_a_new_archive() {
+    let primary = Cluster::start_new(Version::V15);
+    let archive = ArchiveDirectory::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (status, log) = Receiver::of(&primary, archive.path())
+        .args(["--trust-loopback", "--listen", &address])
+        .run();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let line = format!("error: listening at {address}: ");
+    assert!(log.contains(&line), "{log}");
+    // It has not even begun: nothing that the primary may have counted on.
+    assert_eq!(archive.files(), [""; 0]);
+    assert!(!archive.path().join(OWN_DIRECTORY).exists());
 }
 
 #[test]

@@ -14,7 +14,7 @@ for_each_version!(
 );
 
 /// A connection string for whichever of the two is the primary.
-fn either(one: &Cluster, other: &Cluster) -> String {
+pub(crate) fn either(one: &Cluster, other: &Cluster) -> String {
     format!(
         "host={},{} user=postgres target_session_attrs=primary",
         one.socket_directory().display(),

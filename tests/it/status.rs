@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_for, wait_until};
+use tests::{ArchiveDirectory, Cluster, Receiver, Relay, Version, wait_for, wait_until};
 use walproto::Lsn;
 
 use crate::for_each_version;
@@ -97,6 +97,50 @@ fn a_receiver_tells_whom_it_follows_and_how_far_it_is(version: Version) {
     assert_eq!(told["system_identifier"], *system_id);
     assert_eq!(told["timeline"], 1);
     assert!(lsn(&told["durable_lsn"]) >= Some(end), "{told}");
+}
+
+#[test]
+fn a_relay_that_waits_for_its_clients_at_a_stop_says_so() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let (archive, copy) = (ArchiveDirectory::new(), ArchiveDirectory::new());
+    let mut relay = Relay::start(&cluster.conninfo(), archive.path(), &[]);
+    cluster.wait_streaming("wal_receiver");
+    let mut client = Receiver::bare()
+        .args(["-d", &relay.conninfo(), "-D"])
+        .arg(copy.path())
+        .start();
+    let standby = || shown(archive.path())["server"]["standbys"][0]["state"].clone();
+    wait_until("the client to have all", || standby() == "streaming");
+    client.signal(Signal::STOP);
+    let end = cluster.write_wal(1);
+    relay.wait_flushed(&cluster, end);
+    relay.signal(Signal::TERM);
+    let stopping = wait_receiver(archive.path(), "it to stop", |receiver| {
+        receiver["state"] == "stopping" && lsn(&receiver["acknowledged_lsn"]) >= Some(end)
+    });
+    assert_eq!(stopping["retry_in_seconds"], Value::Null);
+    assert_eq!(stopping["lag_bytes"], Value::Null);
+    // Receiving has ended by then.
+    relay.wait_for_log("receiving has ended, stopping once clients have confirmed all WAL");
+    wait_until("the server to stop", || standby() == "stopping");
+    let (status, said) = Receiver::bare()
+        .args(["status", "-D"])
+        .arg(archive.path())
+        .run();
+    assert!(status.success(), "{said}");
+    assert!(said.contains("stopping"), "{said}");
+    client.signal(Signal::CONT);
+    assert!(relay.wait_exit().success(), "{}", relay.log());
+    assert!(client.stop().success(), "{}", client.log());
+    // Nobody answers any more.
+    assert!(
+        !Receiver::bare()
+            .args(["status", "-D"])
+            .arg(archive.path())
+            .run()
+            .0
+            .success()
+    );
 }
 
 #[test]

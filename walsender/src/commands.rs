@@ -6,6 +6,8 @@ mod slots;
 
 pub(crate) use slots::message_of as slot_message_of;
 
+use std::cell::RefCell;
+
 use segstore::{
     ArchiveError, ArchivePosition, ArchiveView, Feed, FeedError, HeldSlot, SlotSession, SlotStore,
 };
@@ -14,6 +16,7 @@ use walproto::error::{ServerMessage, SqlState};
 use walproto::result::{IdentifySystem, ResultSet, TimelineEnd, TimelineHistoryFile};
 use walproto::{Lsn, ServerVersion, TimelineId};
 
+use crate::failure::StreamFailure;
 use crate::pump::message_of;
 use crate::settings::Settings;
 
@@ -45,6 +48,8 @@ pub(crate) struct Commands<'a> {
     pub(crate) store: &'a SlotStore,
     pub(crate) session: &'a SlotSession,
     pub(crate) settings: Settings<'a>,
+    /// What the archive could not be read by.
+    pub(crate) failure: RefCell<Option<StreamFailure>>,
 }
 
 impl Commands<'_> {
@@ -97,7 +102,8 @@ impl Commands<'_> {
     }
 
     fn timeline_history(&self, timeline: TimelineId) -> Result<Reply, ServerMessage> {
-        let history = self.view().history(timeline).map_err(internal)?;
+        let history = self.view().history(timeline);
+        let history = history.map_err(|error| self.unreadable(None, error))?;
         let file_name = timeline.history_file_name();
         match history {
             Some(history) => {
@@ -112,6 +118,19 @@ impl Commands<'_> {
         }
     }
 
+    /// Notes that the archive cannot be read, and gives what the client is told.
+    fn unreadable(
+        &self,
+        position: Option<(TimelineId, Lsn)>,
+        error: ArchiveError,
+    ) -> ServerMessage {
+        let message = ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string());
+        let error = error.into();
+        self.failure
+            .replace(Some(StreamFailure { position, error }));
+        message
+    }
+
     /// Source: walsender.c, `StartReplication` (PG 15).
     fn start_replication(
         &self,
@@ -121,26 +140,31 @@ impl Commands<'_> {
     ) -> Result<Reply, ServerMessage> {
         let slot = slot.map(|name| self.acquire(name)).transpose()?;
         let feed = self.view().feed(timeline, start);
-        let feed = feed.map_err(|error| message_of(&error))?;
+        let feed = feed.map_err(|error| match error {
+            FeedError::Archive(error) => {
+                self.unreadable(timeline.map(|timeline| (timeline, start)), error)
+            }
+            // The client asked for what there is not.
+            error => message_of(&error),
+        })?;
         let end = feed.end().map(|end| TimelineEnd {
             next_timeline: end.next_timeline,
             switch_point: end.switch_point,
         });
-        match end {
-            Some(end) if end.switch_point <= start => Ok(Reply::AlreadyEnded(end)),
-            _ => Ok(Reply::Stream {
-                feed: Box::new(feed),
-                slot,
-                start,
-                end,
-            }),
+        if let Some(end) = end.filter(|end| end.switch_point <= start) {
+            return Ok(Reply::AlreadyEnded(end));
         }
+        if let Some(slot) = &slot {
+            let kept = slot.set_back(feed.timeline(), start);
+            kept.map_err(|error| slot_message_of(&error))?;
+        }
+        Ok(Reply::Stream {
+            feed: Box::new(feed),
+            slot,
+            start,
+            end,
+        })
     }
-}
-
-/// The archive cannot be read.
-fn internal(error: ArchiveError) -> ServerMessage {
-    ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string())
 }
 
 /// The refusal of what needs a database, which says what can be had here instead.

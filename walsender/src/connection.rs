@@ -5,7 +5,6 @@ mod answers;
 mod error;
 mod opening;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +23,7 @@ use crate::socket::{Accepted, Reader, Writer};
 
 use admission::OpenedFacts;
 pub(crate) use error::ConnectionError;
+use error::log_end;
 use opening::Opened;
 
 /// How long a client may take for the last that it is told.
@@ -70,31 +70,6 @@ impl Drop for Known {
     fn drop(&mut self) {
         self.shared.note_known(self.number);
     }
-}
-
-fn log_end(address: Option<SocketAddr>, error: &ConnectionError) {
-    let client = address.map_or_else(|| "[local]".to_owned(), |address| address.to_string());
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    let text = one_line(&text);
-    tracing::warn!(client, "connection from {client} ended: {text}");
-}
-
-/// Names and values that are a client's to choose are part of what it is refused for, and a line is
-/// to stay one.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            _ if c.is_control() => line.extend(c.escape_default()),
-            _ => line.push(c),
-        }
-    }
-    line
 }
 
 /// A client that speaks to its session.
@@ -258,9 +233,8 @@ impl Connection {
             }
         };
         let pump = self.pump.insert(pump);
-        if let Some(error) = pump.take_failure() {
-            let client = self.opened.shown();
-            tracing::warn!(client, "stream to {client} failed: {error}");
+        if let Some(failure) = pump.take_failure() {
+            self.shared.failures.tell(&self.opened.shown(), failure);
             self.end_stream();
         }
         Ok(pushed?)
@@ -389,17 +363,5 @@ impl Connection {
         };
         // Who does not take it in time, or is gone, does without.
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_says_makes_no_line_of_its_own() {
-        let text = "user \"a\nERROR: \u{1b}[31mb\u{85}\" \u{fc}";
-        let expected = "user \"a\\nERROR: \\u{1b}[31mb\\u{85}\" \u{fc}";
-        assert_eq!(one_line(text), expected);
     }
 }

@@ -37,6 +37,7 @@
 //! - [`policy`] makes of the standbys' reports what an upstream may be told:
 //!   [`ServerHandle::downstream`]. [`feedback`] does so with the transactions that they need:
 //!   [`ServerHandle::needs`].
+//! - [`ServerHandle::failures`] tells of WAL that cannot be served.
 //! - [`ServerHandle::standbys`] shows who is connected, as `pg_stat_replication` does.
 //!
 //! `examples/serve.rs` is a whole program. A server needs a tokio runtime with its drivers for
@@ -47,6 +48,7 @@ mod access;
 mod commands;
 mod config;
 mod connection;
+mod failure;
 pub mod feedback;
 pub mod hba;
 mod listener;
@@ -57,12 +59,15 @@ mod registry;
 mod server;
 mod settings;
 mod socket;
+mod sockets;
 pub mod tls;
 pub mod users;
 
 pub use access::AccessError;
 pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, ServeConfig};
+pub use failure::StreamFailure;
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
 pub use server::{ServeError, Server, ServerHandle};
 pub use settings::parse_duration;
+pub use sockets::Sockets;

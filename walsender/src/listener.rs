@@ -52,17 +52,28 @@ impl Drop for SocketFile {
     }
 }
 
-impl Listener {
-    /// Opens what an address stands for, at least one.
-    pub(crate) fn bind(address: &ListenAddress) -> io::Result<Vec<Self>> {
+/// An address that is this process's. By TCP nobody can connect yet; the clients of a Unix socket
+/// wait, for a name at which nobody listens is taken over by the next process.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(Socket),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl Bound {
+    /// Takes what an address stands for, at least one.
+    pub(crate) fn at(address: &ListenAddress) -> io::Result<Vec<Self>> {
         match address {
             ListenAddress::Tcp(address) => Ok(vec![tcp(*address)?]),
             ListenAddress::Every { port } => {
                 let v4 = tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), *port))?;
                 // A port that the system chose is to be the same for both.
-                let port = match v4.address()? {
-                    BoundAddress::Tcp(address) => address.port(),
-                    BoundAddress::Unix(_) => *port,
+                let port = match &v4 {
+                    Self::Tcp(socket) => {
+                        let address = socket.local_addr()?.as_socket();
+                        address.map_or(*port, |address| address.port())
+                    }
+                    Self::Unix(..) => *port,
                 };
                 match tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
                     Ok(v6) => Ok(vec![v4, v6]),
@@ -83,6 +94,22 @@ impl Listener {
         }
     }
 
+    /// Has clients be accepted from now on. It needs a tokio runtime with I/O.
+    pub(crate) fn listen(self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp(socket) => {
+                socket.listen(BACKLOG)?;
+                Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
+            }
+            Self::Unix(listener, file) => {
+                listener.set_nonblocking(true)?;
+                Ok(Listener::Unix(UnixListener::from_std(listener)?, file))
+            }
+        }
+    }
+}
+
+impl Listener {
     pub(crate) fn address(&self) -> io::Result<BoundAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(BoundAddress::Tcp),
@@ -106,7 +133,7 @@ impl Listener {
     }
 }
 
-fn tcp(address: SocketAddr) -> io::Result<Listener> {
+fn tcp(address: SocketAddr) -> io::Result<Bound> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -116,14 +143,13 @@ fn tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
+    Ok(Bound::Tcp(socket))
 }
 
 /// The name of a socket whose server was killed is taken over. Access is decided by the rules,
 /// not by the file's mode (`unix_socket_permissions`).
-fn unix(path: &Path) -> io::Result<Listener> {
-    let bind = || UnixListener::bind(path);
+fn unix(path: &Path) -> io::Result<Bound> {
+    let bind = || std::os::unix::net::UnixListener::bind(path);
     let listener = match bind() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             match std::os::unix::net::UnixStream::connect(path) {
@@ -138,7 +164,7 @@ fn unix(path: &Path) -> io::Result<Listener> {
     };
     let file = SocketFile(path.to_owned());
     fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    Ok(Listener::Unix(listener, file))
+    Ok(Bound::Unix(listener, file))
 }
 
 #[cfg(test)]
@@ -146,6 +172,26 @@ mod tests {
     use super::*;
 
     use std::future::poll_fn;
+
+    fn listen(address: &ListenAddress) -> io::Result<Vec<Listener>> {
+        Bound::at(address)?.into_iter().map(Bound::listen).collect()
+    }
+
+    #[tokio::test]
+    async fn an_address_is_taken_before_anybody_can_connect_to_it() {
+        let address: ListenAddress = "127.0.0.1:0".parse().unwrap();
+        let bound = Bound::at(&address).unwrap().pop().unwrap();
+        let Bound::Tcp(socket) = &bound else { panic!() };
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let connect = || tokio::net::TcpStream::connect(address);
+        let refused = connect().await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = bound.listen().unwrap();
+        assert_eq!(listener.address().unwrap(), BoundAddress::Tcp(address));
+        connect().await.unwrap();
+        let taken = Bound::at(&ListenAddress::Tcp(address)).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
 
     #[tokio::test]
     async fn the_name_of_a_dead_servers_socket_is_taken_over_and_that_of_a_living_one_is_not() {
@@ -158,12 +204,12 @@ mod tests {
         // A socket file without a listener, as a killed server leaves it.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let living = Listener::bind(&address).unwrap();
+        let living = listen(&address).unwrap();
         assert_eq!(
             living[0].address().unwrap(),
             BoundAddress::Unix(path.clone())
         );
-        let refused = Listener::bind(&address).unwrap_err();
+        let refused = listen(&address).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
         let accepted = poll_fn(|cx| living[0].poll_accept(cx)).await.unwrap();
@@ -174,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_address_has_the_same_port() {
-        let listeners = Listener::bind(&ListenAddress::Every { port: 0 }).unwrap();
+        let listeners = listen(&ListenAddress::Every { port: 0 }).unwrap();
         let ports: Vec<u16> = listeners
             .iter()
             .map(|listener| match listener.address().unwrap() {

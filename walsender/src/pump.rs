@@ -1,36 +1,26 @@
 //! What is sent to a client without waiting for it: messages first, then as much WAL as it takes.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::num::NonZeroU64;
+mod unsent;
+
+use std::io;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
-use rustix::fs::{Advice, fadvise};
-use rustix::io::ReadWriteFlags;
+use bytes::{Buf, BytesMut};
 use segstore::{ArchiveError, ArchiveView, Chunk, ChunkData, Feed, FeedError, FeedStep};
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::TimelineEnd;
 use walproto::server::{ServerError, ServerSession, WAL_HEADER_LENGTH};
 
+use self::unsent::{Unsent, read_ahead, take_into_memory};
+use crate::failure::StreamFailure;
 use crate::registry::{Registered, StandbyState};
 use crate::socket::Plain;
 
 /// How much WAL is sent before others have their turn.
 const BURST: usize = 8 * Chunk::MAX_LENGTH;
 
-/// As much WAL of a file is read without waiting, if the kernel has it in memory; more goes from
-/// the file to the client without being read.
-const MAX_READ: usize = 16 << 10;
-
-/// How many bytes of a file the kernel is asked to read ahead. A cold archive is sent half as fast
-/// again when the disk and the client need not wait for each other.
-const READ_AHEAD: u64 = 8 << 20;
-
 /// How much is encrypted ahead of the client.
 const TLS_BUFFER: usize = Chunk::MAX_LENGTH;
-
-/// The most pieces that are given to the kernel at once.
-const MAX_PIECES: usize = 64;
 
 /// A session, and the way to its client.
 pub(crate) struct Pump {
@@ -41,8 +31,8 @@ pub(crate) struct Pump {
     /// WAL whose message has begun.
     unsent: Option<Unsent>,
     feed: Option<Feed>,
-    /// What a stream failed by that the client is told: who runs the server has to know too.
-    failure: Option<FeedError>,
+    /// What a stream failed by.
+    failure: Option<StreamFailure>,
 }
 
 /// Where bytes go.
@@ -52,14 +42,6 @@ enum Sink {
     Plain(Plain),
     /// To `out`, which is encrypted from there.
     Tls,
-}
-
-#[derive(Debug)]
-struct Unsent {
-    header: [u8; WAL_HEADER_LENGTH],
-    chunk: Chunk,
-    /// How much of header and chunk is sent.
-    sent: usize,
 }
 
 /// Where a pump runs.
@@ -93,6 +75,9 @@ pub(crate) enum PushError {
     /// A segment file could not be read in the middle of a message.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The same, once it is told.
+    #[error("WAL could not be read in the middle of a message")]
+    CutOff,
     /// The session was not asked in order.
     #[error(transparent)]
     Session(#[from] ServerError),
@@ -131,12 +116,26 @@ impl Pump {
     }
 
     /// What a stream failed by since this was last asked.
-    pub(crate) fn take_failure(&mut self) -> Option<FeedError> {
+    pub(crate) fn take_failure(&mut self) -> Option<StreamFailure> {
         self.failure.take()
     }
 
     /// Sends what the client takes, and tells the registry how far it is.
     pub(crate) fn push(
+        &mut self,
+        view: &ArchiveView,
+        registered: Option<&Registered>,
+        place: Place,
+    ) -> Result<Pushed, PushError> {
+        let pushed = self.push_some(view, registered, place);
+        if let Err(PushError::Archive(error)) = pushed {
+            self.fail(error.into());
+            return Err(PushError::CutOff);
+        }
+        pushed
+    }
+
+    fn push_some(
         &mut self,
         view: &ArchiveView,
         registered: Option<&Registered>,
@@ -194,12 +193,18 @@ impl Pump {
                     })?;
                 }
                 Err(error) => {
-                    self.feed = None;
                     self.session.fail(message_of(&error))?;
-                    self.failure = Some(error);
+                    self.fail(error);
                 }
             }
         }
+    }
+
+    /// Ends the stream by an error of the archive's.
+    fn fail(&mut self, error: FeedError) {
+        let feed = self.feed.take();
+        let position = feed.map(|feed| (feed.timeline(), feed.position()));
+        self.failure = Some(StreamFailure { position, error });
     }
 
     fn step(&mut self, place: Place) -> Result<Option<FeedStep>, FeedError> {
@@ -289,109 +294,6 @@ impl Pump {
     }
 }
 
-impl Unsent {
-    /// Sends a part, `None` when the client takes nothing.
-    fn send(&self, plain: &Plain) -> Result<Option<usize>, PushError> {
-        let header = self.header.get(self.sent..).unwrap_or_default();
-        let done = self.sent.saturating_sub(WAL_HEADER_LENGTH);
-        let sent = match &self.chunk.data {
-            ChunkData::Memory(pieces) => plain.send_vectored(&slices(header, pieces, done)),
-            ChunkData::File { .. } if !header.is_empty() => plain.send(header, true),
-            ChunkData::File {
-                file,
-                offset,
-                length,
-            } => {
-                let Some(descriptor) = file.descriptor() else {
-                    return Err(PushError::Io(io::ErrorKind::Unsupported.into()));
-                };
-                let sent = plain.send_file(descriptor, offset + done as u64, length - done);
-                if matches!(sent, Ok(Some(0))) {
-                    // Reading says what is wrong: the file has become shorter.
-                    file.read_exact_at(&mut [0], offset + done as u64)?;
-                }
-                sent
-            }
-        };
-        sent.map_err(PushError::Io)
-    }
-}
-
-/// Asks the kernel for what comes after a chunk in its file, at the file's beginning and each time
-/// that half of what was asked for before has gone.
-fn read_ahead(chunk: &Chunk) {
-    let ChunkData::File {
-        file,
-        offset,
-        length,
-    } = &chunk.data
-    else {
-        return;
-    };
-    let half = READ_AHEAD / 2;
-    let is_due = *offset == 0 || offset / half != (offset + *length as u64) / half;
-    if let Some(descriptor) = file.descriptor()
-        && is_due
-    {
-        let length = NonZeroU64::new(READ_AHEAD);
-        // Without it all goes as well, only slower.
-        let _ = fadvise(descriptor, *offset, length, Advice::WillNeed);
-    }
-}
-
-/// Reads a chunk that is not worth a thread or a call of its own: a short one that the kernel has
-/// in memory, or one of a file that cannot be sent from.
-fn take_into_memory(chunk: &mut Chunk, place: Place) -> Result<(), ArchiveError> {
-    let ChunkData::File {
-        file,
-        offset,
-        length,
-    } = &chunk.data
-    else {
-        return Ok(());
-    };
-    let bytes = match file.descriptor() {
-        Some(descriptor) if place == Place::Here && *length <= MAX_READ => {
-            let mut bytes = BytesMut::zeroed(*length);
-            let buffers = &mut [IoSliceMut::new(&mut bytes)];
-            let flags = ReadWriteFlags::NOWAIT;
-            match rustix::io::preadv2(descriptor, buffers, *offset, flags) {
-                Ok(count) if count == *length => bytes,
-                // It is not in memory, or this file system cannot tell.
-                Ok(_) | Err(_) => return Ok(()),
-            }
-        }
-        Some(_) => return Ok(()),
-        None => {
-            let mut bytes = BytesMut::new();
-            chunk.append_to(&mut bytes)?;
-            bytes
-        }
-    };
-    chunk.data = ChunkData::Memory(vec![bytes.freeze()]);
-    Ok(())
-}
-
-/// The header and the pieces, less the first `done` bytes of the latter, as the kernel takes them.
-fn slices<'a>(header: &'a [u8], pieces: &'a [Bytes], done: usize) -> Vec<IoSlice<'a>> {
-    let mut slices = Vec::with_capacity(MAX_PIECES.min(pieces.len() + 1));
-    if !header.is_empty() {
-        slices.push(IoSlice::new(header));
-    }
-    let mut skip = done;
-    for piece in pieces {
-        let rest = piece.get(skip..).unwrap_or_default();
-        skip = skip.saturating_sub(piece.len());
-        if !rest.is_empty() {
-            slices.push(IoSlice::new(rest));
-        }
-        if slices.len() == MAX_PIECES {
-            break;
-        }
-    }
-    slices
-}
-
 /// What a client is told when there is no more WAL for it.
 pub(crate) fn message_of(error: &FeedError) -> ServerMessage {
     let sqlstate = match error {
@@ -407,6 +309,8 @@ mod sends;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     use std::path::Path;

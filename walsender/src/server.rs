@@ -1,5 +1,7 @@
 //! The server: who connects, and how it stops.
 
+mod handle;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
@@ -13,15 +15,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
 
+pub use self::handle::ServerHandle;
 use crate::access::{Access, AccessError, MockNonce};
 use crate::config::{ListenAddress, ServeConfig};
 use crate::connection;
+use crate::failure::Failures;
 use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
-use crate::registry::{ConnectedStandby, ConnectionLimits, Downstream, Registry};
+use crate::registry::{ConnectionLimits, Registry};
 use crate::settings::Settings;
 use crate::socket::Accepted;
+use crate::sockets::Sockets;
 
 /// How many clients may be busy showing who they are. When one more comes, who has taken longest
 /// so far is closed: connections that say nothing do not keep others out.
@@ -92,12 +97,7 @@ pub(crate) struct Shared {
     /// Who still has to show who it is, in the order in which they came.
     unknown: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(crate) disk_readers: Semaphore,
-}
-
-/// Looks at a server from outside, also from other threads.
-#[derive(Clone, Debug)]
-pub struct ServerHandle {
-    shared: Arc<Shared>,
+    pub(crate) failures: Failures,
 }
 
 impl Server {
@@ -109,6 +109,15 @@ impl Server {
     /// # Errors
     /// When a file is not as it should be, or an address cannot be listened at.
     pub fn bind(config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
+        let sockets = Sockets::bind(&config.listen)?;
+        Self::at(sockets, config, slots)
+    }
+
+    /// The same at addresses that are taken already, in place of those of the configuration.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn at(sockets: Sockets, config: ServeConfig, slots: SlotStore) -> Result<Self, ServeError> {
         let fresh = random().ok_or(ServeError::NoRandomness)?;
         let mock_nonce = slots.mock_authentication_nonce(fresh)?;
         let access = Access::load(&config.access, mock_nonce)?;
@@ -117,14 +126,7 @@ impl Server {
                 "any user of this machine can connect through 127.0.0.1 and ::1 without a password"
             );
         }
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let bound = Listener::bind(address).map_err(|source| ServeError::Listen {
-                address: address.clone(),
-                source,
-            })?;
-            listeners.extend(bound);
-        }
+        let listeners = sockets.listen()?;
         let addresses = listeners.iter().filter_map(|l| l.address().ok()).collect();
         let limits = ConnectionLimits {
             total: config.limits.connections,
@@ -151,6 +153,7 @@ impl Server {
             stopping: watch::Sender::new(false),
             unknown: Mutex::default(),
             disk_readers: Semaphore::new(MAX_DISK_READERS),
+            failures: Failures::new(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {
@@ -170,9 +173,7 @@ impl Server {
     /// A way to look at the server while it runs.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle {
-            shared: Arc::clone(&self.shared),
-        }
+        ServerHandle::new(Arc::clone(&self.shared))
     }
 
     /// Serves until `stop` is ready, and then until every client that is streamed to has got all
@@ -292,54 +293,6 @@ impl Shared {
 
     fn unknown(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ServerHandle {
-    /// Who is connected, as `pg_stat_replication` shows it, in the order in which they came.
-    #[must_use]
-    pub fn standbys(&self) -> Vec<ConnectedStandby> {
-        let durable = self.shared.view.durable();
-        let timeline = durable.map(|durable| durable.timeline);
-        self.shared.registry.standbys(timeline)
-    }
-
-    /// Changes whenever [`standbys`](Self::standbys) may show something else than before, but for
-    /// what is sent and for lags: a connection comes, goes, begins to stream, or reports.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.shared.registry.changes()
-    }
-
-    /// What the policy makes of the standbys, whenever it changes; `None` without a policy, and
-    /// as long as there is no WAL.
-    #[must_use]
-    pub fn downstream(&self) -> watch::Receiver<Option<Downstream>> {
-        self.shared.registry.downstream()
-    }
-
-    /// Which transactions the standbys still need, whenever it changes. Nothing without
-    /// [`ServeConfig::feedback_age`].
-    #[must_use]
-    pub fn needs(&self) -> watch::Receiver<Horizons> {
-        self.shared.registry.needs()
-    }
-
-    /// Reads the files anew that say who may connect; for who connects from now on. It reads
-    /// files.
-    ///
-    /// # Errors
-    /// When a file is not as it should be: what was read before still holds.
-    pub fn reload(&self) -> Result<(), AccessError> {
-        let files = &self.shared.config.access;
-        let access = Arc::new(Access::load(files, self.shared.mock_nonce)?);
-        let mut current = self.shared.access.lock();
-        let current = current.as_mut().map_err(|poisoned| poisoned.get_mut());
-        match current {
-            Ok(current) => **current = access,
-            Err(current) => **current = access,
-        }
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use walproto::{Lsn, TimelineId};
 
 use super::*;
 use crate::archive::Archive;
-use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+use crate::disk::Disk;
 use crate::feed::FeedStep;
 use crate::generator::Generator;
 use crate::listeners::Subscription;
@@ -17,6 +17,7 @@ use crate::os_disk::OsDisk;
 use crate::position::ArchivePosition;
 use crate::prepare::Preparation;
 use crate::sample::{self, MIB, START, generator};
+use crate::tampered::{Tamper, Tampered};
 
 /// Only how long a test takes to fail.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -179,47 +180,16 @@ fn who_reads_beside_a_bulk_load_gets_what_was_written() {
     });
 }
 
-/// A disk that opens nothing for a while, as when the process has too many open files.
+/// Nothing can be opened for a while, as when the process has too many open files.
 #[derive(Debug, Default)]
-struct Refusing {
-    disk: OsDisk,
-    refuses: AtomicBool,
-}
+struct Refusing(AtomicBool);
 
-impl Disk for Refusing {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        if self.refuses.load(Ordering::Relaxed) {
-            return Err(Errno::MFILE.into());
+impl Tamper for Refusing {
+    fn before_open(&self, _path: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(Errno::MFILE.into()),
+            false => Ok(()),
         }
-        self.disk.open(path, mode)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_directory(path)
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
-        self.disk.list(directory)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.disk.sync_directory(directory)
-    }
-
-    fn set_access(&self, access: Access) {
-        self.disk.set_access(access);
-    }
-
-    fn apply_access(&self, path: &Path) -> io::Result<()> {
-        self.disk.apply_access(path)
     }
 }
 
@@ -232,12 +202,15 @@ fn what_could_not_be_read_for_a_while_is_heard_of_though_nothing_follows() {
     let recovery = archive.recover().unwrap();
     let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
     let mut writer = writer.unwrap();
-    let disk = Arc::new(Refusing::default());
+    let disk = Arc::new(Tampered {
+        disk: OsDisk::new(),
+        tamper: Refusing::default(),
+    });
     let view = ArchiveView::open(Arc::clone(&disk) as Arc<dyn Disk>, directory.path()).unwrap();
     let _follower = view.follow().unwrap();
     let calls = Calls::of(&view);
     let before = view.durable();
-    disk.refuses.store(true, Ordering::Relaxed);
+    disk.tamper.0.store(true, Ordering::Relaxed);
     let end = wal.records().last().unwrap().end;
     writer
         .append(START, &[sample::bytes(&wal, START, end)])
@@ -248,7 +221,7 @@ fn what_could_not_be_read_for_a_while_is_heard_of_though_nothing_follows() {
         failure.is_some_and(|error| matches!(error, ArchiveError::Disk(e) if !e.is_not_found()))
     });
     assert_eq!(view.durable(), before);
-    disk.refuses.store(false, Ordering::Relaxed);
+    disk.tamper.0.store(false, Ordering::Relaxed);
     calls.wait_until(|| {
         let durable = view.durable();
         durable.is_some_and(|durable| durable.record_end == end)

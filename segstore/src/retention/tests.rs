@@ -325,6 +325,76 @@ fn who_keeps_the_slots_hears_that_another_process_made_one_lose_its_wal() {
     assert_eq!((found.kept_by(), numbers), (None, vec![11]));
 }
 
+#[test]
+fn a_slot_that_is_set_back_after_the_look_keeps_its_wal() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 12);
+    slots.save().unwrap();
+    let (name, lsn) = ("a".parse().unwrap(), Lsn(9 * MIB + 100));
+    let session = slots.session(2);
+    let held = session.acquire(&name).unwrap();
+    let restart = || slots.get(&name).unwrap().unwrap().restart.unwrap().lsn;
+    let (found, numbers) = removable(&disk, 12, None);
+    assert_eq!(numbers, [7, 8, 9, 10, 11]);
+    held.set_back(TimelineId::FIRST, lsn).unwrap();
+    assert_eq!(restart(), lsn);
+    let pruned = found.remove(|_| {}).unwrap();
+    assert_eq!(pruned.kept_by, Some(name.clone()));
+    assert_eq!(pruned.kept_from, Lsn(9 * MIB));
+    assert_eq!(complete(&disk), [9, 10, 11, 12]);
+    let status = slots.get(&name).unwrap().unwrap().wal_status;
+    assert_eq!(status, Some(WalStatus::Reserved));
+    // It does not forget what it keeps, and is not set back to what is gone.
+    held.set_back(TimelineId::FIRST, Lsn(10 * MIB)).unwrap();
+    held.set_back(TimelineId::FIRST, Lsn(8 * MIB)).unwrap();
+    assert_eq!(restart(), lsn);
+    drop((held, session, slots));
+    let slots = self::slots(&disk, UNLIMITED);
+    let slot = slots.get(&"a".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(slot.restart.unwrap().lsn, lsn);
+}
+
+#[test]
+fn once_removal_is_decided_no_slot_is_set_back_to_what_goes() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 11);
+    slots.save().unwrap();
+    let name = "a".parse().unwrap();
+    let session = slots.session(2);
+    let held = session.acquire(&name).unwrap();
+    let required = slots.decide_removal(SegmentNumber(12));
+    assert_eq!(required, Some((SegmentNumber(11), name.clone())));
+    held.advance(TimelineId::FIRST, Lsn(10 * MIB)).unwrap();
+    held.set_back(TimelineId::FIRST, Lsn(10 * MIB)).unwrap();
+    let slot = slots.get(&name).unwrap().unwrap();
+    assert_eq!(slot.restart.unwrap().lsn, Lsn(11 * MIB + 100));
+    assert_eq!(slot.wal_status, Some(WalStatus::Reserved));
+}
+
+#[test]
+fn who_decides_what_is_removed_waits_for_who_has_a_slot_keep_wal() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    stand(&slots, "a", 12);
+    slots.save().unwrap();
+    let directory = slots.view().files().directory().clone();
+    let removal = RemovalLock::take(&directory).unwrap();
+    let (found, _) = removable(&disk, 12, None);
+    let removing = std::thread::spawn(move || found.remove(|_| {}).unwrap());
+    // What it would see if it did not wait is that nobody needs them.
+    let held = SlotStore::session(&slots, 2);
+    let held = held.acquire(&"a".parse().unwrap()).unwrap();
+    held.advance(TimelineId::FIRST, Lsn(8 * MIB)).unwrap();
+    slots.save().unwrap();
+    assert!(!removing.is_finished());
+    drop(removal);
+    let pruned = removing.join().unwrap();
+    assert_eq!(pruned.kept_from, Lsn(8 * MIB));
+    assert_eq!(complete(&disk), [8, 9, 10, 11, 12]);
+}
+
 /// A disk with the same files, all of them durable.
 fn copy(disk: &SimDisk) -> SimDisk {
     let copy = SimDisk::new("/a");

@@ -19,10 +19,12 @@ impl SlotStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first segment that slots need, and one that does; `None` if they need none.
-    pub(crate) fn required(&self) -> Option<(SegmentNumber, SlotName)> {
+    /// Decides that what lies before `asked` is removed, but for what slots need: gives the first
+    /// segment that they do, and one of them; `None` if they need none. From here on no slot can
+    /// be set back to what is removed.
+    pub(crate) fn decide_removal(&self, asked: SegmentNumber) -> Option<(SegmentNumber, SlotName)> {
         let tip = self.tip()?;
-        let state = self.state();
+        let mut state = self.state();
         let needed = state.slots.iter().filter_map(|(name, entry)| {
             let restart = entry.data.restart?;
             if self.is_lost(&state, entry) {
@@ -34,13 +36,11 @@ impl SlotStore {
             let segment = segments.map(|position| self.segment_of(position)).min()?;
             Some((segment, name.clone()))
         });
-        first(needed, tip, self.segments_to_keep())
-    }
-
-    /// Takes note that a segment is being removed.
-    pub(crate) fn note_removed(&self, segment: SegmentNumber) {
-        let mut state = self.state();
-        state.oldest = state.oldest.max(Some(segment.next()));
+        let required = first(needed, tip, self.segments_to_keep());
+        let needed = required.as_ref().map(|(segment, _)| *segment);
+        let kept = needed.map_or(asked, |needed| needed.min(asked));
+        state.oldest = state.oldest.max(Some(kept));
+        required
     }
 }
 

@@ -47,8 +47,9 @@ impl SlotSession {
     /// one after a crash.
     pub fn create(&self, name: &SlotName, new: NewSlot) -> Result<Slot, SlotError> {
         let store = &self.store;
-        store.find_oldest()?;
         let _writing = store.writing();
+        let _removal = new.reserve_wal.then(|| store.removal()).transpose()?;
+        store.find_oldest()?;
         let data = SlotData {
             restart: new.reserve_wal.then(|| self.reserve(name)).transpose()?,
             ..SlotData::default()
@@ -93,9 +94,12 @@ impl SlotSession {
     fn reserve(&self, name: &SlotName) -> Result<SlotPosition, SlotError> {
         let durable = self.store.shared.view.durable();
         let durable = durable.ok_or_else(|| SlotError::NothingDurable { name: name.clone() })?;
+        // Another process may have heard of more WAL than this one, and removed what is older.
+        let oldest = self.store.state().oldest;
+        let oldest = oldest.and_then(|oldest| oldest.start(self.store.size()));
         Ok(SlotPosition {
             timeline: durable.timeline,
-            lsn: durable.record_end,
+            lsn: durable.record_end.max(oldest.unwrap_or(Lsn::INVALID)),
         })
     }
 
@@ -217,6 +221,47 @@ impl HeldSlot {
             entry.data.restart = Some(position);
         }
         Ok(())
+    }
+
+    /// Has the slot keep WAL from `start` on, durably, where a stream begins, if it has kept less
+    /// so far: nobody removes then what the client is about to be sent. What is removed already
+    /// stays so, and the client is about to be told. It writes to the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_back(&self, timeline: TimelineId, start: Lsn) -> Result<(), SlotError> {
+        let store = &self.store;
+        let keeps = |state: &State| {
+            let data = state.slots.get(&self.name).map(|entry| entry.data);
+            let restart = data.and_then(|data| data.restart);
+            restart.is_none_or(|restart| restart.lsn <= start)
+        };
+        if keeps(&store.state()) {
+            return Ok(());
+        }
+        let _writing = store.writing();
+        let _removal = store.removal()?;
+        store.find_oldest()?;
+        let position = SlotPosition {
+            timeline,
+            lsn: start,
+        };
+        let stored = {
+            let mut state = store.state();
+            if store.wal_status(&state, position) == WalStatus::Lost {
+                return Ok(());
+            }
+            let Some(entry) = state.slots.get_mut(&self.name) else {
+                return Ok(());
+            };
+            entry.data.restart = Some(position);
+            entry.stored()
+        };
+        let written = store.shared.files.write(&self.name, &stored);
+        if let Some(entry) = store.state().slots.get_mut(&self.name) {
+            entry.saved = written.is_ok().then_some(stored.data);
+        }
+        Ok(written?)
     }
 
     /// Takes the oldest transactions that the standby needs. While there are any, they only

@@ -9,7 +9,7 @@ use walproto::command::{CreateReplicationSlot, Identifier, NewSlot};
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::{CreatedSlot, SlotInfo, SlotType};
 
-use super::{Commands, Reply, internal, no_databases};
+use super::{Commands, Reply, no_databases};
 
 impl Commands<'_> {
     pub(super) fn create_slot(
@@ -43,7 +43,10 @@ impl Commands<'_> {
     /// One that has lost its WAL keeps nothing.
     pub(super) fn read_slot(&self, name: &Identifier) -> Result<Reply, ServerMessage> {
         let slot = match SlotName::new(name.as_str()) {
-            Ok(name) => self.store.get(&name).map_err(internal)?,
+            Ok(name) => self
+                .store
+                .get(&name)
+                .map_err(|error| self.unreadable(None, error))?,
             // There is none of a name that none can have.
             Err(_) => None,
         };
@@ -57,7 +60,10 @@ impl Commands<'_> {
         let newest = self.view().durable().map(|durable| durable.timeline);
         let restart_tli = match lsn.zip(newest) {
             Some((lsn, newest)) => {
-                let history = self.view().history(newest).map_err(internal)?;
+                let history = self
+                    .view()
+                    .history(newest)
+                    .map_err(|error| self.unreadable(None, error))?;
                 Some(history.map_or(newest, |history| history.timeline_of(lsn)))
             }
             None => None,

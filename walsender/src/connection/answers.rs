@@ -1,5 +1,6 @@
 //! What a client is answered.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,11 +100,16 @@ impl Connection {
                 store: &shared.slots,
                 session: &slots,
                 settings: shared.settings(&request, timeout),
+                failure: RefCell::default(),
             };
             let reply = commands.execute(&command);
-            (reply, command, request)
+            (reply, commands.failure.into_inner(), command, request)
         });
-        let (reply, command, request) = executing.await.map_err(|_panic| ConnectionError::Fault)?;
+        let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;
+        let (reply, failure, command, request) = executed;
+        if let Some(failure) = failure {
+            self.shared.failures.tell(&self.opened.shown(), failure);
+        }
         self.request = Some(request);
         let now = Instant::now();
         match reply {

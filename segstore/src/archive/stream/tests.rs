@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::archive::published_position;
 use crate::corruption::CorruptionReason;
-use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
 use crate::sample::{self, MIB, START, bytes, generator, segment_size};
 use crate::sim::{SimDisk, Survival};
+use crate::tampered::{Tamper, Tampered};
 use crate::writer::WriteError;
 
 const BORDER: Lsn = Lsn(8 * MIB);
@@ -292,54 +293,29 @@ fn a_segment_that_is_moved_away_while_it_is_read_is_not_missed() {
         disk: disk.clone(),
         path: Mutex::new(Some(format!("/archive/{}", segment(1, false)).into())),
     };
-    let archive = sample::archive(moved, Path::new("/archive"), true);
+    let disk_beside = Tampered {
+        disk: disk.clone(),
+        tamper: moved,
+    };
+    let archive = sample::archive(disk_beside, Path::new("/archive"), true);
     let tip = archive.recover().unwrap().tip().unwrap();
     assert_eq!(tip.record_end.lsn(), wal.end());
     let gone = disk.content(format!("/archive/{}", segment(1, false)));
     assert_eq!(gone, None);
 }
 
-/// A disk with a file that goes when it is opened.
+/// A file that goes when it is opened.
 #[derive(Debug)]
 struct Moved {
     disk: SimDisk,
     path: Mutex<Option<PathBuf>>,
 }
 
-impl Disk for Moved {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        let moved = self.path.lock().unwrap().take_if(|moved| *moved == path);
-        if moved.is_some() {
-            self.disk.remove(path)?;
+impl Tamper for Moved {
+    fn before_open(&self, path: &Path) -> io::Result<()> {
+        match self.path.lock().unwrap().take_if(|moved| *moved == path) {
+            Some(_) => self.disk.remove(path),
+            None => Ok(()),
         }
-        self.disk.open(path, mode)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_directory(path)
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
-        self.disk.list(directory)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.disk.sync_directory(directory)
-    }
-
-    fn set_access(&self, access: Access) {
-        self.disk.set_access(access);
-    }
-
-    fn apply_access(&self, path: &Path) -> io::Result<()> {
-        self.disk.apply_access(path)
     }
 }

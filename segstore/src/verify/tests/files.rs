@@ -1,6 +1,45 @@
 //! How segments are stored, and what else lies beside them.
 
+use std::ffi::OsStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
+use crate::disk::DirectoryEntry;
+use crate::tampered::{Tamper, Tampered};
+
+/// A file that the first look into the archive does not show: it gets this name meanwhile, and its
+/// old one is passed already.
+#[derive(Debug)]
+struct Renamed {
+    name: String,
+    seen: AtomicBool,
+}
+
+impl Tamper for Renamed {
+    fn after_list(&self, directory: &Path, seen: &mut Vec<DirectoryEntry>) {
+        if directory == ROOT && !self.seen.swap(true, Ordering::Relaxed) {
+            seen.retain(|entry| entry.name != *OsStr::new(&self.name));
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_gets_another_name_during_the_look_is_not_missing() {
+    let wal = wal(31);
+    let files = Files::of(&wal);
+    for start in segments(&wal) {
+        let disk = Tampered {
+            disk: files.disk(),
+            tamper: Renamed {
+                name: name(1, start).to_string(),
+                seen: AtomicBool::new(false),
+            },
+        };
+        let found = verify(Arc::new(disk), Path::new(ROOT), NonZeroUsize::MIN).unwrap();
+        assert!(found.problems.is_empty(), "{start}: {:?}", found.problems);
+        assert_eq!(found.good, [range(1, START..wal.end())]);
+    }
+}
 use crate::compressor;
 use crate::disk::Disk as _;
 

@@ -32,6 +32,8 @@ pub(crate) struct Control {
     receiver: Option<Arc<ReceiverSource>>,
     /// A relay's server begins later than its receiver.
     server: Arc<watch::Sender<Option<ServerSource>>>,
+    /// Whether the receiver ends, or has ended and the server gives the last of it away.
+    stopping: Arc<watch::Sender<bool>>,
 }
 
 /// A receiver in this process.
@@ -74,7 +76,13 @@ impl Control {
         Self {
             receiver: receiver.map(Arc::new),
             server: Arc::new(watch::Sender::new(None)),
+            stopping: Arc::new(watch::Sender::new(false)),
         }
+    }
+
+    /// Tells from now on that the receiver ends.
+    pub(crate) fn note_stopping(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Tells of a server too from now on.
@@ -86,11 +94,12 @@ impl Control {
     /// All there is to tell now. It may read the archive's directory.
     fn document(&self) -> Document {
         let server = self.server.borrow().clone();
+        let stopping = *self.stopping.borrow();
         Document {
             receiver: self
                 .receiver
                 .as_ref()
-                .map(|receiver| receiver.document(server.as_ref(), Instant::now())),
+                .map(|receiver| receiver.document(server.as_ref(), stopping, Instant::now())),
             server: server.map(|server| server.document()),
         }
     }
@@ -102,6 +111,7 @@ impl Control {
             observed: self.receiver.as_ref().map(|source| source.observed.clone()),
             progress: self.receiver.as_ref().map(|source| source.progress.clone()),
             server,
+            stopping: self.stopping.subscribe(),
             standbys: None,
             downstream: None,
         };
@@ -115,6 +125,7 @@ struct Changes {
     observed: Option<watch::Receiver<Observed>>,
     progress: Option<watch::Receiver<Option<Progress>>>,
     server: watch::Receiver<Option<ServerSource>>,
+    stopping: watch::Receiver<bool>,
     standbys: Option<watch::Receiver<()>>,
     downstream: Option<watch::Receiver<Option<walsender::Downstream>>>,
 }
@@ -127,7 +138,8 @@ impl Changes {
             () = change(&mut self.progress) => {}
             () = change(&mut self.standbys) => {}
             () = change(&mut self.downstream) => {}
-            // The other end is a part of what is told, and so lives as long.
+            // The other ends are a part of what is told, and so live as long.
+            _ = self.stopping.changed() => {}
             _ = self.server.changed() => self.follow_server(),
         }
     }
@@ -152,16 +164,21 @@ async fn change<T>(source: &mut Option<watch::Receiver<T>>) {
 }
 
 impl ReceiverSource {
-    fn document(&self, server: Option<&ServerSource>, now: Instant) -> ReceiverDocument {
+    fn document(
+        &self,
+        server: Option<&ServerSource>,
+        stopping: bool,
+        now: Instant,
+    ) -> ReceiverDocument {
         let observed = self.observed.borrow().clone();
         let progress = *self.progress.borrow();
         let streams = matches!(observed.phase, Phase::Streaming);
-        let live = progress.filter(|_| streams);
-        let shown = live.or(observed.last_progress);
+        let live = progress.filter(|_| streams && !stopping);
+        let shown = progress.filter(|_| streams).or(observed.last_progress);
         let acknowledged = shown.and_then(|shown| shown.acknowledged_end);
         let retry_in = match observed.phase {
-            Phase::Waiting { until } => Some(until.saturating_duration_since(now)),
-            Phase::Connecting | Phase::Streaming => None,
+            Phase::Waiting { until } if !stopping => Some(until.saturating_duration_since(now)),
+            Phase::Waiting { .. } | Phase::Connecting | Phase::Streaming => None,
         };
         let lag = live.map(|live| match live.behind_since {
             Some(since) => now.saturating_duration_since(since).as_secs_f64(),
@@ -171,6 +188,7 @@ impl ReceiverSource {
         ReceiverDocument {
             pid: std::process::id(),
             state: match observed.phase {
+                _ if stopping => ReceiverState::Stopping,
                 Phase::Connecting => ReceiverState::Connecting,
                 Phase::Streaming => ReceiverState::Streaming,
                 Phase::Waiting { .. } => ReceiverState::Waiting,

@@ -12,15 +12,15 @@ use tracing::info;
 use walreceiver::{
     ArchiveView, Confirmed, ConfirmedPositions, Downstream, Needs, ReceivedArchive, Receiver,
 };
-use walsender::ServerHandle;
 use walsender::feedback::Horizons;
 use walsender::policy::Verdict;
+use walsender::{ServerHandle, Sockets};
 
 use crate::control::Control;
 use crate::error::MainError;
 use crate::on_event::OnEvent;
 use crate::serve::options::Serving;
-use crate::serve::{listen, lost_slots, reload_on};
+use crate::serve::{failures, listen, lost_slots, reload_on};
 
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
 pub(crate) struct Relay {
@@ -45,15 +45,17 @@ struct Told {
 
 impl Relay {
     /// Has `receiver`, which does not run yet, tell its server of those who are going to be
-    /// served, and starts to serve as soon as its archive is known.
+    /// served, and starts to serve as soon as its archive is known. The addresses are taken here:
+    /// what is received may be acknowledged before the archive is known.
     ///
     /// # Errors
-    /// When the system has no room for another thread.
+    /// When an address cannot be listened at, or the system has no room for another thread.
     pub(crate) fn start(
         receiver: Receiver,
         serving: Serving,
         onlookers: Onlookers,
     ) -> Result<(Receiver, Self), MainError> {
+        let sockets = Sockets::bind(&serving.config.listen)?;
         let policy = serving.config.policy.as_ref();
         let (confirmed, confirmed_by) = watch::channel(Confirmed {
             present: 0,
@@ -73,7 +75,7 @@ impl Relay {
         let serve = move || {
             let _running = running;
             // To drop the sender is the word to stop as well.
-            serve(archive, serving, onlookers, &told, async {
+            serve(archive, (serving, sockets), onlookers, &told, async {
                 drop(stopped.await)
             })
         };
@@ -110,7 +112,7 @@ impl Relay {
 /// Serves the archive, once it is known, until it is told to stop.
 fn serve(
     archive: watch::Receiver<ReceivedArchive>,
-    serving: Serving,
+    (serving, sockets): (Serving, Sockets),
     onlookers: Onlookers,
     told: &Told,
     stop: impl Future<Output = ()>,
@@ -127,7 +129,7 @@ fn serve(
             view = known(archive) => view,
         };
         let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
-        let (server, slots) = listen(&view, serving)?;
+        let (server, slots) = listen(&view, serving, sockets)?;
         let handle = server.handle();
         let Onlookers { control, on_event } = onlookers;
         control.offer_server(handle.clone(), slots.clone());
@@ -142,6 +144,7 @@ fn serve(
             () = server.run(stopped) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
+            () = failures::tell(&handle, on_event.as_deref()) => {}
             () = lost_slots::tell(&slots, on_event.as_deref()) => {}
         }
         Ok(())

@@ -19,7 +19,7 @@ use walreceiver::{
 };
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
-use crate::control::{Control, ControlReporter, Observer, ReceiverSource};
+use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging::{self, chain};
@@ -148,13 +148,15 @@ async fn act(
                 }
             };
             let reporter = EventReporter::new(reporter, on_event.clone());
-            let (receiver, control) = observed(face, config, connection, reporter);
+            let (receiver, control, listening) = observed(face, config, connection, reporter);
             let onlookers = Onlookers {
                 control,
                 on_event: on_event.clone(),
             };
             let serving = serving.map(|serving| (serving, onlookers));
             let ended = receive(receiver, loops, serving, signals, screen).await;
+            // Until here it answers those who ask how it is, also without a receiver.
+            drop(listening);
             if let Some(on_event) = on_event {
                 if let Err(MainError::Receive(error)) = &ended
                     && let Some(event) = on_event::of_error(error)
@@ -258,21 +260,22 @@ fn observed(
     config: ReceiverConfig,
     connection: ConnectionConfig,
     reporter: EventReporter<LogReporter>,
-) -> (Receiver, Control) {
+) -> (Receiver, Control, Arc<Mutex<Option<Listening>>>) {
     let directory = config.directory.clone();
     let receiver = Receiver::new(config.clone(), connection);
     let observer = Observer::new(receiver.progress());
     let source = ReceiverSource::new(&config, &observer, receiver.progress());
     let control = Control::new(Some(source));
+    let listening = Arc::default();
     let receiver = receiver.with_reporter(ControlReporter {
         warns: face.advises(),
         next: reporter,
         observer,
         control: control.clone(),
         directory,
-        listening: Mutex::default(),
+        listening: Arc::clone(&listening),
     });
-    (receiver, control)
+    (receiver, control, listening)
 }
 
 /// Receives until there is an end to it, and serves it meanwhile if that was asked for; with a
@@ -287,6 +290,7 @@ async fn receive(
     let Some((serving, onlookers)) = serving else {
         return receive_only(receiver, loops, signals.asked(), screen).await;
     };
+    let control = onlookers.control.clone();
     let (receiver, relay) = Relay::start(receiver, serving, onlookers)?;
     let stop = {
         let (asked, server_ended) = (signals.asked(), relay.ended());
@@ -298,6 +302,7 @@ async fn receive(
         }
     };
     let received = receive_only(receiver, loops, stop, screen).await;
+    control.note_stopping();
     // Those who are served get the last of it. A server that failed is why receiving ended.
     relay.stop().await.and(received)
 }

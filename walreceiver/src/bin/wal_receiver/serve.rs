@@ -1,6 +1,7 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+pub(crate) mod failures;
 pub(crate) mod lost_slots;
 pub(crate) mod options;
 
@@ -17,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
-use walsender::{Server, ServerHandle};
+use walsender::{Server, ServerHandle, Sockets};
 
 use self::args::{Arguments, Invocation};
 use self::options::Serving;
@@ -74,7 +75,8 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
-    let (server, slots) = listen(&view, arguments.serving)?;
+    let sockets = Sockets::bind(&arguments.serving.config.listen)?;
+    let (server, slots) = listen(&view, arguments.serving, sockets)?;
     let control = Control::new(None);
     control.offer_server(server.handle(), slots.clone());
     let listening = Listening::start(control, &arguments.directory, Socket::Serve);
@@ -101,7 +103,8 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     };
     tokio::select! {
         () = server.run(stopped) => {}
-        () = reload_on(hangup, handle) => {}
+        () = failures::tell(&handle, on_event.as_ref()) => {}
+        () = reload_on(hangup, handle.clone()) => {}
         () = watch.tell(&view, followed, on_event.as_ref()) => {}
         () = lost_slots::tell(&slots, on_event.as_ref()) => {}
     }
@@ -115,9 +118,10 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
 pub(crate) fn listen(
     view: &ArchiveView,
     serving: Serving,
+    sockets: Sockets,
 ) -> Result<(Server, SlotStore), MainError> {
     let slots = SlotStore::open(view.clone(), serving.slots)?;
-    let server = Server::bind(serving.config, slots.clone())?;
+    let server = Server::at(sockets, serving.config, slots.clone())?;
     tell_archive(view)?;
     for address in server.addresses() {
         info!(event = "listening", %address, "listening at {address}");
@@ -288,7 +292,8 @@ Options (never abbreviated):
 {serving}
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text)
-      --on-event=COMMAND run this by sh when a slot is lost, or the archive is damaged
+      --on-event=COMMAND run this by sh when a slot is lost, or WAL in the
+                         archive is damaged or missing
   -v, --verbose          tell about clients that connect and leave
   -V, --version          print the version and exit
   -?, --help             print this help and exit

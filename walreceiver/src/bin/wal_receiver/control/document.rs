@@ -39,6 +39,8 @@ pub(crate) enum ReceiverState {
     Streaming,
     /// It waits before it tries again.
     Waiting,
+    /// It ends, or those who are served get the last of what it has received.
+    Stopping,
 }
 
 impl ReceiverState {
@@ -47,6 +49,7 @@ impl ReceiverState {
             Self::Connecting => "connecting",
             Self::Streaming => "streaming",
             Self::Waiting => "waiting",
+            Self::Stopping => "stopping",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is remembered of a receiver's events, for who asks how it is.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -139,14 +139,17 @@ pub(crate) struct ControlReporter<R> {
     pub(crate) directory: PathBuf,
     /// Whether to warn when nobody can ask, which `pg_receivewal` would say nothing about.
     pub(crate) warns: bool,
-    pub(crate) listening: Mutex<Option<Listening>>,
+    /// What answers them, for as long as anybody keeps this.
+    pub(crate) listening: Arc<Mutex<Option<Listening>>>,
 }
 
 impl<R: Reporter> Reporter for ControlReporter<R> {
     fn report(&self, event: &ReceiverEvent<'_>) {
         self.observer.note(event);
-        if matches!(event, ReceiverEvent::ArchiveOpened) {
-            self.listen();
+        match event {
+            ReceiverEvent::ArchiveOpened => self.listen(),
+            ReceiverEvent::StopRequested => self.control.note_stopping(),
+            _ => {}
         }
         self.next.report(event);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use segstore::{SlotStore, WalStatus};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 use walproto::SlotName;
 
@@ -15,6 +15,9 @@ use crate::on_event::{Event, EventKind, OnEvent};
 
 /// The shortest time between two looks: a slot is not lost with every record.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest time between two: nothing tells that another process has removed WAL.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Tells of each slot that is or becomes lost, once, for ever.
 pub(crate) async fn tell(slots: &SlotStore, on_event: Option<&OnEvent>) {
@@ -25,7 +28,8 @@ pub(crate) async fn tell(slots: &SlotStore, on_event: Option<&OnEvent>) {
     loop {
         look(slots, &mut told, on_event);
         sleep(INTERVAL).await;
-        changed.notified().await;
+        // That nothing has changed by then is no error.
+        let _ = timeout(LONGEST_INTERVAL, changed.notified()).await;
     }
 }
 

@@ -1,0 +1,43 @@
+//! WAL that could not be given to a client: who runs the server has to know of it, too.
+
+use std::sync::Arc;
+
+use segstore::FeedError;
+use tokio::sync::broadcast;
+use walproto::{Lsn, TimelineId};
+
+/// How many failures are kept for who has not looked yet; the oldest ones go first. A client that
+/// tries again meets the same one.
+const MAX_WAITING: usize = 64;
+
+/// Why a client did not get the WAL that it asked for, or no more of it.
+#[derive(Debug)]
+pub struct StreamFailure {
+    /// The timeline that was asked for, and the end of what had been given of it; `None` when
+    /// that is not known.
+    pub position: Option<(TimelineId, Lsn)>,
+    /// Why. The client was told the same, unless it was in the middle of a message.
+    pub error: FeedError,
+}
+
+/// Where failures are told.
+#[derive(Debug)]
+pub(crate) struct Failures(broadcast::Sender<Arc<StreamFailure>>);
+
+impl Failures {
+    pub(crate) fn new() -> Self {
+        Self(broadcast::Sender::new(MAX_WAITING))
+    }
+
+    /// Logs a failure and tells who listens.
+    pub(crate) fn tell(&self, client: &str, failure: StreamFailure) {
+        let error = &failure.error;
+        tracing::warn!(client, "stream to {client} failed: {error}");
+        // It is an error only that nobody listens.
+        drop(self.0.send(Arc::new(failure)));
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<StreamFailure>> {
+        self.0.subscribe()
+    }
+}
