@@ -84,7 +84,11 @@ impl Client {
     /// The same, and gives how much of the buffer is messages now as they came: 0 once the
     /// connection has ended.
     pub(crate) fn try_read(&mut self, buffer: &mut [u8], take: impl FnMut(Lsn, &[u8])) -> usize {
-        let length = self.socket.read(buffer).unwrap();
+        let length = match self.socket.read(buffer) {
+            // So ends one that had bytes on the way when it was closed.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            length => length.unwrap(),
+        };
         self.messages.take(&buffer[..length], take);
         if std::mem::take(&mut self.messages.reply_requested) {
             self.report();
