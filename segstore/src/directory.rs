@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::disk::{DirectoryEntry, Disk, OpenMode};
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
@@ -91,6 +91,8 @@ pub(crate) struct ArchiveDirectory {
     root: Arc<Path>,
     /// How often a file was put in the place of one that may be open for reading.
     replaced: Arc<AtomicU64>,
+    /// Whether a sync of the names beside the segments has failed.
+    root_sync_failed: Arc<AtomicBool>,
 }
 
 impl ArchiveDirectory {
@@ -99,6 +101,7 @@ impl ArchiveDirectory {
             disk,
             root: root.into(),
             replaced: Arc::default(),
+            root_sync_failed: Arc::default(),
         }
     }
 
@@ -139,19 +142,32 @@ impl ArchiveDirectory {
     pub(crate) fn create_own(&self) -> Result<(), DiskError> {
         let own = self.root.join(OWN_DIRECTORY);
         self.end_renaming()?;
-        self.create_directory(&own)?;
+        let is_new = self.create_directory(&own)?;
+        let mut new = Vec::new();
         for place in Place::DIRECTORIES {
-            self.create_directory(&self.own(place))?;
+            let path = self.own(place);
+            if self.create_directory(&path)? {
+                new.push(path);
+            }
         }
-        match self.create_empty(self.own(Place::SpareMarker)) {
-            Err(error) if error.is_disk_full() => {}
-            created => created?,
+        let spare = self.own(Place::SpareMarker);
+        match self.create_empty(spare.clone()) {
+            Ok(true) => new.push(spare),
+            Err(error) if !error.is_disk_full() => return Err(error),
+            Ok(false) | Err(_) => {}
         }
-        // Who starts next finds these names, and a sync of theirs succeeds without them.
-        self.sync(&own)
-            .inspect_err(|_| drop(self.name_all_anew(&own)))?;
-        self.sync(&self.root)
-            .inspect_err(|_| drop(self.name_anew(&own)))
+        // Who starts next finds these names, and a sync of theirs succeeds without them. What is
+        // older is not touched: another process may work with it.
+        self.sync(&own).inspect_err(|_| {
+            for path in &new {
+                drop(self.name_anew(path));
+            }
+        })?;
+        self.sync(&self.root).inspect_err(|_| {
+            if is_new {
+                drop(self.name_anew(&own));
+            }
+        })
     }
 
     /// Gives everything that is ours the access that the disk was set to.
@@ -169,17 +185,21 @@ impl ArchiveDirectory {
         Ok(())
     }
 
-    fn create_directory(&self, path: &Path) -> Result<(), DiskError> {
+    /// `false` when it was there already.
+    fn create_directory(&self, path: &Path) -> Result<bool, DiskError> {
         match self.disk.create_directory(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result.map_err(DiskError::at(Operation::Create, path)),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(DiskError::at(Operation::Create, path)(error)),
         }
     }
 
-    fn create_empty(&self, path: PathBuf) -> Result<(), DiskError> {
+    /// `false` when it was there already.
+    fn create_empty(&self, path: PathBuf) -> Result<bool, DiskError> {
         match self.open(path, OpenMode::CreateNew) {
-            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result?.sync_data(),
+            Ok(file) => file.sync_data().map(|()| true),
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -193,11 +213,20 @@ impl ArchiveDirectory {
             .map_err(DiskError::at(Operation::List, path))
     }
 
-    /// Makes the names in a directory durable.
+    /// Makes the names in a directory durable. Beside the segments a sync that failed is final:
+    /// several threads give names there, and whoever syncs next would succeed without those of the
+    /// others that the failed one was to cover.
     pub(crate) fn sync(&self, path: &Path) -> Result<(), DiskError> {
-        self.disk
-            .sync_directory(path)
-            .map_err(DiskError::at(Operation::Sync, path))
+        let is_root = path == &*self.root;
+        let synced = if is_root && self.root_sync_failed.load(Ordering::Acquire) {
+            Err(io::Error::other("a sync of it has failed before"))
+        } else {
+            self.disk.sync_directory(path)
+        };
+        if is_root && synced.is_err() {
+            self.root_sync_failed.store(true, Ordering::Release);
+        }
+        synced.map_err(DiskError::at(Operation::Sync, path))
     }
 
     /// Makes the names beside the segments durable.

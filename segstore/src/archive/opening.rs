@@ -39,6 +39,8 @@ impl Archive {
         }
         if let Err(error) = directory.create_own() {
             let unsynced = identity.is_none() || directory.is_not_durable().unwrap_or(true);
+            // An interrupted renaming may have been ended since.
+            let listing = Listing::read(&directory).unwrap_or(listing);
             // This error is the one that says what is wrong.
             drop(directory.poison_after(&error, &listing, unsynced));
             return Err(error.into());

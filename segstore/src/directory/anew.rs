@@ -10,6 +10,7 @@
 //! A growing segment gets its marker instead ([`ArchiveDirectory::poison`]): its bytes are to be
 //! written anew as well.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ArchiveDirectory, Place};
@@ -27,14 +28,6 @@ impl ArchiveDirectory {
         let aside = PathBuf::from(aside);
         self.rename_unsynced(path, &aside)?;
         self.rename_unsynced(&aside, path)
-    }
-
-    /// The same for everything in a directory.
-    pub(super) fn name_all_anew(&self, directory: &Path) -> Result<(), DiskError> {
-        for entry in self.list(directory)? {
-            self.name_anew(&directory.join(entry.name))?;
-        }
-        Ok(())
     }
 
     /// Ends what a kill interrupted between the two renames.
@@ -63,11 +56,82 @@ impl ArchiveDirectory {
             let Some(name) = name.filter(|name| is_ours(name)) else {
                 continue;
             };
-            // What was written under the name since is newer.
+            let aside = directory.join(&entry.name);
             if entries.iter().all(|other| other.name != name) {
-                self.rename_unsynced(&directory.join(&entry.name), &directory.join(name))?;
+                match self.rename_unsynced(&aside, &directory.join(name)) {
+                    // Another process has done it in this moment.
+                    Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+                    renamed => renamed?,
+                }
+            } else if entry.is_file {
+                // What was written under the name since is newer.
+                self.remove(&aside)?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sim::{Fault, SimDisk};
+
+    fn directory(disk: &SimDisk) -> ArchiveDirectory {
+        ArchiveDirectory::new(Arc::new(disk.clone()), Path::new("/a"))
+    }
+
+    #[test]
+    fn what_was_renamed_half_is_ended_and_what_is_older_goes() {
+        let disk = SimDisk::new("/a");
+        let directory = directory(&disk);
+        directory.create_own().unwrap();
+        let slots = directory.own(Place::Slots);
+        disk.plant(slots.join("lone.anew"), b"1").unwrap();
+        disk.plant(slots.join("both.anew"), b"old").unwrap();
+        disk.plant(slots.join("both"), b"new").unwrap();
+        disk.plant("/a/notes.anew", b"not ours").unwrap();
+        directory.create_own().unwrap();
+        assert_eq!(disk.content(slots.join("lone")).unwrap(), b"1");
+        assert_eq!(disk.content(slots.join("both")).unwrap(), b"new");
+        assert_eq!(disk.content(slots.join("lone.anew")), None);
+        assert_eq!(disk.content(slots.join("both.anew")), None);
+        assert_eq!(disk.content("/a/notes.anew").unwrap(), b"not ours");
+    }
+
+    #[test]
+    fn names_that_others_gave_stay_where_they_are() {
+        let disk = SimDisk::new("/a");
+        directory(&disk).create_own().unwrap();
+        // Another process holds its locks there.
+        let lock = "/a/.wal-receiver/stream.lock";
+        disk.plant(lock, b"1").unwrap();
+        let before = disk.operations();
+        directory(&disk).create_own().unwrap();
+        let after = disk.operations();
+        for operation in 0..after - before {
+            disk.fail_at(disk.operations() + operation, Fault::Io);
+            let from = disk.log().len();
+            drop(directory(&disk).create_own());
+            let log = disk.log();
+            let renamed = log[from..].iter().find(|line| line.starts_with("rename"));
+            assert_eq!(renamed, None);
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_beside_the_segments_is_final() {
+        let disk = SimDisk::new("/a");
+        let directory = directory(&disk);
+        directory.create_own().unwrap();
+        disk.fail_at(disk.operations(), Fault::Io);
+        let first = directory.sync_root().unwrap_err();
+        let second = directory.clone().sync_root().unwrap_err();
+        assert_eq!(first.to_string(), second.to_string());
+        assert_eq!(second.source.to_string(), "a sync of it has failed before");
+        // Markers can still be left.
+        directory.poison("000000010000000000000001").unwrap();
     }
 }

@@ -15,7 +15,7 @@ use crate::segment::{EntryName, OWN_DIRECTORY, SegmentFile};
 impl ArchiveDirectory {
     /// Leaves a marker that files are written without being synced.
     pub(crate) fn mark_not_durable(&self) -> Result<(), DiskError> {
-        self.create_empty(self.own(Place::NotDurable))
+        self.create_empty(self.own(Place::NotDurable)).map(drop)
     }
 
     /// Whether files were written without being synced, and were not synced since.
