@@ -4,11 +4,11 @@
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::OpenMode;
-use crate::error::{ArchiveError, DiskError};
+use crate::error::{ArchiveError, DiskError, Operation};
 use crate::named_file::NamedFile;
 
 /// Held as long as it lives. What goes with the process is the lock; the file stays, and its
@@ -64,6 +64,9 @@ impl Drop for ProcessLock {
 /// How long is waited before a lock is tried again that is held for a few syncs at most.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// How long such a lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Held while one decides which WAL goes, and tells it, or what a slot begins to keep: so neither
 /// overlooks the other, whichever process they are in.
 #[derive(Debug)]
@@ -73,9 +76,23 @@ pub(crate) struct RemovalLock {
 
 impl RemovalLock {
     /// Waits for the lock, which nobody holds while it waits for anything but the disk.
+    ///
+    /// # Errors
+    /// When it is held for [`PATIENCE`], by a process that was stopped or a disk that hangs; or the
+    /// disk refuses.
     pub(crate) fn take(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
+        Self::take_within(directory, PATIENCE)
+    }
+
+    fn take_within(directory: &ArchiveDirectory, patience: Duration) -> Result<Self, ArchiveError> {
         let file = open_or_create(directory, Place::RemovalLock)?;
+        let since = Instant::now();
         while !file.try_lock()? {
+            if since.elapsed() >= patience {
+                let held = io::Error::new(io::ErrorKind::TimedOut, "another process holds it");
+                let path = directory.own(Place::RemovalLock);
+                return Err(DiskError::at(Operation::Lock, path)(held).into());
+            }
             sleep(PAUSE);
         }
         Ok(Self { _file: file })
@@ -103,4 +120,28 @@ fn holder(file: &NamedFile) -> Result<Option<u32>, DiskError> {
     Ok(std::str::from_utf8(digits)
         .ok()
         .and_then(|digits| digits.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sim::SimDisk;
+
+    #[test]
+    fn a_lock_that_is_held_for_ever_is_not_waited_for() {
+        let disk = SimDisk::new("/a");
+        let directory = ArchiveDirectory::new(Arc::new(disk), Path::new("/a"));
+        directory.create_own().unwrap();
+        let held = RemovalLock::take(&directory).unwrap();
+        let refused = RemovalLock::take_within(&directory, Duration::ZERO).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "could not lock \"/a/.wal-receiver/removal.lock\""
+        );
+        drop(held);
+        drop(RemovalLock::take_within(&directory, Duration::ZERO).unwrap());
+    }
 }

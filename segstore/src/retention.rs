@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
+use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName};
 
 use crate::error::ArchiveError;
 use crate::lock::RemovalLock;
-use crate::position::RemovedPosition;
+use crate::position::{ArchivePosition, RemovedPosition};
 use crate::segment::{Encoding, SegmentFile};
 use crate::slots::{SlotStore, required_by_files};
 use crate::view::ArchiveView;
@@ -45,12 +45,11 @@ pub fn prune(slots: &SlotStore, keep_from: Lsn) -> Result<Pruned, ArchiveError> 
     slots.save()?;
     slots.find_oldest()?;
     let view = slots.view();
-    let asked = view.durable().map(|durable| {
-        let size = view.files().size();
-        asked_for(keep_from, durable.record_end, size)
-    });
-    let required = asked.and_then(|asked| slots.decide_removal(asked));
-    Removable::find(view, keep_from, required, None)?.remove_each(|_| {})
+    let mut removable = Removable::asked_for(view, keep_from, None);
+    if let Some(asked) = removable.kept_segment() {
+        removable.keep(slots.decide_removal(asked));
+    }
+    removable.find()?.remove_each(|_| {})
 }
 
 /// Segments that nobody needs, found while another process may fill the archive, and one may
@@ -58,8 +57,8 @@ pub fn prune(slots: &SlotStore, keep_from: Lsn) -> Result<Pruned, ArchiveError> 
 #[derive(Debug)]
 pub struct Removable {
     view: ArchiveView,
-    /// The newest timeline, `None` when nothing is durable.
-    newest: Option<TimelineId>,
+    /// How far the archive was durable, `None` when nothing was.
+    durable: Option<ArchivePosition>,
     kept_from: Lsn,
     kept_by: Option<SlotName>,
     max_keep_bytes: Option<u64>,
@@ -81,52 +80,53 @@ impl ArchiveView {
         keep_from: Lsn,
         max_keep_bytes: Option<u64>,
     ) -> Result<Removable, ArchiveError> {
-        let required = match self.durable() {
-            Some(durable) => required_by_files(self, durable.record_end, max_keep_bytes)?,
-            None => None,
-        };
-        Removable::find(self, keep_from, required, max_keep_bytes)
+        let mut removable = Removable::asked_for(self, keep_from, max_keep_bytes);
+        removable.keep_for_slots()?;
+        removable.find()
     }
 }
 
 impl Removable {
-    fn find(
-        view: &ArchiveView,
-        keep_from: Lsn,
-        required: Option<(SegmentNumber, SlotName)>,
-        max_keep_bytes: Option<u64>,
-    ) -> Result<Self, ArchiveError> {
-        let mut this = Self {
+    /// What may go if nobody needs anything from `keep_from` on; nothing is found yet.
+    fn asked_for(view: &ArchiveView, keep_from: Lsn, max_keep_bytes: Option<u64>) -> Self {
+        let size = view.files().size();
+        let durable = view.durable();
+        let kept_from = durable.map(|durable| {
+            let last = size.segment_of(durable.record_end);
+            let before_last = SegmentNumber(last.0.saturating_sub(1));
+            start_of(size.segment_of(keep_from).min(before_last), size)
+        });
+        Self {
             view: view.clone(),
-            newest: None,
-            kept_from: Lsn::INVALID,
+            durable,
+            kept_from: kept_from.unwrap_or(Lsn::INVALID),
             kept_by: None,
             max_keep_bytes,
             segments: BTreeMap::new(),
-        };
-        let Some(durable) = view.durable() else {
-            return Ok(this);
-        };
-        let size = view.files().size();
-        let mut kept = asked_for(keep_from, durable.record_end, size);
-        if let Some((segment, slot)) = required
-            && segment < kept
-        {
-            kept = segment;
-            this.kept_by = Some(slot);
         }
-        this.newest = Some(durable.timeline);
-        this.kept_from = start_of(kept, size);
-        for (file, length) in view.settled_listing()?.segments() {
+    }
+
+    /// The first segment that is kept, `None` when nothing is durable.
+    fn kept_segment(&self) -> Option<SegmentNumber> {
+        self.durable?;
+        Some(self.view.files().size().segment_of(self.kept_from))
+    }
+
+    fn find(mut self) -> Result<Self, ArchiveError> {
+        let Some(kept) = self.kept_segment() else {
+            return Ok(self);
+        };
+        let size = self.view.files().size();
+        for (file, length) in self.view.settled_listing()?.segments() {
             let number = file.name.number(size);
             if let Some(number) = number.filter(|number| *number < kept && !file.partial) {
-                this.segments
+                self.segments
                     .entry(number)
                     .or_default()
                     .push((file, length));
             }
         }
-        Ok(this)
+        Ok(self)
     }
 
     /// The files in the order in which they go, and their lengths in bytes.
@@ -153,21 +153,27 @@ impl Removable {
     /// # Errors
     /// When a file cannot be removed.
     pub fn remove(mut self, removed: impl FnMut(SegmentFile)) -> Result<Pruned, ArchiveError> {
-        if let Some(newest) = self.newest.filter(|_| !self.segments.is_empty()) {
+        if let Some(durable) = self.durable.filter(|_| !self.segments.is_empty()) {
             let directory = self.view.files().directory();
             directory.disk().set_access(self.view.identity().access());
             directory.create_own()?;
             let _removal = RemovalLock::take(directory)?;
-            if let Some(durable) = self.view.durable() {
-                let end = durable.record_end;
-                self.keep(required_by_files(&self.view, end, self.max_keep_bytes)?);
-            }
+            self.keep_for_slots()?;
             if !self.segments.is_empty() {
                 let mut told = RemovedPosition::open(self.view.files().directory())?;
-                told.raise(newest, self.kept_from)?;
+                told.raise(durable.timeline, self.kept_from)?;
             }
         }
         self.remove_each(removed)
+    }
+
+    /// Leaves what slots need by what is saved of them.
+    fn keep_for_slots(&mut self) -> Result<(), ArchiveError> {
+        if let Some(durable) = self.view.durable().or(self.durable) {
+            let end = durable.record_end;
+            self.keep(required_by_files(&self.view, end, self.max_keep_bytes)?);
+        }
+        Ok(())
     }
 
     /// Leaves what a slot needs.
@@ -208,14 +214,6 @@ impl Removable {
         }
         Ok(pruned)
     }
-}
-
-/// The first segment that is kept when nothing before `keep_from` is needed, of an archive that is
-/// durable up to `durable_end`.
-fn asked_for(keep_from: Lsn, durable_end: Lsn, size: SegmentSize) -> SegmentNumber {
-    let last = size.segment_of(durable_end);
-    let before_last = SegmentNumber(last.0.saturating_sub(1));
-    size.segment_of(keep_from).min(before_last)
 }
 
 fn start_of(segment: SegmentNumber, size: SegmentSize) -> Lsn {

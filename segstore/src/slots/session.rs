@@ -223,29 +223,31 @@ impl HeldSlot {
         Ok(())
     }
 
-    /// Has the slot keep WAL from `start` on, durably, where a stream begins, if it has kept less
-    /// so far: nobody removes then what the client is about to be sent. What is removed already
-    /// stays so, and the client is about to be told. It writes to the disk.
+    /// Has the slot keep WAL from `start` on, durably, where a stream begins, if it keeps nothing
+    /// from that segment on yet: nobody removes then what the client is about to be sent. What is
+    /// removed already stays so, and the client is about to be told. It writes to the disk, but not
+    /// for a standby that comes back: it begins at the start of the segment in which it was.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn set_back(&self, timeline: TimelineId, start: Lsn) -> Result<(), SlotError> {
         let store = &self.store;
-        let keeps = |state: &State| {
-            let data = state.slots.get(&self.name).map(|entry| entry.data);
-            let restart = data.and_then(|data| data.restart);
-            restart.is_none_or(|restart| restart.lsn <= start)
+        let position = SlotPosition {
+            timeline,
+            lsn: start,
         };
-        if keeps(&store.state()) {
+        // Segments are removed whole; in another process, by what is saved.
+        let is_kept = |data: SlotData| {
+            let restart = data.restart.map(|restart| store.segment_of(restart));
+            restart.is_some_and(|segment| segment <= store.segment_of(position))
+        };
+        let keeps = |entry: &Entry| is_kept(entry.data) && entry.saved.is_some_and(is_kept);
+        if store.state().slots.get(&self.name).is_some_and(keeps) {
             return Ok(());
         }
         let _writing = store.writing();
         let _removal = store.removal()?;
         store.find_oldest()?;
-        let position = SlotPosition {
-            timeline,
-            lsn: start,
-        };
         let stored = {
             let mut state = store.state();
             if store.wal_status(&state, position) == WalStatus::Lost {

@@ -189,6 +189,32 @@ fn a_slot_is_not_set_back_to_wal_that_is_gone() {
 }
 
 #[test]
+fn a_stream_begins_to_keep_wal_durably_and_goes_on_without_a_write() {
+    let (disk, store) = world(3);
+    let session = store.session(1);
+    session.create(&name("a"), NewSlot::default()).unwrap();
+    let held = session.acquire(&name("a")).unwrap();
+    let start = 9 * MIB + 100;
+    held.set_back(TimelineId::FIRST, Lsn(start)).unwrap();
+    assert_eq!(slot(&store, "a").restart, at(start));
+    let before = disk.operations();
+    for lsn in [start, 9 * MIB, 10 * MIB] {
+        held.set_back(TimelineId::FIRST, Lsn(lsn)).unwrap();
+        assert_eq!(slot(&store, "a").restart, at(start));
+    }
+    assert_eq!(disk.operations(), before);
+    // It takes back what it reported, and nobody has saved that yet.
+    held.advance(TimelineId::FIRST, Lsn(8 * MIB + 1)).unwrap();
+    held.set_back(TimelineId::FIRST, Lsn(8 * MIB)).unwrap();
+    drop((held, session, store));
+    disk.reboot(Survival::Nothing);
+    assert_eq!(
+        slot(&self::store(&disk, UNLIMITED), "a").restart,
+        at(8 * MIB)
+    );
+}
+
+#[test]
 fn a_temporary_slot_ends_with_its_session_and_its_file_soon_after() {
     let (disk, store) = world(1);
     let session = store.session(7);
