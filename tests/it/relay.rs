@@ -150,20 +150,25 @@ fn a_relay_reads_its_access_files_anew_and_refuses_what_it_cannot_listen_at() {
 }
 
 #[test]
-fn a_relay_that_cannot_listen_receives_nothing_into_a_new_archive() {
+fn a_relay_that_cannot_serve_receives_nothing_into_a_new_archive() {
     let primary = Cluster::start_new(Version::V15);
     let archive = ArchiveDirectory::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (status, log) = Receiver::of(&primary, archive.path())
-        .args(["--trust-loopback", "--listen", &address])
-        .run();
-    assert_eq!(status.code(), Some(1), "{log}");
-    let line = format!("error: listening at {address}: ");
-    assert!(log.contains(&line), "{log}");
-    // It has not even begun: nothing that the primary may have counted on.
-    assert_eq!(archive.files(), [""; 0]);
-    assert!(!archive.path().join(OWN_DIRECTORY).exists());
+    let listening = format!("error: listening at {address}: ");
+    let free = ["--listen", "127.0.0.1:0", "--hba-file", "/nowhere/hba.conf"];
+    for (options, line) in [
+        (&["--trust-loopback", "--listen", &address][..], &*listening),
+        (&free, "error: reading access rules \"/nowhere/hba.conf\": "),
+    ] {
+        let receiver = Receiver::of(&primary, archive.path()).args(options);
+        let (status, log) = receiver.run();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains(line), "{log}");
+        // It has not even begun: nothing that the primary may have counted on.
+        assert_eq!(archive.files(), [""; 0]);
+        assert!(!archive.path().join(OWN_DIRECTORY).exists());
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! One try: connect, decide what to stream, and stream one timeline after the other until
 //! something ends it.
 
+use std::time::Instant;
+
 use segstore::{Archive, Identity, Recovery, SegmentFile, SegmentName};
 use tokio::sync::watch;
 use walproto::client::Event;
-use walproto::{Lsn, TimelineId};
+use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::ReceiverConfig;
@@ -35,8 +37,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
     pub(crate) recovery: Option<Recovery>,
-    /// Whether a server answered.
-    pub(crate) connected: bool,
+    /// When a server answered.
+    pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
     pub(crate) advanced: bool,
 }
@@ -97,13 +99,7 @@ impl Attempt<'_> {
                     self.look_again(&mut connection).await?;
                     let left = timeline;
                     (timeline, start) = other;
-                    let switch_point = server.upstream.history.switch_point_of(left);
-                    if let Some(switch_point) = switch_point.filter(|_| timeline != left) {
-                        self.reporter.report(&ReceiverEvent::TimelineSwitched {
-                            timeline,
-                            switch_point,
-                        });
-                    }
+                    self.switched(&server.upstream.history, left, timeline);
                     self.streaming_starts(timeline, start);
                     continue;
                 }
@@ -133,6 +129,17 @@ impl Attempt<'_> {
             }
             connection.close().await;
             return Ok(());
+        }
+    }
+
+    /// Tells that `left` goes on with `timeline`, unless they are the same.
+    fn switched(&self, history: &TimelineHistory, left: TimelineId, timeline: TimelineId) {
+        let switch_point = history.switch_point_of(left);
+        if let Some(switch_point) = switch_point.filter(|_| left != timeline) {
+            self.reporter.report(&ReceiverEvent::TimelineSwitched {
+                timeline,
+                switch_point,
+            });
         }
     }
 

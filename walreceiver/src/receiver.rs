@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use segstore::{Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk};
 use tokio::sync::watch;
@@ -138,11 +138,16 @@ impl Receiver {
             let missing = archive.missing_segments()?;
             // What is durable is handed out, by whoever serves the archive, even if no server can
             // be reached.
-            if is_served && archive.identity().is_some() {
-                archive.recover()?;
-            } else if archive.is_synced() && archive.identity().is_some() {
-                // What is wrong is met again, and told, next to a server: that may mend it.
-                drop(archive.recover());
+            if archive.identity().is_some() && (is_served || archive.is_synced()) {
+                match archive.recover() {
+                    // A sync that failed must not be tried again.
+                    Err(ArchiveError::Disk(error)) if !error.is_disk_full() => {
+                        return Err(error.into());
+                    }
+                    // It is met again, and told, next to a server: that may mend it.
+                    Err(_) if !is_served => {}
+                    recovered => drop(recovered?),
+                }
             }
             Ok::<_, ArchiveError>((archive, missing))
         };
@@ -258,19 +263,18 @@ impl Work {
                 tail: &mut tail,
                 archive: Some(kept),
                 recovery: None,
-                connected: false,
+                connected_at: None,
                 advanced: false,
             };
             self.reporter.report(&ReceiverEvent::Connecting);
-            let begun = Instant::now();
             let outcome = attempt.run(stop.as_mut()).await;
             *archive = attempt.archive.take();
-            ever_connected |= attempt.connected;
+            ever_connected |= attempt.connected_at.is_some();
             if let Some(backoff) = &mut backoff {
                 if attempt.advanced {
                     backoff.reset();
-                } else if attempt.connected {
-                    backoff.connection_lasted(begun.elapsed());
+                } else if let Some(connected_at) = attempt.connected_at {
+                    backoff.connection_lasted(connected_at.elapsed());
                 }
             }
             let error = match outcome {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::access::{Access, AccessError, MockNonce};
 use crate::policy::SyncPolicy;
 use crate::tls::TlsFiles;
 
@@ -52,6 +53,17 @@ pub struct AccessFiles {
     pub users: Option<PathBuf>,
     /// What TLS needs; without it there is none.
     pub tls: Option<TlsFiles>,
+}
+
+impl AccessFiles {
+    /// Reads the files, for whoever makes a server of them only later, when it may be too late to
+    /// learn that one is wrong.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not as it should be.
+    pub fn check(&self) -> Result<(), AccessError> {
+        Access::load(self, MockNonce::default()).map(drop)
+    }
 }
 
 /// How many clients there may be, and how long they may take.

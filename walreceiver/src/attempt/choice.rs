@@ -1,5 +1,7 @@
 //! Which server to stream from.
 
+use std::time::Instant;
+
 use segstore::{Archive, ArchiveError, Recovery, ServerFacts};
 use walproto::client::SessionTimes;
 use walproto::{TimelineHistory, TimelineId};
@@ -24,7 +26,7 @@ impl Attempt<'_> {
         };
         let answered = connect_all(self.connection, times).await?;
         for mut connection in answered.connections {
-            self.connected = true;
+            self.connected_at.get_or_insert_with(Instant::now);
             match self.consider(&mut connection).await {
                 Ok(server) => {
                     let rank = (server.timeline(), !self.must_wait_for(&server));

@@ -137,10 +137,6 @@ impl Attempt<'_> {
             }
         };
         let left = self.held().map(|held| held.timeline);
-        let switch_point = left.filter(|left| *left != timeline).and_then(|left| {
-            let history = &server.upstream.history;
-            history.switch_point_of(left)
-        });
         let (facts, histories) = (server.facts, server.histories.clone());
         let known = self.recovery.is_some();
         let recovery = self
@@ -157,11 +153,8 @@ impl Attempt<'_> {
             })
             .await?;
         self.recovery = recovery?.or(self.recovery.take());
-        if let Some(switch_point) = switch_point {
-            self.reporter.report(&ReceiverEvent::TimelineSwitched {
-                timeline,
-                switch_point,
-            });
+        if let Some(left) = left {
+            self.switched(&server.upstream.history, left, timeline);
         }
         Ok((timeline, start))
     }

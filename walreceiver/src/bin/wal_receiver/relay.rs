@@ -14,7 +14,7 @@ use walreceiver::{
 };
 use walsender::feedback::Horizons;
 use walsender::policy::Verdict;
-use walsender::{ServerHandle, Sockets};
+use walsender::{ServeError, ServerHandle, Sockets};
 
 use crate::control::Control;
 use crate::error::MainError;
@@ -45,16 +45,18 @@ struct Told {
 
 impl Relay {
     /// Has `receiver`, which does not run yet, tell its server of those who are going to be
-    /// served, and starts to serve as soon as its archive is known. The addresses are taken here:
-    /// what is received may be acknowledged before the archive is known.
+    /// served, and starts to serve as soon as its archive is known. The addresses are taken and the
+    /// files read here: what is received may be acknowledged before the archive is known.
     ///
     /// # Errors
-    /// When an address cannot be listened at, or the system has no room for another thread.
+    /// When a file that says who may connect is wrong, an address cannot be listened at, or the
+    /// system has no room for another thread.
     pub(crate) fn start(
         receiver: Receiver,
         serving: Serving,
         onlookers: Onlookers,
     ) -> Result<(Receiver, Self), MainError> {
+        serving.config.access.check().map_err(ServeError::from)?;
         let sockets = Sockets::bind(&serving.config.listen)?;
         let policy = serving.config.policy.as_ref();
         let (confirmed, confirmed_by) = watch::channel(Confirmed {
