@@ -287,9 +287,14 @@ fn a_slot_whose_wal_another_process_removes_is_told_of_while_nothing_is_written(
 }
 
 /// A segment that is damaged and one that is missing, by whom they are served, to a client that
-/// begins before them and tries again and again.
+/// begins before them and tries again and again. Gives what was told.
 #[track_caller]
-fn assert_damage_is_told(archive: &ArchiveDirectory, start: Lsn, conninfo: &str, noted: &Noted) {
+fn assert_damage_is_told(
+    archive: &ArchiveDirectory,
+    start: Lsn,
+    conninfo: &str,
+    noted: &Noted,
+) -> [String; 2] {
     let mut complete = archive.files();
     complete.retain(|name| name.len() == 24);
     let mut names = complete.iter().skip(1);
@@ -314,13 +319,14 @@ fn assert_damage_is_told(archive: &ArchiveDirectory, start: Lsn, conninfo: &str,
     });
     fs::rename(archive.path().join(missing), copy.path().join("aside")).unwrap();
     fs::write(&damaged_path, kept).unwrap();
-    let [timeline, lsn, _, message] = noted.wait_for("gap");
+    let [timeline, lsn, _, gap] = noted.wait_for("gap");
     let at = Lsn(at.0 + (1 << 20));
     assert_eq!((timeline.as_str(), lsn), ("1", at.to_string()));
-    assert!(message.contains(missing.as_str()), "{message}");
+    assert!(gap.contains(missing.as_str()), "{gap}");
     client.kill9();
     // Once is enough.
     assert_eq!(noted.lines().len(), 2, "{:?}", noted.lines());
+    [message, gap]
 }
 
 #[test]
@@ -332,7 +338,10 @@ fn damage_that_is_met_while_serving_is_told_of() {
     let options = ["--trust-loopback", "--on-event", &noted.command("")];
     let mut serving = Serving::start_with(archived.archive.path(), 0, &options);
     let conninfo = serving.conninfo();
-    assert_damage_is_told(&archived.archive, archived.start, &conninfo, &noted);
+    let told = assert_damage_is_told(&archived.archive, archived.start, &conninfo, &noted);
+    for message in told {
+        serving.wait_for_log(&format!(" failed: {message}"));
+    }
     assert!(serving.stop().success(), "{}", serving.log());
 }
 
@@ -347,7 +356,10 @@ fn damage_that_a_relay_meets_while_serving_is_told_of() {
     cluster.wait_streaming("wal_receiver");
     let end = cluster.write_wal(4);
     relay.wait_flushed(&cluster, end);
-    assert_damage_is_told(&archive, start, &relay.conninfo(), &noted);
+    let told = assert_damage_is_told(&archive, start, &relay.conninfo(), &noted);
+    for message in told {
+        relay.wait_for_log(&format!(" failed: {message}"));
+    }
     assert!(relay.stop().success(), "{}", relay.log());
 }
 
