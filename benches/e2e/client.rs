@@ -43,7 +43,8 @@ impl Client {
         Self::begun(socket, Lsn::INVALID)
     }
 
-    /// A connection on which messages with the WAL from `start` on come without being asked for.
+    /// The client of a sender that needs neither startup nor command: from its first byte on the
+    /// connection carries messages, with the WAL from `start` on.
     pub(crate) fn begun(socket: TcpStream, start: Lsn) -> Self {
         let messages = Messages {
             end: start,
@@ -81,8 +82,8 @@ impl Client {
         assert!(length > 0, "the server has closed the connection");
     }
 
-    /// The same, and gives how much of the buffer is messages now as they came: 0 once the
-    /// connection has ended.
+    /// Does what [`read`](Self::read) does, and gives how many bytes at the beginning of the buffer
+    /// are the messages as they came, headers and all: 0 once the connection has ended.
     pub(crate) fn try_read(&mut self, buffer: &mut [u8], take: impl FnMut(Lsn, &[u8])) -> usize {
         let length = match self.socket.read(buffer) {
             // So ends one that had bytes on the way when it was closed.

@@ -21,13 +21,14 @@ pub(crate) fn write(report: &Report, arguments: &Arguments) {
     fs::create_dir_all(directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     put(&directory.join(FILE), &json(report));
-    for (name, plot) in plots::all(report) {
-        put(&directory.join(name), &plot);
+    let plots = plots::all(report);
+    for (name, plot) in &plots {
+        put(&directory.join(name), plot);
     }
     let mut text = markdown(report);
     println!("\n{text}");
     if let Some(document) = &arguments.document {
-        text.push_str(&links(report, document, directory));
+        text.push_str(&links(&plots, document, directory));
         replace(document, &text);
     }
     if let Some(document) = &arguments.scaling {
@@ -40,11 +41,11 @@ pub(crate) fn write(report: &Report, arguments: &Arguments) {
 }
 
 /// A list of the plots, with links from the document's directory if they lie below it.
-fn links(report: &Report, document: &Path, directory: &Path) -> String {
+fn links(plots: &[(String, String)], document: &Path, directory: &Path) -> String {
     let from = document.parent().unwrap_or(Path::new(""));
     let directory = directory.strip_prefix(from).unwrap_or(directory);
     let mut text = String::new();
-    for (name, _) in plots::all(report) {
+    for (name, _) in plots {
         if text.is_empty() {
             text.push_str("### Plots\n\n");
         }
@@ -154,10 +155,10 @@ mod tests {
             runs: Vec::new(),
         };
         let (document, directory) = (Path::new("a/B.md"), Path::new("a/c"));
-        assert_eq!(links(&report, document, directory), "");
+        assert_eq!(links(&plots::all(&report), document, directory), "");
         report.runs.push(run);
         let expected = "### Plots\n\n- [live 1 client](c/live-1-client.svg)\n";
-        assert_eq!(links(&report, document, directory), expected);
+        assert_eq!(links(&plots::all(&report), document, directory), expected);
     }
 
     #[test]

@@ -275,10 +275,10 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.powered()?;
-        state.names.check_rename(from, to)?;
+        let renaming = state.names.renaming(from, to)?;
         let verdict = state.begin(|| format!("rename {} to {}", from.display(), to.display()))?;
         verdict.refuse()?;
-        state.names.rename(from, to)?;
+        state.names.change(renaming);
         verdict.end()
     }
 

@@ -35,16 +35,20 @@ fn the_state_of_a_server_is_found_out_without_sql(version: Version) {
     assert!(text.ends_with("(target_session_attrs=standby)"), "{text}");
 }
 
-/// The conninfo that names the standby first.
-fn both(standby: &Cluster, primary: &Cluster) -> String {
-    let (first, second) = (standby.socket_directory(), primary.socket_directory());
+/// A connection string that names two servers, in this order.
+fn both(first: &Cluster, second: &Cluster) -> String {
     format!(
         "host={},{} port={},{} user=postgres",
-        first.display(),
-        second.display(),
-        standby.port(),
-        primary.port()
+        first.socket_directory().display(),
+        second.socket_directory().display(),
+        first.port(),
+        second.port()
     )
+}
+
+/// A connection string for whichever of the two is the primary.
+pub(crate) fn either(one: &Cluster, other: &Cluster) -> String {
+    format!("{} target_session_attrs=primary", both(one, other))
 }
 
 #[test]

@@ -261,35 +261,57 @@ fn a_slot_whose_wal_another_process_removes_is_told_of_while_nothing_is_written(
     let noted = Noted::new();
     let options = ["--trust-loopback", "--on-event", &noted.command("")];
     let mut serving = Serving::start_with(archive.path(), 0, &options);
-    let (status, log) = Receiver::bare()
-        .args(["--create-slot", "--slot", "one", "-d", &serving.conninfo()])
-        .run();
-    assert!(status.success(), "{log}");
-    let kept = archive.end();
-    archive.write(5 << 20);
-    let size = SegmentSize::new(1 << 20).unwrap();
-    let newest = segment_name(TimelineId::FIRST, archive.end(), size);
-    // Once it has sent all it hears of nothing more.
-    let mut link = Link::new(&serving.conninfo(), Path::new("/")).unwrap();
+    let conninfo = serving.conninfo();
+    let mut link = Link::new(&conninfo, Path::new("/")).unwrap();
     link.begin_stream(GeneratedArchive::START);
     assert!(link.receive(archive.wal().len()) == archive.wal());
-    let (status, said) = Receiver::bare()
-        .args(["prune", "--max-slot-keep-size=1MB", "-D"])
-        .arg(archive.path())
-        .arg(newest)
-        .run();
-    assert!(status.success(), "{said}");
-    let [timeline, lsn, _, message] = noted.wait_for("lost_slot");
-    assert_eq!((timeline.as_str(), lsn), ("1", kept.to_string()));
-    assert!(message.contains("\"one\" is lost"), "{message}");
+    // Where each slot stands, with more WAL behind it than it may keep.
+    let [one, two] = ["one", "two"].map(|slot| {
+        let (status, log) = Receiver::bare()
+            .args(["--create-slot", "--slot", slot, "-d", &conninfo])
+            .run();
+        assert!(status.success(), "{log}");
+        let (lsn, before) = (archive.end(), archive.wal().len());
+        archive.write(5 << 20);
+        // Once it has sent all it hears of nothing more.
+        let new = archive.wal().len() - before;
+        assert!(link.receive(new) == archive.wal()[before..]);
+        lsn
+    });
+    let prune_before = |lsn| {
+        let size = SegmentSize::new(1 << 20).unwrap();
+        let (status, said) = Receiver::bare()
+            .args(["prune", "--max-slot-keep-size=1MB", "-D"])
+            .arg(archive.path())
+            .arg(segment_name(TimelineId::FIRST, lsn, size))
+            .run();
+        assert!(status.success(), "{said}");
+    };
+    // The first loss may be seen by a look for what was written; there is none left after it.
+    for (number, (slot, lsn, oldest)) in [("one", one, two), ("two", two, archive.end())]
+        .into_iter()
+        .enumerate()
+    {
+        prune_before(oldest);
+        let line = wait_for(&format!("a note of slot {slot}"), || {
+            noted.lines().get(number).cloned()
+        });
+        assert!(line.starts_with(&format!("lost_slot|1|{lsn}|")), "{line}");
+        assert!(line.contains(&format!("\"{slot}\" is lost")), "{line}");
+    }
     drop(link);
     assert!(serving.stop().success(), "{}", serving.log());
 }
 
 /// A segment that is damaged and one that is missing, by whom they are served, to a client that
-/// begins before them and tries again and again.
+/// begins before them and tries again and again. Gives what was told.
 #[track_caller]
-fn assert_damage_is_told(archive: &ArchiveDirectory, start: Lsn, conninfo: &str, noted: &Noted) {
+fn assert_damage_is_told(
+    archive: &ArchiveDirectory,
+    start: Lsn,
+    conninfo: &str,
+    noted: &Noted,
+) -> [String; 2] {
     let mut complete = archive.files();
     complete.retain(|name| name.len() == 24);
     let mut names = complete.iter().skip(1);
@@ -314,13 +336,14 @@ fn assert_damage_is_told(archive: &ArchiveDirectory, start: Lsn, conninfo: &str,
     });
     fs::rename(archive.path().join(missing), copy.path().join("aside")).unwrap();
     fs::write(&damaged_path, kept).unwrap();
-    let [timeline, lsn, _, message] = noted.wait_for("gap");
+    let [timeline, lsn, _, gap] = noted.wait_for("gap");
     let at = Lsn(at.0 + (1 << 20));
     assert_eq!((timeline.as_str(), lsn), ("1", at.to_string()));
-    assert!(message.contains(missing.as_str()), "{message}");
+    assert!(gap.contains(missing.as_str()), "{gap}");
     client.kill9();
     // Once is enough.
     assert_eq!(noted.lines().len(), 2, "{:?}", noted.lines());
+    [message, gap]
 }
 
 #[test]
@@ -332,7 +355,10 @@ fn damage_that_is_met_while_serving_is_told_of() {
     let options = ["--trust-loopback", "--on-event", &noted.command("")];
     let mut serving = Serving::start_with(archived.archive.path(), 0, &options);
     let conninfo = serving.conninfo();
-    assert_damage_is_told(&archived.archive, archived.start, &conninfo, &noted);
+    let told = assert_damage_is_told(&archived.archive, archived.start, &conninfo, &noted);
+    for message in told {
+        serving.wait_for_log(&format!(" failed: {message}"));
+    }
     assert!(serving.stop().success(), "{}", serving.log());
 }
 
@@ -347,7 +373,10 @@ fn damage_that_a_relay_meets_while_serving_is_told_of() {
     cluster.wait_streaming("wal_receiver");
     let end = cluster.write_wal(4);
     relay.wait_flushed(&cluster, end);
-    assert_damage_is_told(&archive, start, &relay.conninfo(), &noted);
+    let told = assert_damage_is_told(&archive, start, &relay.conninfo(), &noted);
+    for message in told {
+        relay.wait_for_log(&format!(" failed: {message}"));
+    }
     assert!(relay.stop().success(), "{}", relay.log());
 }
 

@@ -4,35 +4,60 @@
 use std::sync::Arc;
 
 use segstore::{OsDisk, published_position};
-use tests::{ArchiveDirectory, Cluster, Load, Relay, Version, wait_until};
+use tests::{ArchiveDirectory, BaseBackup, Cluster, Load, Relay, Version, wait_until};
 
 use crate::for_each_version;
+use crate::hosts::either;
 
 for_each_version!(
     a_standby_behind_a_relay_takes_over_from_a_lost_primary,
     a_cascade_loses_nothing_with_its_primary_and_its_relay,
 );
 
-/// A connection string for whichever of the two is the primary.
-pub(crate) fn either(one: &Cluster, other: &Cluster) -> String {
-    format!(
-        "host={},{} user=postgres target_session_attrs=primary",
-        one.socket_directory().display(),
-        other.socket_directory().display()
-    )
+/// A primary, a relay behind it, and two standbys behind the relay, which are not started: one to
+/// be the next primary, which the relay receives from as well, and one to follow it.
+pub(crate) struct Family {
+    pub(crate) primary: Cluster,
+    pub(crate) backup: BaseBackup,
+    pub(crate) heir: Cluster,
+    pub(crate) other: Cluster,
+    pub(crate) archive: ArchiveDirectory,
+    pub(crate) relay: Relay,
+}
+
+impl Family {
+    /// One with a table `t`, and more arguments for the relay.
+    pub(crate) fn new(version: Version, arguments: &[&str]) -> Self {
+        let primary = Cluster::builder(version).segment_size_mib(1).start();
+        primary.sql("CREATE TABLE t (i int)");
+        let backup = primary.base_backup();
+        let [heir, other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
+        let archive = ArchiveDirectory::new();
+        let start = backup.start().to_string();
+        let arguments = [&["--start", &start], arguments].concat();
+        let relay = Relay::start(&either(&primary, &heir), archive.path(), &arguments);
+        relay.lead(&heir, "heir");
+        relay.lead(&other, "other");
+        Self {
+            primary,
+            backup,
+            heir,
+            other,
+            archive,
+            relay,
+        }
+    }
 }
 
 fn a_standby_behind_a_relay_takes_over_from_a_lost_primary(version: Version) {
-    let mut primary = Cluster::builder(version).segment_size_mib(1).start();
-    primary.sql("CREATE TABLE t (i int)");
-    let backup = primary.base_backup();
-    let [mut heir, mut other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
-    let hosts = either(&primary, &heir);
-    let archive = ArchiveDirectory::new();
-    let start = backup.start().to_string();
-    let mut relay = Relay::start(&hosts, archive.path(), &["--start", &start]);
-    relay.lead(&heir, "heir");
-    relay.lead(&other, "other");
+    let Family {
+        mut primary,
+        mut heir,
+        mut other,
+        archive,
+        mut relay,
+        ..
+    } = Family::new(version, &[]);
     heir.start();
     other.start();
     primary.reload_with("synchronous_standby_names", "wal_receiver");
@@ -73,23 +98,22 @@ fn a_standby_behind_a_relay_takes_over_from_a_lost_primary(version: Version) {
 /// What commits waited for is with the standby that they waited for, however often the relay was
 /// killed meanwhile; and after the failover they wait for the next one.
 fn a_cascade_loses_nothing_with_its_primary_and_its_relay(version: Version) {
-    let mut primary = Cluster::builder(version).segment_size_mib(1).start();
-    primary.sql("CREATE TABLE t (i int)");
-    let backup = primary.base_backup();
-    let [mut heir, mut other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
-    let archive = ArchiveDirectory::new();
-    let start = backup.start().to_string();
-    let arguments = [
-        "--start",
-        &start,
-        "--sync-downstream",
-        "heir, other",
-        // The relay may have more than the standby, of which nothing was acknowledged.
-        "--follow-fork",
-    ];
-    let mut relay = Relay::start(&either(&primary, &heir), archive.path(), &arguments);
-    relay.lead(&heir, "heir");
-    relay.lead(&other, "other");
+    let Family {
+        mut primary,
+        mut heir,
+        mut other,
+        archive,
+        mut relay,
+        ..
+    } = Family::new(
+        version,
+        &[
+            "--sync-downstream",
+            "heir, other",
+            // The relay may have more than the standby, of which nothing was acknowledged.
+            "--follow-fork",
+        ],
+    );
     heir.start();
     primary.reload_with("synchronous_standby_names", "wal_receiver");
     primary.wait_sync_state("wal_receiver", "sync");

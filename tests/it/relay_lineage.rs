@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use segstore::{OsDisk, published_position};
-use tests::{ArchiveDirectory, Cluster, Receiver, Relay, Version, wait_until};
+use tests::{ArchiveDirectory, Receiver, Version, wait_until};
 use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
 use crate::refused::assert_ends_without_change;
 use crate::relay::{wait_archived, wait_receives, wait_rows};
-use crate::relay_failover::either;
+use crate::relay_failover::Family;
 
 for_each_version!(
     a_zombie_primary_is_not_followed_and_nothing_of_its_wal_is_served,
@@ -27,16 +27,14 @@ fn durable_end(archive: &ArchiveDirectory) -> Lsn {
 }
 
 fn a_zombie_primary_is_not_followed_and_nothing_of_its_wal_is_served(version: Version) {
-    let mut primary = Cluster::builder(version).segment_size_mib(1).start();
-    primary.sql("CREATE TABLE t (i int)");
-    let backup = primary.base_backup();
-    let [mut heir, mut other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
-    let archive = ArchiveDirectory::new();
-    let start = backup.start().to_string();
-    let hosts = either(&primary, &heir);
-    let mut relay = Relay::start(&hosts, archive.path(), &["--start", &start]);
-    relay.lead(&heir, "heir");
-    relay.lead(&other, "other");
+    let Family {
+        mut primary,
+        mut heir,
+        mut other,
+        archive,
+        mut relay,
+        ..
+    } = Family::new(version, &[]);
     heir.start();
     other.start();
     primary.sql("INSERT INTO t VALUES (1)");
@@ -93,16 +91,14 @@ fn a_zombie_primary_is_not_followed_and_nothing_of_its_wal_is_served(version: Ve
 }
 
 fn a_promotion_without_acknowledged_wal_reaches_nobody_who_has_that_wal(version: Version) {
-    let mut primary = Cluster::builder(version).segment_size_mib(1).start();
-    primary.sql("CREATE TABLE t (i int)");
-    let backup = primary.base_backup();
-    let [mut heir, mut other] = [(); 2].map(|()| backup.unpack("standby.signal", ""));
-    let archive = ArchiveDirectory::new();
-    let start = backup.start().to_string();
-    let hosts = either(&primary, &heir);
-    let mut relay = Relay::start(&hosts, archive.path(), &["--start", &start]);
-    relay.lead(&heir, "heir");
-    relay.lead(&other, "other");
+    let Family {
+        mut primary,
+        mut heir,
+        mut other,
+        archive,
+        mut relay,
+        backup,
+    } = Family::new(version, &[]);
     heir.start();
     other.start();
     primary.sql("INSERT INTO t VALUES (1)");

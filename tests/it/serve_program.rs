@@ -1,11 +1,14 @@
 //! `wal-receiver serve`, the program.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal;
 use segstore::{OsDisk, published_position};
-use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
+use tests::{
+    ArchiveDirectory, Cluster, GeneratedArchive, Link, Receiver, Serving, Version, wait_until,
+};
 
 use crate::serve::Archived;
 
@@ -170,4 +173,17 @@ fn a_receiver_that_reaches_no_server_tells_what_is_durable() {
         told.is_some_and(|told| told.record_end >= end)
     });
     assert!(receiver.stop().success(), "{}", receiver.log());
+}
+
+#[test]
+fn what_cannot_be_read_for_a_command_is_logged_with_the_command_and_the_cause() {
+    let archive = GeneratedArchive::new(300_000, 150_018);
+    let mut serving = Serving::start(archive.path());
+    fs::create_dir(archive.path().join("00000002.history")).unwrap();
+    let mut link = Link::new(&serving.conninfo(), Path::new("/")).unwrap();
+    let refused = link.execute("TIMELINE_HISTORY 2").unwrap_err();
+    assert_eq!(refused.sqlstate.as_str(), "XX000");
+    let line = serving.wait_for_log("TIMELINE_HISTORY 2 of 127.0.0.1:");
+    let end = format!(" failed: {}: Is a directory", refused.message);
+    assert!(line.ends_with(&end), "{line}\n{end}");
 }

@@ -10,22 +10,12 @@ use walsender::StandbyState;
 use walsender::policy::Verdict;
 
 use crate::for_each_version;
+use crate::hosts::either;
 
 for_each_version!(a_promotion_upstream_is_followed_behind_the_server);
 
 fn second() -> TimelineId {
     TimelineId::new(2).unwrap()
-}
-
-/// A connection string for whichever of the two is the primary.
-fn both(one: &Cluster, other: &Cluster) -> String {
-    format!(
-        "host={},{} port={},{} user=postgres target_session_attrs=primary",
-        one.socket_directory().display(),
-        other.socket_directory().display(),
-        one.port(),
-        other.port()
-    )
 }
 
 #[track_caller]
@@ -45,7 +35,7 @@ fn a_promotion_upstream_is_followed_behind_the_server(version: Version) {
     let _receiver = Receiver::bare()
         .arg("-D")
         .arg(archive.path())
-        .args(["-d", &both(&primary, &promoted)])
+        .args(["-d", &either(&primary, &promoted)])
         .start();
     primary.wait_streaming("wal_receiver");
     let backup = primary.base_backup();

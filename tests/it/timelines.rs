@@ -6,6 +6,7 @@ use tests::{ArchiveDirectory, Cluster, Receiver, Version, segment_name, wait_unt
 use walproto::{Lsn, TimelineId};
 
 use crate::for_each_version;
+use crate::hosts::either;
 use crate::refused::assert_ends_without_change;
 
 for_each_version!(
@@ -61,7 +62,7 @@ fn a_promotion_is_followed_to_another_host(version: Version) {
     let receiver = Receiver::bare()
         .arg("-D")
         .arg(archive.path())
-        .args(["-v", "-d", &both(&primary, &standby)])
+        .args(["-v", "-d", &either(&primary, &standby)])
         .start();
     primary.wait_streaming("wal_receiver");
     primary.write_wal(2);
@@ -106,17 +107,6 @@ fn a_timeline_that_the_server_lacks_is_passed_over(version: Version) {
     for (name, content) in before {
         assert!(after.get(&name) == Some(&content), "{name} has changed");
     }
-}
-
-/// A connection string for whichever of the two is the primary.
-fn both(one: &Cluster, other: &Cluster) -> String {
-    format!(
-        "host={},{} port={},{} user=postgres target_session_attrs=primary",
-        one.socket_directory().display(),
-        other.socket_directory().display(),
-        one.port(),
-        other.port()
-    )
 }
 
 /// An archive of a primary's WAL, with nobody writing it any more.

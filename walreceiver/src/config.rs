@@ -91,7 +91,8 @@ pub enum Reconnect {
     /// Another try after the same time, always.
     Fixed(Duration),
     /// Another try after a random part of a time that doubles from `min` up to `max`, and
-    /// begins anew once WAL has been received.
+    /// begins anew once WAL that is new is durable, or after a connection that lasted longer than
+    /// `max`.
     Backoff {
         /// The first time.
         min: Duration,

@@ -48,7 +48,7 @@ pub(crate) struct Commands<'a> {
     pub(crate) store: &'a SlotStore,
     pub(crate) session: &'a SlotSession,
     pub(crate) settings: Settings<'a>,
-    /// What the archive could not be read by.
+    /// Why the archive could not be read.
     pub(crate) failure: RefCell<Option<StreamFailure>>,
 }
 
@@ -124,8 +124,8 @@ impl Commands<'_> {
         position: Option<(TimelineId, Lsn)>,
         error: ArchiveError,
     ) -> ServerMessage {
-        let message = ServerMessage::error(SqlState::INTERNAL_ERROR, error.to_string());
-        let error = error.into();
+        let error = FeedError::from(error);
+        let message = message_of(&error);
         self.failure
             .replace(Some(StreamFailure { position, error }));
         message

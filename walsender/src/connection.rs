@@ -234,7 +234,9 @@ impl Connection {
         };
         let pump = self.pump.insert(pump);
         if let Some(failure) = pump.take_failure() {
-            self.shared.failures.tell(&self.opened.shown(), failure);
+            let client = self.opened.shown();
+            let what = format!("stream to {client}");
+            self.shared.failures.tell(&client, &what, failure);
             self.end_stream();
         }
         Ok(pushed?)

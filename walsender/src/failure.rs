@@ -1,4 +1,5 @@
-//! WAL that could not be given to a client: who runs the server has to know of it, too.
+//! What could not be read from the archive for a client: WAL, a history or a slot. Who runs the
+//! server has to know of it, too.
 
 use std::sync::Arc;
 
@@ -6,17 +7,20 @@ use segstore::FeedError;
 use tokio::sync::broadcast;
 use walproto::{Lsn, TimelineId};
 
+use crate::chain::chain;
+
 /// How many failures are kept for who has not looked yet; the oldest ones go first. A client that
 /// tries again meets the same one.
 const MAX_WAITING: usize = 64;
 
-/// Why a client did not get the WAL that it asked for, or no more of it.
+/// Why a client did not get the WAL, the history or the slot that it asked for, or no more WAL.
 #[derive(Debug)]
 pub struct StreamFailure {
-    /// The timeline that was asked for, and the end of what had been given of it; `None` when
-    /// that is not known.
+    /// The timeline that was asked for, and the end of what had been given of it in whole
+    /// messages; `None` when that is not known, and when it was not WAL that was asked for.
     pub position: Option<(TimelineId, Lsn)>,
-    /// Why. The client was told the same, unless it was in the middle of a message.
+    /// Why. The client was told the same, but for what caused it, unless it was in the middle of a
+    /// message.
     pub error: FeedError,
 }
 
@@ -29,10 +33,10 @@ impl Failures {
         Self(broadcast::Sender::new(MAX_WAITING))
     }
 
-    /// Logs a failure and tells who listens.
-    pub(crate) fn tell(&self, client: &str, failure: StreamFailure) {
-        let error = &failure.error;
-        tracing::warn!(client, "stream to {client} failed: {error}");
+    /// Logs the failure of what was done for a client, and tells who listens.
+    pub(crate) fn tell(&self, client: &str, what: &str, failure: StreamFailure) {
+        let error = chain(&failure.error);
+        tracing::warn!(client, "{what} failed: {error}");
         // It is an error only that nobody listens.
         drop(self.0.send(Arc::new(failure)));
     }

@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod chain;
 mod commands;
 mod config;
 mod connection;

@@ -52,8 +52,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// An address that is this process's. By TCP nobody can connect yet; the clients of a Unix socket
-/// wait, for a name at which nobody listens is taken over by the next process.
+/// An address that nobody else listened at when it was taken. By TCP nobody can connect yet, for a
+/// client that waited would not try its next host; so another process may take the same address, and
+/// the first to listen has it. The clients of a Unix socket wait, for a name at which nobody
+/// listens is taken over by the next process.
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(Socket),
@@ -64,37 +66,33 @@ impl Bound {
     /// Takes what an address stands for, at least one.
     pub(crate) fn at(address: &ListenAddress) -> io::Result<Vec<Self>> {
         match address {
-            ListenAddress::Tcp(address) => Ok(vec![tcp(*address)?]),
+            ListenAddress::Tcp(address) => Ok(vec![Self::Tcp(tcp(*address)?)]),
             ListenAddress::Every { port } => {
                 let v4 = tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), *port))?;
                 // A port that the system chose is to be the same for both.
-                let port = match &v4 {
-                    Self::Tcp(socket) => {
-                        let address = socket.local_addr()?.as_socket();
-                        address.map_or(*port, |address| address.port())
-                    }
-                    Self::Unix(..) => *port,
-                };
+                let address = v4.local_addr()?.as_socket();
+                let port = address.map_or(*port, |address| address.port());
+                let mut all = vec![Self::Tcp(v4)];
                 match tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
-                    Ok(v6) => Ok(vec![v4, v6]),
+                    Ok(v6) => all.push(Self::Tcp(v6)),
                     // Not every machine has IPv6.
-                    Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(vec![v4]),
                     Err(error)
-                        if error.raw_os_error()
-                            == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) =>
-                    {
-                        Ok(vec![v4])
-                    }
-                    Err(error) => Err(error),
+                        if error.kind() == io::ErrorKind::Unsupported
+                            || error.raw_os_error()
+                                == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {}
+                    Err(error) => return Err(error),
                 }
+                Ok(all)
             }
             ListenAddress::Unix { directory, port } => {
-                Ok(vec![unix(&ListenAddress::socket_path(directory, *port))?])
+                let (listener, file) = unix(&ListenAddress::socket_path(directory, *port))?;
+                Ok(vec![Self::Unix(listener, file)])
             }
         }
     }
 
-    /// Has clients be accepted from now on. It needs a tokio runtime with I/O.
+    /// Has clients be accepted from now on. It needs a tokio runtime with I/O. It fails when
+    /// another process has begun to listen there.
     pub(crate) fn listen(self) -> io::Result<Listener> {
         match self {
             Self::Tcp(socket) => {
@@ -133,7 +131,7 @@ impl Listener {
     }
 }
 
-fn tcp(address: SocketAddr) -> io::Result<Bound> {
+fn tcp(address: SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -143,12 +141,12 @@ fn tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    Ok(Bound::Tcp(socket))
+    Ok(socket)
 }
 
 /// The name of a socket whose server was killed is taken over. Access is decided by the rules,
 /// not by the file's mode (`unix_socket_permissions`).
-fn unix(path: &Path) -> io::Result<Bound> {
+fn unix(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
     let bind = || std::os::unix::net::UnixListener::bind(path);
     let listener = match bind() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -164,7 +162,7 @@ fn unix(path: &Path) -> io::Result<Bound> {
     };
     let file = SocketFile(path.to_owned());
     fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    Ok(Bound::Unix(listener, file))
+    Ok((listener, file))
 }
 
 #[cfg(test)]
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_is_taken_before_anybody_can_connect_to_it() {
+    async fn an_address_is_bound_before_anybody_can_connect_and_kept_by_the_first_to_listen() {
         let address: ListenAddress = "127.0.0.1:0".parse().unwrap();
         let bound = Bound::at(&address).unwrap().pop().unwrap();
         let Bound::Tcp(socket) = &bound else { panic!() };
@@ -186,9 +184,12 @@ mod tests {
         let connect = || tokio::net::TcpStream::connect(address);
         let refused = connect().await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let other = Bound::at(&ListenAddress::Tcp(address)).unwrap().pop();
         let listener = bound.listen().unwrap();
         assert_eq!(listener.address().unwrap(), BoundAddress::Tcp(address));
         connect().await.unwrap();
+        let too_late = other.unwrap().listen().unwrap_err();
+        assert_eq!(too_late.kind(), io::ErrorKind::AddrInUse);
         let taken = Bound::at(&ListenAddress::Tcp(address)).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }

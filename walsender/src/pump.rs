@@ -167,13 +167,13 @@ impl Pump {
             }
             match self.step(place) {
                 Ok(None) => return Ok(Pushed::OnDisk),
-                Ok(Some(FeedStep::Chunk(mut chunk))) => {
+                Ok(Some(FeedStep::Chunk(chunk))) => {
                     budget = budget.saturating_sub(chunk.length());
                     if place == Place::OwnThread {
                         read_ahead(&chunk);
                     }
-                    take_into_memory(&mut chunk, place)?;
-                    self.begin_message(chunk, view, registered)?;
+                    let unsent = self.begin_message(chunk, view, registered)?;
+                    take_into_memory(&mut unsent.chunk, place)?;
                 }
                 Ok(Some(FeedStep::CaughtUp)) => {
                     if let Some(registered) = registered {
@@ -202,8 +202,11 @@ impl Pump {
 
     /// Ends the stream by an error of the archive's.
     fn fail(&mut self, error: FeedError) {
-        let feed = self.feed.take();
-        let position = feed.map(|feed| (feed.timeline(), feed.position()));
+        let begun = self.unsent.as_ref().map(|unsent| unsent.chunk.start);
+        let position = self.feed.take().map(|feed| {
+            // The feed has given the whole of a message that was only begun.
+            (feed.timeline(), begun.unwrap_or_else(|| feed.position()))
+        });
         self.failure = Some(StreamFailure { position, error });
     }
 
@@ -222,7 +225,7 @@ impl Pump {
         chunk: Chunk,
         view: &ArchiveView,
         registered: Option<&Registered>,
-    ) -> Result<(), PushError> {
+    ) -> Result<&mut Unsent, PushError> {
         let now = Instant::now();
         let wal_end = view
             .durable()
@@ -234,12 +237,11 @@ impl Pump {
         if let Some(registered) = registered {
             registered.note_sent(end, now);
         }
-        self.unsent = Some(Unsent {
+        Ok(self.unsent.insert(Unsent {
             header,
             chunk,
             sent: 0,
-        });
-        Ok(())
+        }))
     }
 
     /// Whether what is sent next is in a file, so that the disk may have to be waited for.
@@ -305,73 +307,4 @@ pub(crate) fn message_of(error: &FeedError) -> ServerMessage {
 }
 
 #[cfg(test)]
-mod sends;
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    use std::path::Path;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use segstore::{Archive, ArchiveOptions, Compression, OsDisk, ServerFacts};
-    use tokio::net::UnixStream;
-    use walproto::server::SessionTimes;
-    use walproto::{PgTimestamp, SegmentSize, ServerVersion, SystemId};
-
-    fn view(directory: &Path) -> ArchiveView {
-        let options = ArchiveOptions {
-            directory: directory.to_owned(),
-            sync: true,
-            compression: Compression::NONE,
-        };
-        let mut archive = Archive::open(Arc::new(OsDisk::new()), options).unwrap();
-        archive
-            .bind(&ServerFacts {
-                system_id: SystemId(7_000_000_000_000_000_001),
-                segment_size: SegmentSize::new(1 << 20).unwrap(),
-                block_size: 8192,
-                server_version_num: 150_018,
-                data_directory_mode: 0o700,
-            })
-            .unwrap();
-        archive.view().unwrap()
-    }
-
-    #[tokio::test]
-    async fn answers_that_a_client_does_not_take_are_not_heaped_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let view = view(directory.path());
-        let (here, _there) = UnixStream::pair().unwrap();
-        let now = Instant::now();
-        let times = SessionTimes {
-            authentication_timeout: Duration::from_secs(1),
-            wal_sender_timeout: None,
-        };
-        let session = ServerSession::new(now, PgTimestamp(0), ServerVersion(150_018), times);
-        let mut pump = Pump::new(session, Some(Plain::Unix(Arc::new(here))));
-        let startup = b"\0\0\0\x21\0\x03\0\0user\0any\0replication\0on\0\0";
-        let mut input = BytesMut::from(&startup[..]);
-        pump.session.handle_input(now, &mut input).unwrap();
-        pump.session.authenticate_trust().unwrap();
-        pump.session
-            .welcome([], 1, Bytes::from_static(b"key!"))
-            .unwrap();
-        let (mut most, mut said) = (0, 0);
-        for _ in 0..1000 {
-            // What cannot be answered yet is not read any more.
-            if input.len() < 4096 {
-                let wrong = b"Q\0\0\0\x16IDENTIFY_SYSTEM 1\0".repeat(100);
-                input.extend_from_slice(&wrong);
-                said += wrong.len();
-            }
-            pump.session.handle_input(now, &mut input).unwrap();
-            pump.push(&view, None, Place::Here).unwrap();
-            most = most.max(pump.out.len());
-        }
-        assert!(most < 64 << 10, "{most} bytes wait after {said} were said");
-    }
-}
+mod tests;

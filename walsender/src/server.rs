@@ -17,6 +17,7 @@ use walproto::server::StartupRequest;
 
 pub use self::handle::ServerHandle;
 use crate::access::{Access, AccessError, MockNonce};
+use crate::chain::chain;
 use crate::config::{ListenAddress, ServeConfig};
 use crate::connection;
 use crate::failure::Failures;
@@ -337,7 +338,7 @@ async fn save(shared: &Arc<Shared>) {
     match tokio::task::spawn_blocking(move || slots.save()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!("could not save replication slots: {error}");
+            tracing::warn!("could not save replication slots: {}", chain(&error));
             shared.note_slot_moved();
         }
         Err(error) => note_panic(Err(error)),

@@ -7,7 +7,8 @@ use crate::listener::{Bound, Listener};
 use crate::server::ServeError;
 
 /// Addresses that are taken for a server that is made ready later: so it is known before it
-/// matters that clients can be listened for.
+/// matters that nobody else listens there. Of two that are made ready for the same TCP address, the
+/// later one is refused it only then.
 #[derive(Debug)]
 pub struct Sockets(Vec<(ListenAddress, Bound)>);
 
@@ -16,7 +17,7 @@ impl Sockets {
     /// Unix socket wait for it.
     ///
     /// # Errors
-    /// When one of them cannot be listened at.
+    /// When somebody listens at one of them, or this machine does not have it.
     pub fn bind(addresses: &[ListenAddress]) -> Result<Self, ServeError> {
         let mut all = Vec::new();
         for address in addresses {

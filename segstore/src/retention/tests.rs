@@ -1,5 +1,7 @@
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use walproto::TimelineId;
 
@@ -16,6 +18,7 @@ use crate::sample::{MIB, START, archive, bytes, generator, segment_size};
 use crate::segment::SegmentName;
 use crate::sim::{Fault, SimDisk, Survival};
 use crate::slots::{NewSlot, SlotError, SlotLimits, WalStatus};
+use crate::tampered::{Tamper, Tampered};
 use crate::view::ArchiveView;
 use crate::writer::Writer;
 
@@ -373,6 +376,20 @@ fn once_removal_is_decided_no_slot_is_set_back_to_what_goes() {
     assert_eq!(slot.wal_status, Some(WalStatus::Reserved));
 }
 
+/// Tells when the lock of who decides what is removed is asked for.
+#[derive(Debug)]
+struct AsksForLock(mpsc::Sender<()>);
+
+impl Tamper for AsksForLock {
+    fn before_open(&self, path: &Path) -> io::Result<()> {
+        if path.ends_with("removal.lock") {
+            // Who has heard it once listens no longer.
+            let _ = self.0.send(());
+        }
+        Ok(())
+    }
+}
+
 #[test]
 fn who_decides_what_is_removed_waits_for_who_has_a_slot_keep_wal() {
     let disk = world();
@@ -381,8 +398,15 @@ fn who_decides_what_is_removed_waits_for_who_has_a_slot_keep_wal() {
     slots.save().unwrap();
     let directory = slots.view().files().directory().clone();
     let removal = RemovalLock::take(&directory).unwrap();
-    let (found, _) = removable(&disk, 12, None);
+    let (told, asked) = mpsc::channel();
+    let tampered = Tampered {
+        disk: disk.clone(),
+        tamper: AsksForLock(told),
+    };
+    let view = ArchiveView::open(Arc::new(tampered), Path::new("/a")).unwrap();
+    let found = view.removable(Lsn(12 * MIB), None).unwrap();
     let removing = std::thread::spawn(move || found.remove(|_| {}).unwrap());
+    asked.recv_timeout(Duration::from_secs(60)).unwrap();
     // What it would see if it did not wait is that nobody needs them.
     let held = SlotStore::session(&slots, 2);
     let held = held.acquire(&"a".parse().unwrap()).unwrap();

@@ -10,14 +10,14 @@ use crate::disk::DirectoryEntry;
 
 /// What a name stands for. A directory keeps what is in it under whatever name it has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Node {
+pub(super) enum Node {
     File(u64),
     Directory(u64),
 }
 
 /// A name, and the directory that it is in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Name {
+pub(super) struct Name {
     directory: u64,
     name: OsString,
 }
@@ -36,7 +36,7 @@ pub(super) struct Names {
 
 /// A change that a reboot keeps or loses as a whole.
 #[derive(Clone, Debug)]
-enum NameChange {
+pub(super) enum NameChange {
     Set { name: Name, node: Node },
     Remove { name: Name },
     Rename { from: Name, to: Name, node: Node },
@@ -150,7 +150,8 @@ impl Names {
         self.current.values().any(|node| *node == Node::File(id))
     }
 
-    fn change(&mut self, change: NameChange) {
+    /// Does what may still be lost.
+    pub(super) fn change(&mut self, change: NameChange) {
         change.apply_to(&mut self.current);
         self.unsynced.push(change);
     }
@@ -169,23 +170,17 @@ impl Names {
         Ok(())
     }
 
-    /// Fails as the operating system does, before anything is changed.
-    pub(super) fn check_rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let node = self.node_at(from)?;
-        let replaced = self.current.get(&self.name_at(to)?);
-        match (node, replaced) {
+    /// What a rename changes; it fails as the operating system does.
+    pub(super) fn renaming(&self, from: &Path, to: &Path) -> io::Result<NameChange> {
+        let (from, to) = (self.name_at(from)?, self.name_at(to)?);
+        let node = *self.current.get(&from).ok_or(io::ErrorKind::NotFound)?;
+        match (node, self.current.get(&to)) {
             (Node::Directory(_), Some(_)) => Err(io::ErrorKind::AlreadyExists.into()),
             (Node::File(_), Some(Node::Directory(_))) => Err(io::ErrorKind::IsADirectory.into()),
-            (Node::File(_), Some(Node::File(_))) | (_, None) => Ok(()),
+            (Node::File(_), Some(Node::File(_))) | (_, None) => {
+                Ok(NameChange::Rename { from, to, node })
+            }
         }
-    }
-
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.check_rename(from, to)?;
-        let node = self.node_at(from)?;
-        let (from, to) = (self.name_at(from)?, self.name_at(to)?);
-        self.change(NameChange::Rename { from, to, node });
-        Ok(())
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {

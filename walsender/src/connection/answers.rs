@@ -108,7 +108,9 @@ impl Connection {
         let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;
         let (reply, failure, command, request) = executed;
         if let Some(failure) = failure {
-            self.shared.failures.tell(&self.opened.shown(), failure);
+            let client = self.opened.shown();
+            let what = format!("{command} of {client}");
+            self.shared.failures.tell(&client, &what, failure);
         }
         self.request = Some(request);
         let now = Instant::now();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use walproto::server::ServerError;
 
+use crate::chain::chain;
 use crate::pump::PushError;
 use crate::tls::TlsError;
 
@@ -31,37 +32,6 @@ pub(crate) enum ConnectionError {
 /// Logs why a client's connection has ended.
 pub(super) fn log_end(address: Option<SocketAddr>, error: &ConnectionError) {
     let client = address.map_or_else(|| "[local]".to_owned(), |address| address.to_string());
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    let text = one_line(&text);
+    let text = chain(error);
     tracing::warn!(client, "connection from {client} ended: {text}");
-}
-
-/// Names and values that are a client's to choose are part of what it is refused for, and a line is
-/// to stay one.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            _ if c.is_control() => line.extend(c.escape_default()),
-            _ => line.push(c),
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_says_makes_no_line_of_its_own() {
-        let text = "user \"a\nERROR: \u{1b}[31mb\u{85}\" \u{fc}";
-        let expected = "user \"a\\nERROR: \\u{1b}[31mb\\u{85}\" \u{fc}";
-        assert_eq!(one_line(text), expected);
-    }
 }

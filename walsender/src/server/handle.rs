@@ -50,8 +50,8 @@ impl ServerHandle {
         self.shared.registry.needs()
     }
 
-    /// Tells of WAL that clients asked for and that could not be given to them, from now on. Who
-    /// does not look in time misses the oldest ones.
+    /// Tells of WAL, histories and slots that clients asked for and that could not be given to
+    /// them, from now on. Who does not look in time misses the oldest ones.
     #[must_use]
     pub fn failures(&self) -> broadcast::Receiver<Arc<StreamFailure>> {
         self.shared.failures.subscribe()

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::disk::DirectoryEntry;
+use crate::compressor;
+use crate::disk::{DirectoryEntry, Disk as _};
 use crate::tampered::{Tamper, Tampered};
 
 /// A file that the first look into the archive does not show: it gets this name meanwhile, and its
@@ -40,8 +41,6 @@ fn a_segment_that_gets_another_name_during_the_look_is_not_missing() {
         assert_eq!(found.good, [range(1, START..wal.end())]);
     }
 }
-use crate::compressor;
-use crate::disk::Disk as _;
 
 fn compress(disk: &SimDisk, lsn: Lsn, compression: Compression) {
     let directory = ArchiveDirectory::new(Arc::new(disk.clone()), Path::new(ROOT));

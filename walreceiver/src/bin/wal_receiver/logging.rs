@@ -123,7 +123,9 @@ where
             _ => "",
         };
         let program = &self.program;
-        writeln!(writer, "{program}: {level}{}", parts.message)?;
+        // Libraries leave the numbers in.
+        let message = without_numbers(&parts.message);
+        writeln!(writer, "{program}: {level}{message}")?;
         for (name, text) in [("detail", parts.detail), ("hint", parts.hint)] {
             if !text.is_empty() {
                 writeln!(writer, "{program}: {name}: {text}")?;
@@ -197,14 +199,14 @@ pub(crate) mod tests {
     fn text_has_postgresql_s_prefixes() {
         let text = logged(LogFormat::Text, || {
             tracing::info!(lsn = "0/1", "at {}", 1);
-            tracing::warn!(detail = "more", "odd");
+            tracing::warn!(detail = "more", "odd: {}", io::Error::from_raw_os_error(5));
             tracing::error!(hint = %"do this", "bad");
             tracing::debug!("not shown");
         });
         assert_eq!(
             text,
-            "prog: at 1\nprog: warning: odd\nprog: detail: more\nprog: error: bad\n\
-             prog: hint: do this\n"
+            "prog: at 1\nprog: warning: odd: Input/output error\nprog: detail: more\n\
+             prog: error: bad\nprog: hint: do this\n"
         );
     }
 

@@ -10,11 +10,12 @@ use walsender::{ServerHandle, StreamFailure};
 use crate::logging::chain;
 use crate::on_event::{self, Event, EventKind, OnEvent};
 
-/// How many messages are remembered, so that none is told again with each try of a client.
+/// How many messages are remembered, so that none is told again with each try of a client. After
+/// so many all are forgotten, and each is told once more if it is still met.
 const MAX_TOLD: usize = 64;
 
-/// Tells the command of what is damaged or missing in the archive, once each, for ever. The server
-/// has logged it.
+/// Tells the command of what is damaged or missing in the archive, not with each try of a client,
+/// for ever. The server has logged it.
 pub(crate) async fn tell(handle: &ServerHandle, on_event: Option<&OnEvent>) {
     let mut failures = handle.failures();
     let mut told = BTreeSet::new();

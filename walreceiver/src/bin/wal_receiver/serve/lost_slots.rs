@@ -29,7 +29,8 @@ pub(crate) async fn tell(slots: &SlotStore, on_event: Option<&OnEvent>) {
         look(slots, &mut told, on_event);
         sleep(INTERVAL).await;
         // That nothing has changed by then is no error.
-        let _ = timeout(LONGEST_INTERVAL, changed.notified()).await;
+        let rest = LONGEST_INTERVAL.saturating_sub(INTERVAL);
+        let _ = timeout(rest, changed.notified()).await;
     }
 }
 

@@ -1,31 +1,10 @@
 //! How often a client is sent something: once for what was made durable together.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
-use segstore::generator::Generator;
-use segstore::{
-    Archive, ArchiveOptions, Compression, OsDisk, Preparation, ServerFacts, WalFormat, Writer,
-};
-use tokio::net::UnixStream;
-use walproto::server::SessionTimes;
-use walproto::{
-    Lsn, PgTimestamp, SegmentSize, ServerVersion, SystemId, TimelineHistory, TimelineId,
-};
 
 use super::*;
-
-const START: Lsn = Lsn(16 << 20);
-const FORMAT: WalFormat = WalFormat {
-    system_id: SystemId(7_000_000_000_000_000_001),
-    segment_size: SegmentSize::DEFAULT,
-    page_magic: None,
-    server_version_num: Some(150_018),
-};
 
 /// A pump and its client, between whom a call of the one is a packet for the other.
 struct Client {
@@ -41,30 +20,7 @@ impl Client {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let here = UnixStream::from_std(here.into()).unwrap();
         here.writable().await.unwrap();
-        let now = Instant::now();
-        let times = SessionTimes {
-            authentication_timeout: Duration::from_secs(1),
-            wal_sender_timeout: None,
-        };
-        let session = ServerSession::new(now, PgTimestamp(0), ServerVersion(150_018), times);
-        let mut pump = Pump::new(session, Some(Plain::Unix(Arc::new(here))));
-        let mut input = BytesMut::from(&b"\0\0\0\x21\0\x03\0\0user\0any\0replication\0on\0\0"[..]);
-        pump.session.handle_input(now, &mut input).unwrap();
-        pump.session.authenticate_trust().unwrap();
-        pump.session
-            .welcome([], 1, Bytes::from_static(b"key!"))
-            .unwrap();
-        let query = format!("START_REPLICATION {start} TIMELINE 1\0");
-        let length = u32::try_from(query.len() + 4).unwrap();
-        input.extend_from_slice(b"Q");
-        input.extend_from_slice(&length.to_be_bytes());
-        input.extend_from_slice(query.as_bytes());
-        pump.session.handle_input(now, &mut input).unwrap();
-        while pump.session.poll_event().is_some() {}
-        pump.session
-            .start_streaming(now, TimelineId::FIRST, start, None)
-            .unwrap();
-        pump.start(view.feed(None, start).unwrap());
+        let pump = streaming(here, view, start);
         let mut client = Self {
             pump,
             socket: there,
@@ -84,29 +40,6 @@ impl Client {
         }
         packets
     }
-}
-
-fn archive(directory: &Path, wal: &Generator) -> (Archive, Writer) {
-    let options = ArchiveOptions {
-        directory: directory.to_owned(),
-        sync: true,
-        compression: Compression::NONE,
-    };
-    let mut archive = Archive::open(Arc::new(OsDisk::new()), options).unwrap();
-    archive
-        .bind(&ServerFacts {
-            system_id: FORMAT.system_id,
-            segment_size: FORMAT.segment_size,
-            block_size: 8192,
-            server_version_num: 150_018,
-            data_directory_mode: 0o700,
-        })
-        .unwrap();
-    let recovery = archive.recover().unwrap();
-    let writer = archive
-        .writer(recovery, wal.history(), wal.start(), Preparation::Inline)
-        .unwrap();
-    (archive, writer)
 }
 
 /// So many small records, as a receiver gets them, made durable together.
@@ -130,8 +63,7 @@ fn commit(writer: &mut Writer, wal: &mut Generator, records: usize) {
 #[tokio::test]
 async fn what_was_synced_together_costs_each_client_one_send() {
     let directory = tempfile::tempdir().unwrap();
-    let history = TimelineHistory::without_ancestors(TimelineId::FIRST);
-    let mut wal = Generator::new(FORMAT, history, START, 1).unwrap();
+    let mut wal = generator();
     let (archive, mut writer) = archive(directory.path(), &wal);
     let view = archive.view().unwrap();
     commit(&mut writer, &mut wal, 1);
