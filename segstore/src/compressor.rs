@@ -64,7 +64,8 @@ impl Compressor {
         })
     }
 
-    /// Queues a completed segment; never waits. `false` when it stays as it is for now.
+    /// Queues a completed segment; never waits. `false` when the queue has no room: it is compressed
+    /// after the archive is next opened.
     pub(crate) fn enqueue(&self, name: SegmentName) -> bool {
         match self.queue.as_ref().map(|queue| queue.try_send(name)) {
             Some(Ok(())) => true,

@@ -256,7 +256,10 @@ impl HeldSlot {
             let Some(entry) = state.slots.get_mut(&self.name) else {
                 return Ok(());
             };
-            entry.data.restart = Some(position);
+            // One that keeps more, and has not saved that, goes on to keep it.
+            if !is_kept(entry.data) {
+                entry.data.restart = Some(position);
+            }
             entry.stored()
         };
         let written = store.shared.files.write(&self.name, &stored);

@@ -208,10 +208,32 @@ fn a_stream_begins_to_keep_wal_durably_and_goes_on_without_a_write() {
     held.set_back(TimelineId::FIRST, Lsn(8 * MIB)).unwrap();
     drop((held, session, store));
     disk.reboot(Survival::Nothing);
-    assert_eq!(
-        slot(&self::store(&disk, UNLIMITED), "a").restart,
-        at(8 * MIB)
-    );
+    let restart = || slot(&self::store(&disk, UNLIMITED), "a").restart;
+    assert_eq!(restart(), at(8 * MIB + 1));
+}
+
+#[test]
+fn a_stream_that_begins_later_leaves_a_slot_where_it_is() {
+    let (disk, store) = world(3);
+    let session = store.session(1);
+    session.create(&name("a"), NewSlot::default()).unwrap();
+    let held = session.acquire(&name("a")).unwrap();
+    held.set_back(TimelineId::FIRST, Lsn(10 * MIB)).unwrap();
+    held.advance(TimelineId::FIRST, Lsn(8 * MIB)).unwrap();
+    // What its file holds is later than where it begins.
+    held.set_back(TimelineId::FIRST, Lsn(9 * MIB)).unwrap();
+    assert_eq!(slot(&store, "a").restart, at(8 * MIB));
+    // Nobody knows what its file holds.
+    held.advance(TimelineId::FIRST, Lsn(9 * MIB)).unwrap();
+    disk.set_full(true);
+    assert!(held.set_back(TimelineId::FIRST, Lsn(8 * MIB)).is_err());
+    disk.set_full(false);
+    held.set_back(TimelineId::FIRST, Lsn(10 * MIB)).unwrap();
+    assert_eq!(slot(&store, "a").restart, at(8 * MIB));
+    drop((held, session, store));
+    disk.reboot(Survival::Nothing);
+    let restart = slot(&self::store(&disk, UNLIMITED), "a").restart;
+    assert_eq!(restart, at(8 * MIB));
 }
 
 #[test]

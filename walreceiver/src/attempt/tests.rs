@@ -243,6 +243,18 @@ fn timelines(asked: &[String]) -> Vec<String> {
     asked.iter().filter_map(last).collect()
 }
 
+/// A directory with all of the WAL, as its primary sent it.
+async fn archive_of(wal: &Generator) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let (received, _) = receive(Primary::new(wal, &[]), &directory, |settings| {
+        settings.start = Some(START);
+        settings.end = just_before_the_end(wal);
+    })
+    .await;
+    received.unwrap();
+    directory
+}
+
 /// The position before the end of what a generator made, for WAL beyond it to be received.
 fn just_before_the_end(wal: &Generator) -> Option<Lsn> {
     Some(Lsn(wal.end().0 - 1))
@@ -292,13 +304,7 @@ async fn a_fork_that_ends_before_its_wal_was_sent_is_not_streamed_again_at_once(
         ..
     } = Promotions::new();
     first.fill(100_000);
-    let directory = tempfile::tempdir().unwrap();
-    let (received, _) = receive(Primary::new(&first, &[]), &directory, |settings| {
-        settings.start = Some(START);
-        settings.end = just_before_the_end(&first);
-    })
-    .await;
-    received.unwrap();
+    let directory = archive_of(&first).await;
     // The fork ends before what the archive has of the first timeline, which is not its own.
     let fork_end = third.record(10_000).end;
     let mut fourth = third.promoted(timeline(4), fork_end).unwrap();
@@ -330,13 +336,7 @@ async fn a_timeline_that_is_left_before_its_first_byte_leaves_no_segment() {
         mut third,
         ..
     } = Promotions::new();
-    let directory = tempfile::tempdir().unwrap();
-    let (received, _) = receive(Primary::new(&first, &[]), &directory, |settings| {
-        settings.start = Some(START);
-        settings.end = just_before_the_end(&first);
-    })
-    .await;
-    received.unwrap();
+    let directory = archive_of(&first).await;
     let end = third.record(10_000).end;
     let fourth = third.promoted(timeline(4), end).unwrap();
     let mut primary = Primary::new(&fourth, &[&third]);

@@ -100,17 +100,22 @@ fn whatever_fails_leaves_an_archive_that_opens() {
     }
 }
 
+/// What a crash may leave: nothing, a part that `seed` decides, or everything.
+fn survivals(seed: u64) -> [Survival; 3] {
+    [
+        Survival::Nothing,
+        Survival::Chance(seed),
+        Survival::Everything,
+    ]
+}
+
 /// What a failed operation left in the page cache is not taken for durable by the next process.
 #[test]
 fn what_was_done_after_a_failure_is_found_after_a_crash() {
     let disk = prepared();
     live(&disk);
     for operation in 0..disk.operations() {
-        for survival in [
-            Survival::Nothing,
-            Survival::Chance(operation),
-            Survival::Everything,
-        ] {
+        for survival in survivals(operation) {
             let disk = prepared();
             disk.fail_at(operation, Fault::Io);
             live(&disk);
@@ -130,11 +135,7 @@ fn a_crash_right_after_a_failure_takes_nothing_of_what_was_done() {
     live(&disk);
     for operation in 0..disk.operations() {
         for cut in operation + 1..operation + 4 {
-            for survival in [
-                Survival::Nothing,
-                Survival::Chance(operation),
-                Survival::Everything,
-            ] {
+            for survival in survivals(operation) {
                 let disk = prepared();
                 disk.fail_at(operation, Fault::Io);
                 disk.cut_power_at(cut);
