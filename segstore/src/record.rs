@@ -149,7 +149,8 @@ impl RecordHeader {
 
 /// Ends the computation of a record's CRC: `body` is that of all that follows the header.
 #[must_use]
+#[inline]
 pub fn finish_crc(body: u32, header: &[u8; RECORD_HEADER_LENGTH]) -> u32 {
     let [covered @ .., _, _, _, _] = header;
-    crc::append(body, covered)
+    crc::append_short(body, covered)
 }

@@ -40,6 +40,9 @@ impl Validator {
         visitor: &mut V,
     ) -> Result<(), Corruption> {
         loop {
+            if matches!(self.content, Content::Boundary) {
+                bytes = self.push_whole_records(bytes, visitor);
+            }
             bytes = match self.content {
                 _ if bytes.is_empty() => return Ok(()),
                 // The first page header decides what follows it.
@@ -60,6 +63,32 @@ impl Validator {
                 }
             };
         }
+    }
+
+    /// Takes records that are there whole, as nearly all of a page are, and returns what is left.
+    /// Whatever is out of the ordinary or wrong is left to the functions that go byte by byte,
+    /// which say what it is.
+    fn push_whole_records<'a, V: RecordVisitor>(
+        &mut self,
+        mut bytes: &'a [u8],
+        visitor: &mut V,
+    ) -> &'a [u8] {
+        while self.overwritten.is_none()
+            && let Some(record) = WholeRecord::first_of(bytes)
+            && self
+                .check_record_header(self.position, &record.header)
+                .is_ok()
+        {
+            let start = self.position;
+            visitor.begin(start, &record.header);
+            if !record.body.is_empty() {
+                visitor.body(record.body);
+            }
+            self.position = Lsn(start.0 + record.length);
+            self.finish_record(start, visitor);
+            bytes = record.later;
+        }
+        bytes
     }
 
     fn skip<'a, V: RecordVisitor>(
@@ -215,6 +244,38 @@ impl Validator {
         self.last_record = Some(start);
         self.record_end = self.position;
         visitor.end(self.position);
+    }
+}
+
+/// A record with its padding, all of which is good but for what its header says about where it is.
+struct WholeRecord<'a> {
+    header: RecordHeader,
+    body: &'a [u8],
+    /// With the padding.
+    length: u64,
+    later: &'a [u8],
+}
+
+impl<'a> WholeRecord<'a> {
+    /// The one that `bytes` begin with, `None` as well for a switch, which is longer than it says.
+    #[inline]
+    fn first_of(bytes: &'a [u8]) -> Option<Self> {
+        let raw = bytes.first_chunk()?;
+        let header = RecordHeader::parse(raw);
+        let end = u64::from(header.total_length);
+        let length = end.next_multiple_of(page::ALIGNMENT);
+        let (record, later) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+        let body = record.get(RECORD_HEADER_LENGTH..usize::try_from(end).ok()?)?;
+        let padding = record.get(RECORD_HEADER_LENGTH + body.len()..)?;
+        let is_good = record::finish_crc(crc::append(0, body), raw) == header.crc
+            && padding.iter().all(|byte| *byte == 0)
+            && !header.is_switch();
+        is_good.then_some(Self {
+            header,
+            body,
+            length,
+            later,
+        })
     }
 }
 
