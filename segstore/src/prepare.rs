@@ -4,7 +4,8 @@
 //! a sync then has no file size and no block map to make durable beside the data, and a full disk
 //! shows before the segment is begun. Making such a file takes as long as writing a segment, so
 //! a thread does it while the segment before fills. Should that thread not be done in time, the
-//! segment begins in a file whose space is reserved but not written.
+//! segment begins in a file whose space is reserved but not written, and the writer writes zeros
+//! ahead of a little WAL as it goes.
 //!
 //! It pays where there are many small syncs. A writer that catches up syncs a segment a few times
 //! only, and would write everything twice; it asks for the next file once it has synced often
@@ -74,7 +75,15 @@ struct Workshop {
 }
 
 /// Zeros are written in pieces of this many bytes.
-static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+pub(crate) static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// A file for a segment to begin in.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) file: NamedFile,
+    /// Up to which offset its blocks have been written, in bytes: its length or nothing.
+    pub(crate) filled: u64,
+}
 
 impl Preparer {
     /// Makes files of `length` bytes for the archive in `directory`.
@@ -129,17 +138,21 @@ impl Preparer {
     ///
     /// # Errors
     /// When there is none and none can be made.
-    pub(crate) fn take(&mut self, patience: Duration) -> Result<NamedFile, DiskError> {
+    pub(crate) fn take(&mut self, patience: Duration) -> Result<Prepared, DiskError> {
         let ready = match &mut self.way {
             Way::Inline(ready) => ready.take(),
             Way::Background(background) => background.take(patience),
         };
         match ready {
-            Some(file) => Ok(file),
+            Some(file) => Ok(Prepared {
+                file,
+                filled: self.workshop.length,
+            }),
             None => {
                 let number = self.workshop.number;
                 self.workshop.number += 1;
-                self.workshop.make_unfilled(number)
+                let file = self.workshop.make_unfilled(number)?;
+                Ok(Prepared { file, filled: 0 })
             }
         }
     }
@@ -269,14 +282,14 @@ mod tests {
             let (disk, _, mut preparer) = preparer(preparation);
             preparer.request();
             preparer.request();
-            let file = preparer.take(PATIENCE).unwrap();
+            let file = preparer.take(PATIENCE).unwrap().file;
             assert!(made_by_writing(&disk, &file));
             let content = disk.content(file.path()).unwrap();
             assert!(content == vec![0; content.len()] && content.len() as u64 == LENGTH);
             let synced = format!("sync {}", file.path().display());
             assert!(disk.log().iter().any(|line| line.ends_with(&synced)));
             // Only one was made for the two requests.
-            let next = preparer.take(Duration::ZERO).unwrap();
+            let next = preparer.take(Duration::ZERO).unwrap().file;
             assert_ne!(next.path(), file.path());
             assert!(!made_by_writing(&disk, &next));
             assert_eq!(next.length().unwrap(), LENGTH);
@@ -289,12 +302,12 @@ mod tests {
             let (disk, directory, mut preparer) = preparer(preparation);
             disk.fail_at(disk.operations() + 2, Fault::NoSpace);
             preparer.request();
-            let file = preparer.take(PATIENCE).unwrap();
+            let file = preparer.take(PATIENCE).unwrap().file;
             assert!(!made_by_writing(&disk, &file));
             let entries = directory.list(&directory.own(Place::Prepared)).unwrap();
             assert_eq!(entries.len(), 1);
             preparer.request();
-            let file = preparer.take(PATIENCE).unwrap();
+            let file = preparer.take(PATIENCE).unwrap().file;
             assert!(made_by_writing(&disk, &file));
         }
     }

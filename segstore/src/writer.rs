@@ -56,7 +56,7 @@ use crate::live::{Live, Unsynced};
 use crate::lock::ProcessLock;
 use crate::named_file::NamedFile;
 use crate::position::{PublishedPosition, Watermark};
-use crate::prepare::Preparer;
+use crate::prepare::{Preparer, ZEROS};
 use crate::read::WalReader;
 use crate::segment::{SegmentFile, SegmentName};
 use crate::segment_files::SegmentFiles;
@@ -140,6 +140,8 @@ struct OpenSegment {
     full: bool,
     /// How often it was synced.
     syncs: u32,
+    /// Up to which offset its blocks are known to have been written, in bytes.
+    filled: u64,
 }
 
 impl OpenSegment {
@@ -150,7 +152,23 @@ impl OpenSegment {
             dirty: false,
             full: false,
             syncs: 0,
+            filled: 0,
         }
+    }
+
+    /// The zeros to write behind a little WAL that ends at the offset `end`, of `size` bytes.
+    ///
+    /// The first sync after a block was first written has the file system's own notes to make
+    /// durable as well, and takes several times as long. Where only space was reserved, as in the
+    /// segment in which a receiver has caught up, that would be every few commits; so it is once
+    /// for many blocks.
+    fn zeros_behind(&self, end: u64, size: u64) -> &'static [u8] {
+        if end <= self.filled {
+            return &[];
+        }
+        let until = end.next_multiple_of(ZEROS.len() as u64).min(size);
+        let length = usize::try_from(until.saturating_sub(end)).unwrap_or_default();
+        ZEROS.get(..length).unwrap_or_default()
     }
 }
 
@@ -324,14 +342,24 @@ impl Writer {
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
-        let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
+        let length = end.bytes_since(from);
+        let is_bulk = length >= BULK;
+        let mut slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
+        // Nothing is stored behind the last byte, so zeros take nothing away.
+        let zeros = match is_bulk {
+            true => &[],
+            false => segment.zeros_behind(offset + length, self.files.size().bytes()),
+        };
+        slices.push(IoSlice::new(zeros));
         segment.dirty = true;
-        let written = if end.bytes_since(from) < BULK {
-            segment.file.write_at(&slices, offset)
-        } else {
+        let written = if is_bulk {
             segment.file.write_bulk_at(&slices, offset)
+        } else {
+            segment.file.write_at(&slices, offset)
         };
         written.map_err(WriteError::of_write)?;
+        let filled = offset + length + zeros.len() as u64;
+        segment.filled = segment.filled.max(filled);
         self.stored.byte_end = self.stored.byte_end.max(end);
         self.overlap = None;
         Ok(())

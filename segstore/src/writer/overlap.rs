@@ -10,6 +10,7 @@ use super::batch::{Batch, Difference};
 use super::{WriteError, Writer};
 use crate::listing::Listing;
 use crate::named_file::NamedFile;
+use crate::prepare::Prepared;
 use crate::read::WalReader;
 use crate::segment::{Encoding, SegmentFile};
 
@@ -94,14 +95,14 @@ impl Writer {
     }
 
     /// A synced file that has no name yet, with the bytes of the segment before `end`.
-    pub(super) fn copy_prefix(&mut self, end: Lsn) -> Result<NamedFile, WriteError> {
+    pub(super) fn copy_prefix(&mut self, end: Lsn) -> Result<Prepared, WriteError> {
         let copy = self
             .preparer
             .take(Duration::ZERO)
             .map_err(WriteError::of_write)?;
-        if let Err(error) = self.copy_into(&copy, end) {
+        if let Err(error) = self.copy_into(&copy.file, end) {
             // It is in nobody's way until the next recovery removes it.
-            drop(self.files.directory().remove(copy.path()));
+            drop(self.files.directory().remove(copy.file.path()));
             return Err(error);
         }
         Ok(copy)
@@ -144,7 +145,7 @@ impl Writer {
     }
 
     /// Puts `copy` in the place of the segment file `old`, as the growing segment.
-    fn replace(&mut self, old: SegmentFile, copy: NamedFile) -> Result<(), WriteError> {
+    fn replace(&mut self, old: SegmentFile, copy: Prepared) -> Result<(), WriteError> {
         let growing = SegmentFile::partial(old.name);
         let directory = self.files.directory().clone();
         if !old.partial && old.encoding == Encoding::Plain {
@@ -156,7 +157,7 @@ impl Writer {
             self.files.directory().note_replaced();
             self.sync_names(old.name)?;
         }
-        self.rename(&copy, growing)?;
+        self.rename(&copy.file, growing)?;
         self.files.directory().note_replaced();
         self.sync_names(old.name)?;
         if old.encoding != Encoding::Plain {

@@ -7,6 +7,7 @@ use walproto::Lsn;
 use super::{OpenSegment, WriteError, Writer};
 use crate::disk::OpenMode;
 use crate::named_file::NamedFile;
+use crate::prepare::Prepared;
 use crate::segment::{SegmentFile, SegmentName};
 
 /// How often a segment is synced before the next one is made ready. When fewer syncs are made of
@@ -47,16 +48,20 @@ impl Writer {
         };
         self.names_changed = true;
         self.name_is_new = true;
-        self.rename(&prepared, partial)?;
+        self.rename(&prepared.file, partial)?;
         self.files.directory().note_replaced();
         self.begin(partial, prepared);
         Ok(())
     }
 
-    /// Goes on in `file`, which was just given the name `partial`.
-    pub(super) fn begin(&mut self, partial: SegmentFile, file: NamedFile) {
+    /// Goes on in `prepared`, which was just given the name `partial`.
+    pub(super) fn begin(&mut self, partial: SegmentFile, prepared: Prepared) {
+        let Prepared { file, filled } = prepared;
         let file = file.renamed(self.files.directory().path(partial));
-        self.segment = Some(OpenSegment::new(partial.name, file));
+        self.segment = Some(OpenSegment {
+            filled,
+            ..OpenSegment::new(partial.name, file)
+        });
         self.patience = Duration::ZERO;
     }
 

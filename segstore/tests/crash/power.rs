@@ -203,3 +203,50 @@ fn after_many_syncs_of_a_segment_the_next_one_is_ready() {
         .position(|line| line.ends_with("prepared/1") && line.contains("sync"));
     assert!(synced.is_some() && synced < place(&format!("to {second}")));
 }
+
+#[test]
+fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() {
+    let mut wal = generator(5);
+    wal.fill(SEGMENT_SIZE - 20_000);
+    wal.switch(AfterSwitch::Zeros);
+    let second = wal.end();
+    for _ in 0..40 {
+        wal.record(100);
+    }
+    let world = World::new(wal);
+    let (_archive, mut writer) = world.writer().unwrap();
+    let mut rng = Rng::with_seed(5);
+    // Too few syncs of the first segment for the next one to be made ready.
+    writer
+        .append(START, &world.batch(START, second, &mut rng))
+        .unwrap();
+    writer.sync().unwrap();
+    for end in world.wal.records().iter().map(|record| record.end) {
+        let at = writer.position();
+        if end > at {
+            writer.append(at, &world.batch(at, end, &mut rng)).unwrap();
+            writer.sync().unwrap();
+        }
+    }
+    let path = crate::world::path(1, second) + ".partial";
+    let log = world.disk.log();
+    assert!(log.iter().any(|line| line.contains("allocate")));
+    let write = format!("write {path}: ");
+    let writes: Vec<_> = log
+        .iter()
+        .filter_map(|line| line.split_once(&write))
+        .map(|(_, change)| change)
+        .collect();
+    let (first, others) = writes.split_first().unwrap();
+    assert_eq!(*first, "262144 bytes at 0");
+    assert!(
+        others.len() > 30
+            && others
+                .iter()
+                .all(|write| write.starts_with("128 bytes at "))
+    );
+    let content = world.disk.content(&path).unwrap();
+    let valid = world.bytes(second, world.wal.end());
+    assert!(content.starts_with(valid));
+    assert!(content[valid.len()..].iter().all(|byte| *byte == 0));
+}
