@@ -87,7 +87,9 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     access: Mutex<Arc<Access>>,
     mock_nonce: MockNonce,
-    /// Changes whenever more WAL is durable.
+    /// More WAL is durable, as whoever fills the archive says it, from any thread.
+    advanced: Notify,
+    /// Changes then, for the connections.
     advance: watch::Sender<()>,
     /// Changes whenever a slot is released.
     released: watch::Sender<()>,
@@ -148,6 +150,7 @@ impl Server {
             registry: Arc::new(registry),
             access: Mutex::new(Arc::new(access)),
             mock_nonce,
+            advanced: Notify::new(),
             advance: watch::Sender::new(()),
             released: watch::Sender::new(()),
             slot_moved: Notify::new(),
@@ -193,6 +196,7 @@ impl Server {
         });
         tokio::select! {
             () = evaluate => {}
+            () = spread_advances(&shared) => {}
             () = save_slots(&shared) => {}
             () = self.serve(stop) => {}
         }
@@ -308,8 +312,19 @@ fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
         if std::mem::replace(&mut *newest, timeline) != timeline {
             shared.registry.note_change();
         }
-        shared.advance.send_replace(());
+        shared.advanced.notify_one();
     })
+}
+
+/// Has the connections look again whenever more WAL is durable, for ever.
+///
+/// To wake a task of another thread's runtime takes a system call, and whoever fills the archive
+/// would make one for each client. So it wakes this alone, which runs where the clients do.
+async fn spread_advances(shared: &Shared) {
+    loop {
+        shared.advanced.notified().await;
+        shared.advance.send_replace(());
+    }
 }
 
 /// Has those look again who wait for a slot, and the file of a temporary one removed.
