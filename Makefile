@@ -18,7 +18,7 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo test
 
-# Everything beside PostgreSQL's own programs, in some 25 minutes, into benches/results and the
+# Everything beside PostgreSQL's own programs, in some 30 minutes, into benches/results and the
 # tables of BENCHMARKS.md and docs/scaling.md. With ARGS only what they say, into target/results:
 # make bench ARGS=--quick, make bench ARGS="commits --rounds 9", make bench ARGS=--help.
 ARGS ?= --output benches/results --document BENCHMARKS.md --scaling docs/scaling.md

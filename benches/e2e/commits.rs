@@ -32,8 +32,8 @@ const BULK_SYSTEMS: [&str; 5] = [ALONE, OURS, PG_RECEIVEWAL, IN_MEMORY, STANDBY]
 /// The `application_name` of whoever is the synchronous standby.
 const NAME: &str = "measured";
 
-/// The number of clients beside a bulk load.
-const BULK_CLIENTS: u32 = 8;
+/// What keeps the WAL that the PostgreSQL standby has not received yet.
+const STANDBY_SLOT: &str = "standby";
 
 /// A memory file system, if there is one.
 const MEMORY: &str = "/dev/shm";
@@ -73,9 +73,14 @@ pub(crate) fn measure(lab: &mut Lab) {
                 lab.record(run);
             }
         }
-        for system in in_turn(&bulk_systems, round) {
-            let run = primary.run(lab, WITH_BULK, system, BULK_CLIENTS, round);
-            lab.record(run);
+        for &clients in &clients {
+            if !bulk_systems.is_empty() {
+                primary.let_go_of_wal();
+            }
+            for system in in_turn(&bulk_systems, round) {
+                let run = primary.run(lab, WITH_BULK, system, clients, round);
+                lab.record(run);
+            }
         }
     }
 }
@@ -104,17 +109,32 @@ fn possible(
 
 impl Primary {
     fn start(warm_up: Duration) -> Self {
-        let cluster = Lab::cluster().conf("fsync", "on").start();
+        // Bulk loads make more WAL than a disk should have to keep.
+        let cluster = Lab::cluster()
+            .conf("fsync", "on")
+            .conf("wal_keep_size", "0")
+            .start();
         pgbench_tables(&cluster, 10);
         BulkLoad::prepare(&cluster);
         let conninfo = tcp_conninfo(tcp_address(&cluster), NAME);
-        let conf = format!("primary_conninfo = '{conninfo}'\n");
+        let slot = format!("SELECT pg_create_physical_replication_slot('{STANDBY_SLOT}', true)");
+        cluster.sql(&slot);
+        let conf =
+            format!("primary_conninfo = '{conninfo}'\nprimary_slot_name = '{STANDBY_SLOT}'\n");
         let standby = cluster.base_backup().unpack("standby.signal", &conf);
+        let primary = Self { cluster, standby };
+        primary.let_go_of_wal();
+        Program::run(transactions(&primary.cluster, 8, warm_up));
+        primary
+    }
+
+    /// Removes the WAL that nobody needs any more.
+    fn let_go_of_wal(&self) {
         // A page is written whole at its first change after a checkpoint. That is done now, and not
         // in the runs that come first.
-        cluster.sql("CHECKPOINT; UPDATE pgbench_accounts SET abalance = 0 WHERE aid % 16 = 0");
-        Program::run(transactions(&cluster, 8, warm_up));
-        Self { cluster, standby }
+        self.cluster
+            .sql("CHECKPOINT; UPDATE pgbench_accounts SET abalance = 0 WHERE aid % 16 = 0");
+        Program::run(transactions(&self.cluster, 8, Duration::from_secs(1)));
     }
 
     fn run(&mut self, lab: &Lab, scenario: &str, system: &str, clients: u32, round: u32) -> Run {

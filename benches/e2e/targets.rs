@@ -169,19 +169,17 @@ fn added_latency(report: &Report) -> Option<Summary> {
 }
 
 fn under_bulk_load(report: &Report) -> Vec<Target> {
-    let case = commits::case(8);
-    vec![Target {
-        path: "the same beside a bulk load",
-        what: format!("p99 ÷ {}", commits::PG_RECEIVEWAL),
-        limit: Limit::AtMost(1.0 / 3.0),
-        found: report.ratio(
-            commits::WITH_BULK,
-            &case,
-            "p99_ms",
-            OURS,
-            commits::PG_RECEIVEWAL,
-        ),
-    }]
+    let (scenario, other) = (commits::WITH_BULK, commits::PG_RECEIVEWAL);
+    let target = |clients| {
+        let case = commits::case(clients);
+        Target {
+            path: "the same beside a bulk load",
+            what: format!("p99 ÷ {other}, {case}"),
+            limit: Limit::AtMost(1.0 / 3.0),
+            found: report.ratio(scenario, &case, "p99_ms", OURS, other),
+        }
+    };
+    [1, 8, 32].map(target).into()
 }
 
 fn serving_files(report: &Report) -> Vec<Target> {
