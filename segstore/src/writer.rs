@@ -343,9 +343,9 @@ impl Writer {
             return Ok(());
         };
         let length = end.bytes_since(from);
-        let is_bulk = length >= BULK;
         let mut slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
         // Nothing is stored behind the last byte, so zeros take nothing away.
+        let is_bulk = length >= BULK;
         let zeros = match is_bulk {
             true => &[],
             false => segment.zeros_behind(offset + length, self.files.size().bytes()),

@@ -10,9 +10,10 @@ use crate::named_file::NamedFile;
 use crate::prepare::Prepared;
 use crate::segment::{SegmentFile, SegmentName};
 
-/// How often a segment is synced before the next one is made ready. When fewer syncs are made of
-/// a segment, each of them writes so much that a file that is ready would save nothing.
-const SYNCS_TO_PREPARE: u32 = 32;
+/// How often a segment is synced before the next one is made ready. A receiver that catches up
+/// syncs after a message or a few, some hundred times a segment at the most: there a file that is
+/// ready saves nothing, and writing it takes as much as all the rest.
+const SYNCS_TO_PREPARE: u32 = 256;
 
 impl Writer {
     /// Sees to it that the segment of `lsn` is the open one.

@@ -177,13 +177,15 @@ fn a_record_longer_than_segments_is_looked_for_as_far_back_as_it_takes() {
 #[test]
 fn after_many_syncs_of_a_segment_the_next_one_is_ready() {
     let mut wal = generator(4);
-    wal.fill(100_000);
+    for _ in 0..300 {
+        wal.record(100);
+    }
     wal.switch(AfterSwitch::Zeros);
     wal.fill(20_000);
     let mut world = World::new(wal);
     let (_archive, mut writer) = world.writer().unwrap();
     let mut rng = Rng::with_seed(4);
-    let ends: Vec<Lsn> = world.wal.records()[..40].iter().map(|r| r.end).collect();
+    let ends: Vec<Lsn> = world.wal.records()[..300].iter().map(|r| r.end).collect();
     for end in ends {
         let at = writer.position();
         let batch = world.batch(at, end, &mut rng);
