@@ -61,7 +61,7 @@ fn replace(document: &Path, text: &str) {
         .unwrap_or_else(|error| panic!("{}: {error}", document.display()));
     let new = replaced(&old, text).unwrap_or_else(|| {
         panic!(
-            "{} does not have the two lines {BEGIN:?} and {END:?}",
+            "{} does not have the two lines {BEGIN:?} and {END:?} once each",
             document.display()
         )
     });
@@ -119,10 +119,13 @@ fn markdown(report: &Report) -> String {
     text
 }
 
-/// A document with another text between its markers.
+/// A document with another text between its markers, of which there must be one pair.
 fn replaced(document: &str, text: &str) -> Option<String> {
     let (before, rest) = document.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
+    if after.contains(BEGIN) {
+        return None;
+    }
     Some(format!("{before}{BEGIN}\n{text}\n{END}{after}"))
 }
 
@@ -136,6 +139,7 @@ mod tests {
         let expected = format!("a\n{BEGIN}\nnew\n{END}b\n");
         assert_eq!(replaced(&document, "new"), Some(expected));
         assert_eq!(replaced("no markers", "new"), None);
+        assert_eq!(replaced(&document.repeat(2), "new"), None);
     }
 
     #[test]
