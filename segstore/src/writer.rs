@@ -50,7 +50,7 @@ use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::compressor::Compressor;
 use crate::corruption::Corruption;
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, DiskError};
 use crate::flushed::{Appended, Durable, FlushedLsn};
 use crate::live::{Live, Unsynced};
 use crate::lock::ProcessLock;
@@ -156,19 +156,26 @@ impl OpenSegment {
         }
     }
 
-    /// The zeros to write behind a little WAL that ends at the offset `end`, of `size` bytes.
+    /// Writes zeros behind a little WAL that ends at the offset `end`, in a segment of `size` bytes.
     ///
     /// The first sync after a block was first written has the file system's own notes to make
     /// durable as well, and takes several times as long. Where only space was reserved, as in the
     /// segment in which a receiver has caught up, that would be every few commits; so it is once
     /// for many blocks.
-    fn zeros_behind(&self, end: u64, size: u64) -> &'static [u8] {
+    fn fill_behind(&mut self, end: u64, size: u64) -> Result<(), DiskError> {
         if end <= self.filled {
-            return &[];
+            return Ok(());
         }
         let until = end.next_multiple_of(ZEROS.len() as u64).min(size);
         let length = usize::try_from(until.saturating_sub(end)).unwrap_or_default();
-        ZEROS.get(..length).unwrap_or_default()
+        let zeros = ZEROS.get(..length).unwrap_or_default();
+        match self.file.write_at(&[IoSlice::new(zeros)], end) {
+            Ok(()) => self.filled = until,
+            // There may be room for WAL, which is what matters.
+            Err(error) if error.is_disk_full() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
@@ -343,23 +350,17 @@ impl Writer {
             return Ok(());
         };
         let length = end.bytes_since(from);
-        let mut slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
-        // Nothing is stored behind the last byte, so zeros take nothing away.
-        let is_bulk = length >= BULK;
-        let zeros = match is_bulk {
-            true => &[],
-            false => segment.zeros_behind(offset + length, self.files.size().bytes()),
-        };
-        slices.push(IoSlice::new(zeros));
+        let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
         segment.dirty = true;
-        let written = if is_bulk {
+        let written = if length >= BULK {
             segment.file.write_bulk_at(&slices, offset)
         } else {
-            segment.file.write_at(&slices, offset)
+            let written = segment.file.write_at(&slices, offset);
+            // Nothing is stored behind the last byte, so zeros take nothing away.
+            written.and_then(|()| segment.fill_behind(offset + length, self.files.size().bytes()))
         };
         written.map_err(WriteError::of_write)?;
-        let filled = offset + length + zeros.len() as u64;
-        segment.filled = segment.filled.max(filled);
+        segment.filled = segment.filled.max(offset + length);
         self.stored.byte_end = self.stored.byte_end.max(end);
         self.overlap = None;
         Ok(())

@@ -239,8 +239,12 @@ fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() 
         .filter_map(|line| line.split_once(&write))
         .map(|(_, change)| change)
         .collect();
-    let (first, others) = writes.split_first().unwrap();
-    assert_eq!(*first, "262144 bytes at 0");
+    let [first, zeros, others @ ..] = writes.as_slice() else {
+        panic!("{writes:?}");
+    };
+    // The long page header and the first record, and the rest of 256 KiB.
+    assert_eq!(*first, "168 bytes at 0");
+    assert_eq!(*zeros, "261976 bytes at 168");
     assert!(
         others.len() > 30
             && others
@@ -251,4 +255,42 @@ fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() 
     let valid = world.bytes(second, world.wal.end());
     assert!(content.starts_with(valid));
     assert!(content[valid.len()..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_disk_without_room_for_more_than_the_wal_takes_the_wal() {
+    let mut wal = generator(6);
+    wal.fill(SEGMENT_SIZE - 20_000);
+    wal.switch(AfterSwitch::Zeros);
+    let second = wal.end();
+    wal.record(100);
+    wal.record(100);
+    let mut world = World::new(wal);
+    let (_archive, mut writer) = world.writer().unwrap();
+    let mut rng = Rng::with_seed(6);
+    writer
+        .append(START, &world.batch(START, second, &mut rng))
+        .unwrap();
+    writer.sync().unwrap();
+    let [.., first, last] = world.wal.records() else {
+        panic!("two records at least");
+    };
+    let (first, last) = (first.end, last.end);
+    // The file is created, given its space and its name, and the WAL written.
+    let zeros = world.disk.operations() + 4;
+    world.disk.fail_at(zeros, Fault::NoSpace);
+    writer
+        .append(second, &world.batch(second, first, &mut rng))
+        .unwrap();
+    writer.sync().unwrap();
+    let log = world.disk.log();
+    assert!(log[usize::try_from(zeros).unwrap()].ends_with("261976 bytes at 168"));
+    writer
+        .append(first, &world.batch(first, last, &mut rng))
+        .unwrap();
+    // They are tried again with what comes next.
+    let log = world.disk.log();
+    assert!(log.iter().any(|line| line.ends_with("261848 bytes at 296")));
+    world.acknowledge(writer.close().unwrap());
+    world.assert_complete();
 }
