@@ -190,13 +190,16 @@ impl Server {
     /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let shared = Arc::clone(&self.shared);
+        // A task of its own: clients are, too, and get WAL also while whoever polls this does
+        // something else. It ends with this.
+        let mut spreading = JoinSet::new();
+        spreading.spawn(spread_advances(Arc::clone(&shared)));
         let evaluate = shared.registry.evaluate(|| {
             let durable = shared.view.durable();
             durable.map(|durable| durable.timeline)
         });
         tokio::select! {
             () = evaluate => {}
-            () = spread_advances(&shared) => {}
             () = save_slots(&shared) => {}
             () = self.serve(stop) => {}
         }
@@ -320,7 +323,7 @@ fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
 ///
 /// To wake a task of another thread's runtime takes a system call, and whoever fills the archive
 /// would make one for each client. So it wakes this alone, which runs where the clients do.
-async fn spread_advances(shared: &Shared) {
+async fn spread_advances(shared: Arc<Shared>) {
     loop {
         shared.advanced.notified().await;
         shared.advance.send_replace(());
