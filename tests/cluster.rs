@@ -207,6 +207,11 @@ impl Cluster {
             self.text(&format!("SELECT current_setting('{name}')"))
                 .is_some_and(|now| now == value)
         });
+        if name == "synchronous_standby_names" {
+            // Commits wait only once the checkpointer has read it too, which it does before it
+            // makes a checkpoint.
+            self.sql("CHECKPOINT");
+        }
     }
 
     /// Runs a program on the data directory of the stopped server, as its user.
