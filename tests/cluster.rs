@@ -207,11 +207,17 @@ impl Cluster {
             self.text(&format!("SELECT current_setting('{name}')"))
                 .is_some_and(|now| now == value)
         });
-        if name == "synchronous_standby_names" {
-            // Commits wait only once the checkpointer has read it too, which it does before it
-            // makes a checkpoint.
-            self.sql("CHECKPOINT");
-        }
+    }
+
+    /// Has commits wait for these standbys from now on, as `synchronous_standby_names` has them.
+    ///
+    /// A new connection shows the setting before the checkpointer has read it, and until then
+    /// commits wait for nobody; before it makes a checkpoint it has.
+    ///
+    /// Source: src/backend/replication/syncrep.c, `SyncRepUpdateSyncStandbysDefined` (PG 15).
+    pub fn set_synchronous_standbys(&self, names: &str) {
+        self.reload_with("synchronous_standby_names", names);
+        self.sql("CHECKPOINT");
     }
 
     /// Runs a program on the data directory of the stopped server, as its user.

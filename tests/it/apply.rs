@@ -116,7 +116,7 @@ fn remote_apply_waits_for_the_applier_and_flush_does_not(version: Version) {
     let receiver = Embedded::of(&cluster, archive.path(), &records, None);
     cluster.wait_streaming(Embedded::NAME);
     cluster.sql("CREATE TABLE t (i int)");
-    cluster.reload_with("synchronous_standby_names", Embedded::NAME);
+    cluster.set_synchronous_standbys(Embedded::NAME);
     cluster.wait_sync_state(Embedded::NAME, "sync");
     cluster.commit("SET synchronous_commit = remote_apply; INSERT INTO t VALUES (0)");
     records.hold();

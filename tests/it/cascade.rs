@@ -61,7 +61,7 @@ fn any_one_of_two_standbys_is_enough_and_none_is_not(version: Version) {
     let standbys = ["s1", "s2"].map(|name| cascade.standby(name));
     cascade.relay.wait_for_log("1 of 1 standbys present");
     let primary = &cascade.primary;
-    primary.reload_with("synchronous_standby_names", "ANY 1 (wal_receiver)");
+    primary.set_synchronous_standbys("ANY 1 (wal_receiver)");
     primary.wait_sync_state("wal_receiver", "quorum");
     for level in ["remote_write", "on"] {
         primary.commit(&format!(
@@ -104,9 +104,7 @@ fn any_one_of_two_standbys_is_enough_and_none_is_not(version: Version) {
 
 fn a_primary_can_stop_while_too_few_standbys_are_present(version: Version) {
     let mut cascade = Cascade::start(version, "s1");
-    cascade
-        .primary
-        .reload_with("synchronous_standby_names", "wal_receiver");
+    cascade.primary.set_synchronous_standbys("wal_receiver");
     cascade
         .relay
         .wait_for_log("0 of 1 standbys present on timeline 1");
@@ -146,7 +144,7 @@ fn a_policy_behind_a_policy_reaches_the_last_standby() {
     let mut last = inner.standby(&cascade.backup, "s1", "");
     last.start();
     let primary = &cascade.primary;
-    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.set_synchronous_standbys("wal_receiver");
     primary.wait_sync_state("wal_receiver", "sync");
     for inserted in 1..=10 {
         primary.commit("SET synchronous_commit = remote_apply; INSERT INTO t VALUES (1)");

@@ -102,7 +102,7 @@ fn a_synchronous_commit_waits_out_the_damage() {
         Verdict::Forward
     });
     let mut receiver = proxied.streaming(&proxy);
-    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    cluster.set_synchronous_standbys("wal_receiver");
     let load = Load::start(cluster, 2, "on");
     wait_until("the damage to be met", || cluster.flush_lsn() > bad);
     load.wait_for_commits(50);

@@ -15,14 +15,14 @@ fn the_smallest_receiver_keeps_wal_and_goes_on_where_it_was() {
             .arg(cluster.conninfo())
             .start();
         cluster.wait_streaming("archive");
-        cluster.reload_with("synchronous_standby_names", "archive");
+        cluster.set_synchronous_standbys("archive");
         cluster.wait_sync_state("archive", "sync");
         cluster.commit("INSERT INTO t VALUES (1)");
         let end = cluster.flush_lsn();
         receiver.wait_flushed(&cluster, "archive", end);
         assert!(receiver.stop().success(), "{}", receiver.log());
         archive.assert_same_wal(&cluster, TimelineId::FIRST, start, end);
-        cluster.reload_with("synchronous_standby_names", "");
+        cluster.set_synchronous_standbys("");
         cluster.write_wal(2);
     }
 }

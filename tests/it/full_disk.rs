@@ -122,7 +122,7 @@ fn a_full_disk_holds_commits_until_there_is_room() {
     let disk = receiver.sees(archive.path());
     let ballast = disk.join("ballast");
     fs::write(&ballast, vec![1; 5 << 20]).unwrap();
-    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    cluster.set_synchronous_standbys("wal_receiver");
     let load = Load::start(&cluster, 4, "on");
     receiver.wait_for_log("disk full");
     // What it has told the primary is on the disk, and no more.

@@ -63,7 +63,7 @@ fn commit_behind_a_lengthened_record(wal_sender_timeout: &str) {
     let armed = Arc::new(AtomicBool::new(false));
     let (proxy, lengthened) = lengthening(cluster, &armed);
     let mut receiver = start(&proxied, &proxy);
-    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    cluster.set_synchronous_standbys("wal_receiver");
     // It is no candidate before it has received anything.
     cluster.sql("SET synchronous_commit = local; INSERT INTO t VALUES (2)");
     cluster.wait_sync_state("wal_receiver", "sync");

@@ -59,7 +59,7 @@ fn a_standby_behind_a_relay_catches_up_goes_live_and_survives_its_crash(version:
     );
     wait_receives(&standby, "status", "streaming");
     wait_receives(&standby, "slot_name", "behind");
-    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.set_synchronous_standbys("wal_receiver");
     primary.wait_sync_state("wal_receiver", "sync");
     primary.commit("INSERT INTO t VALUES (2)");
     wait_rows(&standby, "2");

@@ -60,7 +60,7 @@ fn a_standby_behind_a_relay_takes_over_from_a_lost_primary(version: Version) {
     } = Family::new(version, &[]);
     heir.start();
     other.start();
-    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.set_synchronous_standbys("wal_receiver");
     primary.wait_sync_state("wal_receiver", "sync");
 
     let load = Load::start(&primary, 4, "on");
@@ -84,7 +84,7 @@ fn a_standby_behind_a_relay_takes_over_from_a_lost_primary(version: Version) {
     heir.promote();
     assert_eq!(heir.missing(&commits), [].into());
     heir.wait_streaming("wal_receiver");
-    heir.reload_with("synchronous_standby_names", "wal_receiver");
+    heir.set_synchronous_standbys("wal_receiver");
     heir.wait_sync_state("wal_receiver", "sync");
     heir.commit("INSERT INTO t VALUES (1)");
     crate::relay::wait_rows(&other, "1");
@@ -115,7 +115,7 @@ fn a_cascade_loses_nothing_with_its_primary_and_its_relay(version: Version) {
         ],
     );
     heir.start();
-    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.set_synchronous_standbys("wal_receiver");
     primary.wait_sync_state("wal_receiver", "sync");
 
     let load = Load::start(&primary, 4, "on");
@@ -136,7 +136,7 @@ fn a_cascade_loses_nothing_with_its_primary_and_its_relay(version: Version) {
 
     relay.start_again();
     other.start();
-    heir.reload_with("synchronous_standby_names", "wal_receiver");
+    heir.set_synchronous_standbys("wal_receiver");
     heir.wait_sync_state("wal_receiver", "sync");
     for inserted in 1..=5 {
         heir.commit("SET synchronous_commit = remote_apply; INSERT INTO t VALUES (1)");

@@ -109,7 +109,7 @@ fn a_promotion_without_acknowledged_wal_reaches_nobody_who_has_that_wal(version:
         heir.text("SELECT pid::text FROM pg_stat_wal_receiver")
             .is_none()
     });
-    primary.reload_with("synchronous_standby_names", "wal_receiver");
+    primary.set_synchronous_standbys("wal_receiver");
     primary.wait_sync_state("wal_receiver", "sync");
     primary.commit("INSERT INTO t VALUES (2)");
     primary.write_wal(2);

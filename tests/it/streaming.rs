@@ -33,7 +33,7 @@ fn streaming(cluster: &Cluster, archive: &ArchiveDirectory) -> (Receiver, Lsn) {
 
 /// Makes it the one that commits wait for.
 fn make_synchronous(cluster: &Cluster) {
-    cluster.reload_with("synchronous_standby_names", "wal_receiver");
+    cluster.set_synchronous_standbys("wal_receiver");
     cluster.wait_sync_state("wal_receiver", "sync");
 }
 

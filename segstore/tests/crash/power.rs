@@ -1,9 +1,9 @@
 //! The power goes.
 
 use fastrand::Rng;
-use segstore::Writer;
 use segstore::generator::{AfterSwitch, Generator};
 use segstore::sim::{Fault, Survival};
+use segstore::{Archive, Writer};
 use walproto::Lsn;
 
 use crate::world::{SEGMENT_SIZE, START, World, generator, short_wal};
@@ -206,23 +206,29 @@ fn after_many_syncs_of_a_segment_the_next_one_is_ready() {
     assert!(synced.is_some() && synced < place(&format!("to {second}")));
 }
 
-#[test]
-fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() {
+/// A writer that has synced its first segment once, too seldom for the next one to be made ready,
+/// and WAL with so many small records in that one.
+fn at_a_reserved_segment(records: usize, rng: &mut Rng) -> (World, Archive, Writer) {
     let mut wal = generator(5);
     wal.fill(SEGMENT_SIZE - 20_000);
     wal.switch(AfterSwitch::Zeros);
     let second = wal.end();
-    for _ in 0..40 {
+    for _ in 0..records {
         wal.record(100);
     }
     let world = World::new(wal);
-    let (_archive, mut writer) = world.writer().unwrap();
-    let mut rng = Rng::with_seed(5);
-    // Too few syncs of the first segment for the next one to be made ready.
-    writer
-        .append(START, &world.batch(START, second, &mut rng))
-        .unwrap();
+    let (archive, mut writer) = world.writer().unwrap();
+    let batch = world.batch(START, second, rng);
+    writer.append(START, &batch).unwrap();
     writer.sync().unwrap();
+    (world, archive, writer)
+}
+
+#[test]
+fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() {
+    let mut rng = Rng::with_seed(5);
+    let (world, _archive, mut writer) = at_a_reserved_segment(40, &mut rng);
+    let second = writer.position();
     for end in world.wal.records().iter().map(|record| record.end) {
         let at = writer.position();
         if end > at {
@@ -259,19 +265,9 @@ fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() 
 
 #[test]
 fn a_disk_without_room_for_more_than_the_wal_takes_the_wal() {
-    let mut wal = generator(6);
-    wal.fill(SEGMENT_SIZE - 20_000);
-    wal.switch(AfterSwitch::Zeros);
-    let second = wal.end();
-    wal.record(100);
-    wal.record(100);
-    let mut world = World::new(wal);
-    let (_archive, mut writer) = world.writer().unwrap();
     let mut rng = Rng::with_seed(6);
-    writer
-        .append(START, &world.batch(START, second, &mut rng))
-        .unwrap();
-    writer.sync().unwrap();
+    let (mut world, _archive, mut writer) = at_a_reserved_segment(2, &mut rng);
+    let second = writer.position();
     let [.., first, last] = world.wal.records() else {
         panic!("two records at least");
     };
