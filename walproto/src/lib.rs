@@ -56,6 +56,7 @@ pub mod command;
 pub mod copy_data;
 pub mod error;
 pub mod frame;
+mod foreign;
 pub mod frontend;
 mod ident;
 mod lsn;
@@ -71,6 +72,7 @@ mod timeline;
 mod version;
 
 pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
+pub use foreign::{BytesAsText, ForeignText, is_unsafe};
 pub use lsn::{InvalidSegmentSize, Lsn, ParseLsnError, SegmentNumber, SegmentSize};
 pub use reader::{MalformedMessage, MessageFault};
 pub use time::PgTimestamp;

@@ -21,6 +21,7 @@ mod screen;
 mod serve;
 mod signals;
 mod status;
+mod shown;
 mod verify;
 
 use std::ffi::OsString;

@@ -25,6 +25,7 @@ use crate::logging::{self, chain};
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
 
+use crate::shown;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Help,
@@ -120,7 +121,7 @@ fn show(directory: &Path, json: bool) -> Result<(), MainError> {
         }
     }
     let shown = if json {
-        serde_json::to_string(&status).map_err(|error| MainError::Output(error.into()))?
+        shown::json(&status).map_err(|error| MainError::Output(error.into()))?
     } else {
         text::of(&status)
     };

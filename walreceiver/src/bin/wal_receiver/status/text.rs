@@ -6,6 +6,8 @@ use super::{ArchiveDocument, Status};
 use crate::control::document::{
     ReceiverDocument, ServerDocument, SlotDocument, StandbyDocument, SynchronousDocument,
 };
+use crate::last_end::End;
+use crate::shown::on_one_line;
 
 /// The names and values of a record, in the order in which they are shown.
 type Fields = Vec<(&'static str, String)>;
@@ -35,19 +37,11 @@ pub(super) fn of(status: &Status) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{heading:-<width$}-+-", width = width);
         for (name, value) in fields {
-            let line = format!("{name:<width$} | {}", one_line(&value));
+            let line = format!("{name:<width$} | {}", on_one_line(&value));
             let _ = writeln!(text, "{}", line.trim_end());
         }
     }
     text
-}
-
-/// What a peer sent must not look like another line, or move the terminal's cursor.
-fn one_line(value: &str) -> String {
-    value
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 fn shown<T: ToString>(value: Option<&T>) -> String {
