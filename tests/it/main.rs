@@ -21,6 +21,7 @@ mod handover;
 mod hosts;
 mod incomplete_record;
 mod lineage;
+mod last_end;
 mod model;
 mod newer_server;
 mod on_event;

@@ -8,6 +8,7 @@ mod disk_hold;
 mod error;
 mod face;
 mod help;
+mod last_end;
 mod live_line;
 mod logging;
 mod on_event;

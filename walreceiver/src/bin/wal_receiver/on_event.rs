@@ -51,7 +51,7 @@ pub(crate) enum EventKind {
 }
 
 impl EventKind {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gap => "gap",
             Self::LostSlot => "lost_slot",
