@@ -15,6 +15,7 @@ mod damage;
 mod damaged_stream;
 mod dropin;
 mod examples;
+mod first_process;
 mod foreign_text;
 mod full_disk;
 mod handover;

@@ -12,6 +12,7 @@ mod last_end;
 mod live_line;
 mod logging;
 mod on_event;
+mod orphans;
 mod own_address;
 mod password;
 mod prune;
@@ -20,9 +21,9 @@ mod report;
 mod run;
 mod screen;
 mod serve;
+mod shown;
 mod signals;
 mod status;
-mod shown;
 mod verify;
 
 use std::ffi::OsString;
@@ -45,6 +46,7 @@ const SUBCOMMANDS: [(&str, Subcommand); 5] = [
 type Subcommand = fn(&str, &mut dyn Iterator<Item = OsString>) -> ExitCode;
 
 fn main() -> ExitCode {
+    orphans::reap_if_first_process();
     let mut words = std::env::args_os();
     let program = face::program_name(words.next().as_deref());
     let face = Face::of(&program);
