@@ -50,13 +50,14 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod certificate;
 pub mod channel_binding;
 pub mod client;
 pub mod command;
 pub mod copy_data;
 pub mod error;
-pub mod frame;
 mod foreign;
+pub mod frame;
 pub mod frontend;
 mod ident;
 mod lsn;
@@ -71,8 +72,8 @@ mod time;
 mod timeline;
 mod version;
 
-pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
 pub use foreign::{BytesAsText, ForeignText, is_unsafe};
+pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
 pub use lsn::{InvalidSegmentSize, Lsn, ParseLsnError, SegmentNumber, SegmentSize};
 pub use reader::{MalformedMessage, MessageFault};
 pub use time::PgTimestamp;
