@@ -1,8 +1,4 @@
 //! `status` says why the last process ended.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "what a JSON value lacks is null, and fails the comparison"
-)]
 
 use std::fs;
 
@@ -62,7 +58,7 @@ fn the_reason_of_the_last_end_is_shown() {
         (&"killed".into(), &Value::Null)
     );
     assert_eq!(end["pid"], second.pid(), "{shown}");
-    let other = Cluster::start_new(Version::V15);
+    let other = Cluster::builder(Version::V15).own_identity().start();
     let (failed, log) = Receiver::of(&other, archive.path()).arg("-n").run();
     assert_eq!(failed.code(), Some(1), "{log}");
     let (_, shown) = status(&archive);

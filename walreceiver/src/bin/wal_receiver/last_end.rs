@@ -186,12 +186,12 @@ impl LastEnd {
 
     /// Notes how the process ends.
     pub(crate) fn note_end(&self, ended: &Result<(), MainError>) {
-        if ended.as_ref().is_err_and(is_another_s) {
+        let is_noted = self.is_noted.load(Ordering::Relaxed);
+        if !is_noted && ended.as_ref().is_err_and(is_another_s) {
             return;
         }
         // The next process may have the archive already.
-        let is_next =
-            |running: &Running| self.is_noted.load(Ordering::Relaxed) && *running != self.running;
+        let is_next = |running: &Running| is_noted && *running != self.running;
         self.write(&Record {
             running: Record::read(&self.path).running.filter(is_next),
             last: Some(self.end(ended)),
