@@ -320,7 +320,7 @@ fn assert_damage_is_told(
     let kept = fs::read(&damaged_path).unwrap();
     let mut bytes = kept.clone();
     let offset = bytes.len() / 2;
-    bytes[offset] ^= 1;
+    *bytes.get_mut(offset).unwrap() ^= 1;
     fs::write(&damaged_path, bytes).unwrap();
     let copy = ArchiveDirectory::new();
     let mut client = Receiver::bare()
