@@ -57,6 +57,7 @@ pub mod copy_data;
 pub mod error;
 pub mod frame;
 pub mod frontend;
+pub mod http;
 mod ident;
 mod lsn;
 #[cfg(test)]

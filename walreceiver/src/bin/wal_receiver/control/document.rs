@@ -72,6 +72,7 @@ pub(crate) struct ReceiverDocument {
     pub(crate) lag_bytes: Option<u64>,
     pub(crate) lag_seconds: Option<f64>,
     pub(crate) last_error: Option<String>,
+    pub(crate) disconnected_since: Option<String>,
     pub(crate) retry_in_seconds: Option<f64>,
     pub(crate) held: Vec<Held>,
 }
@@ -265,7 +266,7 @@ impl From<&Slot> for SlotDocument {
 }
 
 /// A point in time in UTC, to the microsecond.
-fn timestamp(time: SystemTime) -> String {
+pub(super) fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
