@@ -376,9 +376,42 @@ fn backoff(reconnect: Reconnect) -> Option<Backoff> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::conninfo::Overrides;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stays_away_is_told_of_once_after_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = ConnectionConfig::from_sources(
+            Some("host=/nonexistent user=u"),
+            &Overrides::default(),
+            &|_| None,
+        );
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&told);
+        let receiver = Receiver::new(ReceiverConfig::new(directory.path()), connection.unwrap())
+            .with_reporter(move |event: &ReceiverEvent<'_>| match event {
+                ReceiverEvent::Disconnected { retry_in, .. } => {
+                    // Its socket may be there at any moment.
+                    assert!(*retry_in <= Duration::from_secs(1), "{retry_in:?}");
+                }
+                ReceiverEvent::Unreachable { lasted, error } => {
+                    let cause = error.map(ToString::to_string).unwrap_or_default();
+                    note.lock().unwrap().push((*lasted, cause));
+                }
+                _ => {}
+            });
+        let stop = sleep(Duration::from_secs(200));
+        receiver.run(stop).await.unwrap();
+        let told = told.lock().unwrap();
+        let [(lasted, cause)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert!((60..62).contains(&lasted.as_secs()), "{lasted:?}");
+        assert!(cause.contains("No such file"), "{cause}");
+    }
 
     #[tokio::test]
     async fn it_can_be_spawned_on_a_runtime_with_several_threads() {
