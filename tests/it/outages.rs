@@ -18,17 +18,19 @@ fn an_empty_relay_follows_a_promotion_exactly_where_its_stream_began(version: Ve
     let mut primary = Cluster::builder(version).segment_size_mib(1).start();
     let standby = primary.standby("second");
     primary.write_wal(1);
-    primary.sql("CHECKPOINT");
     let size = primary.segment_size();
-    primary.switch_wal();
     wait_until("the standby to end with a segment", || {
+        primary.sql("SELECT txid_current(); SELECT pg_switch_wal()");
+        let end = primary.flush_lsn();
+        wait_until("the standby to catch up", || standby.flush_lsn() >= end);
         size.offset_of(standby.flush_lsn()) == 0
     });
     primary.kill9();
     let start = standby.flush_lsn();
     assert_eq!(size.offset_of(start), 0, "{start}");
     let archive = ArchiveDirectory::new();
-    let mut relay = Relay::start(&standby.conninfo(), archive.path(), &[]);
+    let at = format!("--start={start}");
+    let mut relay = Relay::start(&standby.conninfo(), archive.path(), &[&at]);
     standby.wait_streaming("wal_receiver");
     standby.promote();
     let end = standby.write_wal(2);
@@ -49,18 +51,19 @@ fn a_password_that_is_changed_and_changed_back_is_waited_for() {
     let cluster = Cluster::builder(Version::V15)
         .hba("local replication all scram-sha-256\nlocal all all trust")
         .start();
-    cluster.sql("ALTER USER postgres PASSWORD 'right'");
+    cluster.sql("CREATE USER archivist REPLICATION PASSWORD 'right'");
     let archive = ArchiveDirectory::new();
     let mut receiver = Receiver::of(&cluster, archive.path())
+        .args(["-U", "archivist"])
         .env("PGPASSWORD", "right")
         .start();
     cluster.wait_streaming("wal_receiver");
-    cluster.sql("ALTER USER postgres PASSWORD 'other'");
+    cluster.sql("ALTER USER archivist PASSWORD 'other'");
     disconnect(&cluster);
     receiver.wait_for_log("password authentication failed");
-    cluster.sql("ALTER USER postgres PASSWORD 'right' NOREPLICATION");
+    cluster.sql("ALTER USER archivist PASSWORD 'right' NOREPLICATION");
     receiver.wait_for_log("role needs the REPLICATION attribute");
-    cluster.sql("ALTER USER postgres REPLICATION");
+    cluster.sql("ALTER USER archivist REPLICATION");
     let end = cluster.write_wal(1);
     receiver.wait_flushed(&cluster, "wal_receiver", end);
     assert!(receiver.stop().success(), "{}", receiver.log());

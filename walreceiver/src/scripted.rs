@@ -92,16 +92,16 @@ impl Server {
 
     /// A server that lets in whoever comes; what it says then is up to the test.
     pub(crate) fn welcoming() -> (Self, mpsc::UnboundedReceiver<Sender>) {
-        Self::welcoming_some(&[])
+        Self::welcoming_some(Vec::new())
     }
 
     /// A server that answers the first connections by `answers`, if there is one, and
     /// closes them; it lets in all others.
     pub(crate) fn welcoming_some(
-        answers: &[Option<Vec<u8>>],
+        answers: Vec<Option<Vec<u8>>>,
     ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
         let (senders, welcomed) = mpsc::unbounded_channel();
-        let answers = Mutex::new(answers.to_vec().into_iter());
+        let answers = Mutex::new(answers.into_iter());
         let server = Self::start(move |mut stream| {
             let senders = senders.clone();
             let answer = answers.lock().unwrap().next().flatten();

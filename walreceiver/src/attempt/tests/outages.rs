@@ -83,7 +83,7 @@ async fn a_receiver_that_has_streamed_tries_again_whatever_it_is_answered() {
         .into_iter()
         .chain(answers.iter().cloned().map(Some))
         .collect();
-    let (server, mut senders) = Server::welcoming_some(&script);
+    let (server, mut senders) = Server::welcoming_some(script);
     let directory = tempfile::tempdir().unwrap();
     let (receiver, told) = retrying(&server, &directory, |_| {});
     let serving = async {
@@ -129,7 +129,7 @@ async fn a_receiver_that_has_streamed_tries_again_whatever_it_is_answered() {
 #[tokio::test]
 async fn a_wrong_password_ends_only_who_has_neither_streamed_nor_serves() {
     let refusal = Some(error("FATAL", "28P01"));
-    let (server, _senders) = Server::welcoming_some(&[refusal.clone()]);
+    let (server, _senders) = Server::welcoming_some(vec![refusal.clone()]);
     let directory = tempfile::tempdir().unwrap();
     let (receiver, told) = retrying(&server, &directory, |_| {});
     let received = timeout(DEADLINE, receiver.run(pending())).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_wrong_password_ends_only_who_has_neither_streamed_nor_serves() {
     );
     assert_eq!(*told.lock().unwrap(), [""; 0]);
 
-    let (server, mut senders) = Server::welcoming_some(&[refusal.clone(), refusal]);
+    let (server, mut senders) = Server::welcoming_some(vec![refusal.clone(), refusal]);
     let (receiver, told) = retrying(&server, &directory, |_| {});
     let _served = receiver.archive();
     let received = async {

@@ -203,6 +203,7 @@ fn what_a_connection_fails_with_ends_only_what_has_never_streamed() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn what_a_server_says_ends_only_what_has_never_streamed() {
     let (timeline, lsn) = (TIMELINE, LSN);
     let tail = IncompleteTail {
@@ -324,6 +325,7 @@ fn what_a_server_says_ends_only_what_has_never_streamed() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn the_archive_its_lineage_and_wal_that_is_gone_always_end_receiving() {
     let (timeline, lsn) = (TIMELINE, LSN);
     let directory = std::path::PathBuf::from("/wal");
