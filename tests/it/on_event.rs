@@ -145,12 +145,21 @@ fn damage_that_ends_the_receiver_is_told_of_before_it_ends() {
         Verdict::Forward
     });
     let noted = Noted::new();
+    // A single try, and later ones.
+    let mut once = proxied
+        .receiver(&proxy)
+        .args(["--no-loop", "--on-event", &noted.command("")])
+        .start();
+    cluster.wait_streaming("wal_receiver");
+    cluster.write_wal(1);
+    assert_eq!(once.wait_exit().code(), Some(1), "{}", once.log());
+    let [timeline, lsn, ..] = noted.wait_for("corruption");
+    assert_eq!((timeline.as_str(), lsn), ("1", page.to_string()));
+    assert_eq!(noted.lines().len(), 1);
     let mut receiver = proxied
         .receiver(&proxy)
         .args(["--on-event", &noted.command("sleep 1;")])
         .start();
-    cluster.wait_streaming("wal_receiver");
-    cluster.write_wal(1);
     assert_eq!(receiver.wait_exit().code(), Some(1), "{}", receiver.log());
     let [timeline, lsn, _, message] = noted.wait_for("corruption");
     assert_eq!((timeline.as_str(), lsn), ("1", page.to_string()));

@@ -69,6 +69,6 @@ pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, Serve
 pub use failure::StreamFailure;
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
-pub use server::{ServeError, Server, ServerHandle};
+pub use server::{ServeError, Server, ServerHandle, Stop};
 pub use settings::parse_duration;
 pub use sockets::Sockets;

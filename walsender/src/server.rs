@@ -1,6 +1,7 @@
 //! The server: who connects, and how it stops.
 
 mod handle;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -16,6 +17,8 @@ use walproto::ServerVersion;
 use walproto::server::StartupRequest;
 
 pub use self::handle::ServerHandle;
+pub use self::stop::Stop;
+use self::stop::{SAVE_PATIENCE, until};
 use crate::access::{Access, AccessError, MockNonce};
 use crate::chain::chain;
 use crate::config::{ListenAddress, ServeConfig};
@@ -182,13 +185,22 @@ impl Server {
 
     /// Serves until `stop` is ready, and then until every client that is streamed to has got all
     /// WAL that is durable by then and has confirmed it, or is gone. Others are told that the
-    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`]; who does
-    /// not want to wait drops this.
+    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`], also if
+    /// it asked for a longer time; who does not want to wait drops this.
     ///
     /// [`Limits::wal_sender_timeout`]: crate::Limits::wal_sender_timeout
     ///
     /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        let stop = async {
+            stop.await;
+            Stop::OnceReplicated
+        };
+        self.run_until(stop).await;
+    }
+
+    /// As [`Server::run`], and `stop` says how long clients are waited for.
+    pub async fn run_until(self, stop: impl Future<Output = Stop>) {
         let shared = Arc::clone(&self.shared);
         // A task of its own: clients are, too, and get WAL also while whoever polls this does
         // something else. It ends with this.
@@ -198,21 +210,32 @@ impl Server {
             let durable = shared.view.durable();
             durable.map(|durable| durable.timeline)
         });
-        tokio::select! {
-            () = evaluate => {}
-            () = save_slots(&shared) => {}
-            () = self.serve(stop) => {}
+        let stop = tokio::select! {
+            () = evaluate => Stop::OnceReplicated,
+            () = save_slots(&shared) => Stop::OnceReplicated,
+            stop = self.serve(stop) => stop,
+        };
+        match stop {
+            Stop::OnceReplicated => save(&shared).await,
+            Stop::Within(_) => {
+                let saved = tokio::time::timeout(SAVE_PATIENCE, save(&shared)).await;
+                if saved.is_err() {
+                    tracing::warn!(
+                        "replication slots were not saved within {} seconds",
+                        SAVE_PATIENCE.as_secs()
+                    );
+                }
+            }
         }
-        save(&shared).await;
     }
 
-    async fn serve(self, stop: impl Future<Output = ()>) {
+    async fn serve(self, stop: impl Future<Output = Stop>) -> Stop {
         let mut clients = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         let mut next = 0;
-        loop {
+        let stop = loop {
             tokio::select! {
-                () = &mut stop => break,
+                stop = &mut stop => break stop,
                 accepted = accept(&self.listeners) => match accepted {
                     Ok(accepted) => {
                         self.welcome(&mut clients, next, accepted);
@@ -225,16 +248,30 @@ impl Server {
                 },
                 Some(ended) = clients.join_next() => note_panic(ended),
             }
-        }
+        };
+        let deadline = stop.deadline();
         drop(self.listeners);
         // Who has not shown who it is by now has nothing to wait for.
         for task in std::mem::take(&mut *self.shared.unknown()).into_values() {
             task.abort();
         }
         self.shared.stopping.send_replace(true);
-        while let Some(ended) = clients.join_next().await {
-            note_panic(ended);
+        loop {
+            tokio::select! {
+                ended = clients.join_next() => match ended {
+                    Some(ended) => note_panic(ended),
+                    None => return stop,
+                },
+                () = until(deadline) => break,
+            }
         }
+        tracing::warn!(
+            clients = clients.len(),
+            "{} clients have not confirmed all WAL in time and are disconnected",
+            clients.len()
+        );
+        clients.shutdown().await;
+        stop
     }
 
     fn welcome(&self, clients: &mut JoinSet<()>, number: u64, accepted: Accepted) {

@@ -43,6 +43,9 @@ pub(crate) enum MainError {
     Interrupted,
     #[error("disconnected")]
     Disconnected,
+    /// The same, which has been logged already.
+    #[error(transparent)]
+    Told(Box<MainError>),
     #[error("could not read a password: {0}")]
     Password(io::Error),
     #[error(transparent)]
@@ -94,6 +97,7 @@ impl MainError {
         match self {
             Self::Receive(error) => error.position(),
             Self::StandbyMissed { timeline, lsn, .. } => Some((*timeline, *lsn)),
+            Self::Told(error) => error.position(),
             _ => None,
         }
     }
@@ -102,6 +106,7 @@ impl MainError {
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {
             Self::Slot(SlotError::Refused { message, .. }) => message.hint.as_deref(),
+            Self::Told(error) => error.hint(),
             _ => None,
         }
     }

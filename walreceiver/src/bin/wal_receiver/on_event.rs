@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::warn;
 use walproto::{Lsn, TimelineId};
 
-pub(crate) use self::classify::{EventReporter, of_archive, of_error};
+pub(crate) use self::classify::{EventReporter, of_archive, of_end};
 use self::command::run;
 
 /// How many events may wait for the commands of those before them.
@@ -46,6 +46,8 @@ pub(crate) enum EventKind {
     Corruption,
     /// The server's WAL does not go on from the archive's.
     Fork,
+    /// Receiving has ended by an error that none of these names.
+    Ended,
 }
 
 impl EventKind {
@@ -57,6 +59,7 @@ impl EventKind {
             Self::Released => "released",
             Self::Corruption => "corruption",
             Self::Fork => "fork",
+            Self::Ended => "ended",
         }
     }
 }

@@ -110,8 +110,17 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
     })
 }
 
+/// What the command is told of the error that ended receiving.
+pub(crate) fn of_end(error: &ReceiveError) -> Event {
+    Event {
+        kind: kind_of(error).unwrap_or(EventKind::Ended),
+        position: error.position(),
+        message: chain(error),
+    }
+}
+
 /// What the command is told of an error, whether or not it ends the receiver.
-pub(crate) fn of_error(error: &ReceiveError) -> Option<Event> {
+fn of_error(error: &ReceiveError) -> Option<Event> {
     Some(Event {
         kind: kind_of(error)?,
         position: error.position(),
