@@ -26,6 +26,7 @@ mod on_event;
 mod proxied;
 mod refused;
 mod relay;
+mod relay_descriptors;
 mod relay_end;
 mod relay_failover;
 mod relay_feedback;

@@ -109,9 +109,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
                 let (stream, address) = accepted?;
-                // WAL goes out as it becomes durable, not when more of it has gathered.
-                stream.set_nodelay(true)?;
-                SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new())?;
+                // WAL goes out as it becomes durable, not when more of it has gathered. If the
+                // client has gone meanwhile, that is found out when it is read.
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new());
                 Ok(Accepted::Tcp(stream, address))
             }),
             Self::Unix(listener, _) => listener

@@ -1,13 +1,13 @@
 //! The server: who connects, and how it stops.
 
+mod accept;
 mod handle;
+mod saving;
 mod stop;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
@@ -16,12 +16,15 @@ use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
 
+use self::accept::accept;
 pub use self::handle::ServerHandle;
+use self::saving::{hear_of_slots, save, save_slots};
 pub use self::stop::Stop;
 use self::stop::{SAVE_PATIENCE, until};
 use crate::access::{Access, AccessError, MockNonce};
-use crate::chain::chain;
-use crate::config::{ListenAddress, ServeConfig};
+use crate::config::{
+    ListenAddress, MAX_COMMANDS, MAX_DISK_READERS, MAX_UNAUTHENTICATED, ServeConfig,
+};
 use crate::connection;
 use crate::failure::Failures;
 use crate::feedback::Horizons;
@@ -31,20 +34,6 @@ use crate::registry::{ConnectionLimits, Registry};
 use crate::settings::Settings;
 use crate::socket::Accepted;
 use crate::sockets::Sockets;
-
-/// How many clients may be busy showing who they are. When one more comes, who has taken longest
-/// so far is closed: connections that say nothing do not keep others out.
-const MAX_UNKNOWN_CLIENTS: usize = 128;
-
-/// How many clients read from the disk at a time, each on a thread.
-const MAX_DISK_READERS: usize = 8;
-
-/// How long is waited before the next connection is accepted after the system had no room for
-/// one, as for too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long the movements of slots are gathered before they are written.
-const SLOT_SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A server that cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +92,7 @@ pub(crate) struct Shared {
     /// Who still has to show who it is, in the order in which they came.
     unknown: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(crate) disk_readers: Semaphore,
+    pub(crate) commands: Semaphore,
     pub(crate) failures: Failures,
 }
 
@@ -160,6 +150,7 @@ impl Server {
             stopping: watch::Sender::new(false),
             unknown: Mutex::default(),
             disk_readers: Semaphore::new(MAX_DISK_READERS),
+            commands: Semaphore::new(MAX_COMMANDS),
             failures: Failures::new(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
@@ -233,18 +224,19 @@ impl Server {
         let mut clients = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         let mut next = 0;
+        let mut failures = accept::Failures::default();
+        // One more than there may be is accepted, for the oldest unauthenticated one makes room.
+        let most = self.shared.config.limits.connections;
+        let most = most.saturating_add(MAX_UNAUTHENTICATED + 1);
         let stop = loop {
             tokio::select! {
                 stop = &mut stop => break stop,
-                accepted = accept(&self.listeners) => match accepted {
+                accepted = accept(&self.listeners), if clients.len() < most => match accepted {
                     Ok(accepted) => {
                         self.welcome(&mut clients, next, accepted);
                         next += 1;
                     }
-                    Err(error) => {
-                        tracing::warn!("could not accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    Err(error) => failures.note(&error).await,
                 },
                 Some(ended) = clients.join_next() => note_panic(ended),
             }
@@ -279,7 +271,7 @@ impl Server {
         let mut unknown = self.shared.unknown();
         let task = clients.spawn(connection::serve(shared, accepted, number));
         unknown.insert(number, task);
-        if unknown.len() > MAX_UNKNOWN_CLIENTS
+        if unknown.len() > MAX_UNAUTHENTICATED
             && let Some((_, oldest)) = unknown.pop_first()
         {
             oldest.abort();
@@ -365,52 +357,6 @@ async fn spread_advances(shared: Arc<Shared>) {
         shared.advanced.notified().await;
         shared.advance.send_replace(());
     }
-}
-
-/// Has those look again who wait for a slot, and the file of a temporary one removed.
-fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
-    let weak = Arc::downgrade(shared);
-    shared.slots.on_release(move || {
-        if let Some(shared) = weak.upgrade() {
-            shared.released.send_replace(());
-            shared.note_slot_moved();
-        }
-    })
-}
-
-/// Saves where the slots stand a while after they have moved, for ever. What a crash takes makes
-/// them keep more, not less.
-async fn save_slots(shared: &Arc<Shared>) {
-    loop {
-        shared.slot_moved.notified().await;
-        tokio::time::sleep(SLOT_SAVE_INTERVAL).await;
-        save(shared).await;
-    }
-}
-
-async fn save(shared: &Arc<Shared>) {
-    let slots = shared.slots.clone();
-    match tokio::task::spawn_blocking(move || slots.save()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!("could not save replication slots: {}", chain(&error));
-            shared.note_slot_moved();
-        }
-        Err(error) => note_panic(Err(error)),
-    }
-}
-
-/// The next connection of any listener. Cancel safe.
-async fn accept(listeners: &[Listener]) -> io::Result<Accepted> {
-    poll_fn(|cx| {
-        for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 fn note_panic(ended: Result<(), tokio::task::JoinError>) {

@@ -95,6 +95,7 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         let request = self.request.take().ok_or(ConnectionError::Fault)?;
         let timeout = self.wal_sender_timeout;
+        let permit = self.shared.commands.acquire().await;
         let executing = tokio::task::spawn_blocking(move || {
             let commands = Commands {
                 store: &shared.slots,
@@ -106,6 +107,7 @@ impl Connection {
             (reply, commands.failure.into_inner(), command, request)
         });
         let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;
+        drop(permit);
         let (reply, failure, command, request) = executed;
         if let Some(failure) = failure {
             let client = self.opened.shown();

@@ -37,6 +37,18 @@ pub(crate) enum MainError {
         directory: PathBuf,
         segment_size: SegmentSize,
     },
+    #[error(
+        "{connections} clients (--max-connections) and the archive need {needed} file descriptors, \
+         and this process may open {allowed}: raise the hard limit (ulimit -Hn, or LimitNOFILE= of \
+         the service), {}",
+        fewer(*fitting)
+    )]
+    TooFewDescriptors {
+        connections: usize,
+        needed: usize,
+        allowed: usize,
+        fitting: usize,
+    },
     #[error("could not start: {0}")]
     Runtime(io::Error),
     #[error("interrupted")]
@@ -89,6 +101,14 @@ pub(crate) enum MainError {
         directory.display()
     )]
     NobodyRuns { directory: PathBuf },
+}
+
+/// What else can be done if not as many clients fit.
+fn fewer(fitting: usize) -> String {
+    match fitting {
+        0 => "no client fits".to_owned(),
+        fitting => format!("or use at most --max-connections={fitting}"),
+    }
 }
 
 impl MainError {

@@ -29,6 +29,7 @@ use crate::on_event::{self, EventReporter, OnEvent};
 use crate::relay::{Onlookers, Relay};
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
+use crate::serve::descriptors;
 use crate::serve::options::Serving;
 use crate::signals::StopSignals;
 use crate::{live_line, own_address, password};
@@ -70,7 +71,7 @@ fn tell(error: &MainError) {
     );
 }
 
-fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
+fn try_run(face: Face, mut arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
     if let Some(level) = arguments.unavailable_lz4_level {
         warn!("lz4 level {level} is not available, segments are compressed at the fast level");
     }
@@ -78,8 +79,9 @@ fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), Main
         check_directory(&config.directory)?;
     }
     let connection = connection(face, &arguments.connection)?;
-    if let Some(serving) = &arguments.serving {
+    if let Some(serving) = &mut arguments.serving {
         own_address::refuse(&connection.hosts, &serving.config.listen)?;
+        descriptors::fit(serving)?;
     }
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
