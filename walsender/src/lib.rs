@@ -56,6 +56,7 @@ mod listener;
 pub mod policy;
 mod pump;
 mod random;
+mod recurring;
 mod registry;
 mod server;
 mod settings;

@@ -30,6 +30,7 @@ use crate::failure::Failures;
 use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
+use crate::recurring::Recurring;
 use crate::registry::{ConnectionLimits, Registry};
 use crate::settings::Settings;
 use crate::socket::Accepted;
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) disk_readers: Semaphore,
     pub(crate) commands: Semaphore,
     pub(crate) failures: Failures,
+    pub(crate) recurring: Recurring,
 }
 
 impl Server {
@@ -152,6 +154,7 @@ impl Server {
             disk_readers: Semaphore::new(MAX_DISK_READERS),
             commands: Semaphore::new(MAX_COMMANDS),
             failures: Failures::new(),
+            recurring: Recurring::default(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {

@@ -12,6 +12,7 @@ use crate::access::{self, Admission, Client};
 use crate::commands::no_databases;
 use crate::hba::ClientOrigin;
 use crate::random::random;
+use crate::recurring::Request;
 use crate::registry::{KEY_LENGTH, Newcomer, NoRoom};
 use crate::settings;
 use crate::tls::ClientIdentity;
@@ -32,11 +33,6 @@ impl Connection {
         &mut self,
         request: Box<StartupRequest>,
     ) -> Result<(), ConnectionError> {
-        if request.replication == ReplicationMode::Database {
-            let message = no_databases("connections to a database");
-            self.session()?.reject(message);
-            return Ok(());
-        }
         for (name, value) in &request.settings {
             if name.eq_ignore_ascii_case("wal_sender_timeout") {
                 match settings::wal_sender_timeout(value) {
@@ -82,9 +78,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes the client in, if there is room for one more.
+    /// Takes the client in, if it is for replication and there is room for one more.
     pub(super) fn welcome(&mut self) -> Result<(), ConnectionError> {
         let request = self.request.take().ok_or(ConnectionError::Fault)?;
+        if request.replication != ReplicationMode::Physical {
+            return self.refuse_database(&request);
+        }
         let newcomer = Newcomer {
             user: request.user.clone(),
             application_name: request.application_name.clone(),
@@ -121,6 +120,31 @@ impl Connection {
         Ok(())
     }
 
+    /// Refuses a connection to a database, once the client is authenticated: only then does
+    /// PostgreSQL look for the database, and health checks rely on that (`option pgsql-check` of
+    /// HAProxy takes a request for authentication for a good answer, and an error for a bad one).
+    /// The rules for replication decide how it is authenticated: no others have an effect here.
+    ///
+    /// Source: src/backend/utils/init/postinit.c, `InitPostgres` (PG 15).
+    fn refuse_database(&mut self, request: &StartupRequest) -> Result<(), ConnectionError> {
+        let message = match request.replication {
+            ReplicationMode::Database => no_databases("connections to a database"),
+            ReplicationMode::Physical | ReplicationMode::Off => only_replication(),
+        };
+        let client = self.opened.shown();
+        let (user, database) = (&request.user, request.database.as_deref());
+        let database: String = database.unwrap_or(user).chars().take(63).collect();
+        let text = format!(
+            "connection from {client} refused: user={user:?} database={database:?}: {}",
+            message.message
+        );
+        let address = self.opened.address.map(|address| address.ip());
+        let recurring = &self.shared.recurring;
+        recurring.warn(Request::Connection, address, &client, &text);
+        self.session()?.reject(message);
+        Ok(())
+    }
+
     /// Says what has become of a client that has shown who it is, as PostgreSQL does with
     /// `log_connections` and `log_disconnections`.
     pub(super) fn log_client(&self, what: &str) {
@@ -137,6 +161,13 @@ impl Connection {
             "{what}: user={user:?} application_name={name:?} client={client}"
         );
     }
+}
+
+fn only_replication() -> ServerMessage {
+    let message = "this server keeps WAL and has no databases: it takes only replication \
+                   connections";
+    ServerMessage::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
+        .with_hint("Connect with replication=true.")
 }
 
 impl OpenedFacts {

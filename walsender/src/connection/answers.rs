@@ -12,6 +12,7 @@ use walproto::{Lsn, SlotName};
 use super::{Connection, ConnectionError};
 use crate::commands::{Commands, Reply, slot_message_of};
 use crate::feedback::Horizons;
+use crate::recurring::Request;
 
 impl Connection {
     /// Does what the session tells.
@@ -21,11 +22,14 @@ impl Connection {
             Event::Startup(request) => self.admit(request).await,
             Event::Authenticated => self.welcome(),
             Event::Command(command) => self.execute(command).await,
-            Event::Sql(_) => {
+            Event::Sql(text) => {
                 let message = ServerMessage::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
                     "cannot execute SQL commands in WAL sender for physical replication",
                 );
+                let shown: String = text.chars().take(MAX_SHOWN_SQL).collect();
+                let what = format!("SQL, which this server cannot execute: {shown:?}");
+                self.note_in_vain(Request::Sql, &what);
                 Ok(self.session()?.fail(message)?)
             }
             // The stream that it is about may have ended meanwhile.
@@ -64,6 +68,16 @@ impl Connection {
             Event::TlsRequested => Ok(self.session()?.refuse_tls()?),
             _ => Err(ConnectionError::Fault),
         }
+    }
+
+    /// Logs what the client asks for in vain, once and not with each try.
+    fn note_in_vain(&self, request: Request, what: &str) {
+        let client = self.opened.shown();
+        let name = self.request.as_deref();
+        let name = name.map_or("", |request| &request.application_name);
+        let text = format!("client {client} (application_name={name:?}) asks for {what}");
+        let address = self.opened.address.map(|address| address.ip());
+        self.shared.recurring.warn(request, address, &client, &text);
     }
 
     /// Lets go of what only a stream needs.
@@ -109,6 +123,7 @@ impl Connection {
         let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;
         drop(permit);
         let (reply, failure, command, request) = executed;
+        let had_failed = failure.is_some();
         if let Some(failure) = failure {
             let client = self.opened.shown();
             let what = format!("{command} of {client}");
@@ -145,8 +160,22 @@ impl Connection {
                 pump.session.start_streaming(now, timeline, start, end)?;
                 pump.start(*feed);
             }
-            Err(message) => self.session()?.fail(message)?,
+            Err(message) => {
+                if let Command::StartReplication {
+                    start, timeline, ..
+                } = &command
+                    && !had_failed
+                {
+                    let on = timeline.map_or(String::new(), |t| format!(" on timeline {t}"));
+                    let what = format!("WAL from {start}{on} in vain: {}", message.message);
+                    self.note_in_vain(Request::Stream(*timeline, *start), &what);
+                }
+                self.session()?.fail(message)?;
+            }
         }
         Ok(())
     }
 }
+
+/// How much of a statement is logged, in characters.
+const MAX_SHOWN_SQL: usize = 100;
