@@ -75,15 +75,15 @@ impl ReceiverBuilder {
     /// Limits how many files the process may have open, by a soft and a hard limit.
     #[must_use]
     pub fn with_open_files(self, soft: u64, hard: u64) -> Self {
-        let script = "ulimit -Hn \"$1\" && ulimit -Sn \"$2\" && shift 2 && exec \"$@\"";
+        let script = "ulimit -Sn \"$1\" && ulimit -Hn \"$2\" && shift 2 && exec \"$@\"";
         let mut shell = command(Path::new("bash"));
         shell
             .args([
                 "-c",
                 script,
                 "limited",
-                &hard.to_string(),
                 &soft.to_string(),
+                &hard.to_string(),
             ])
             .arg(self.command.get_program())
             .args(self.command.get_args());

@@ -35,6 +35,7 @@ mod sender_session;
 mod serve;
 mod serve_access;
 mod serve_live;
+mod serve_log;
 mod serve_probes;
 mod serve_program;
 mod serve_prune;

@@ -1,8 +1,10 @@
 //! Clients that ask for what our server does not have, again and again: health checks, HA managers,
 //! standbys on another fork. They get PostgreSQL's answers, and the log stays readable.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ fn a_health_check_is_answered_by_a_request_for_authentication_and_is_one_line_at
     let (rules, users) = (directory.path().join("hba"), directory.path().join("users"));
     // A user without a password is enough for a check, and can do nothing else.
     std::fs::write(&users, "").unwrap();
+    std::fs::set_permissions(&users, Permissions::from_mode(0o600)).unwrap();
     for (line, answer, expected_lines) in [
         (
             "host replication all 127.0.0.1/32 trust",
@@ -78,6 +81,7 @@ fn a_connection_to_a_database_learns_nothing_before_it_is_authenticated() {
     let directory = tempfile::tempdir().unwrap();
     let (rules, users) = (directory.path().join("hba"), directory.path().join("users"));
     std::fs::write(&users, "").unwrap();
+    std::fs::set_permissions(&users, Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&rules, "host replication a all scram-sha-256\n").unwrap();
     let options = ["--hba-file", rules.to_str().unwrap(), "--users-file"];
     let options = [&options[..], &[users.to_str().unwrap()]].concat();
@@ -120,17 +124,19 @@ fn sql_and_wal_that_is_not_there_are_logged_once_for_each_client_and_request() {
     let log = serving.log();
     for text in [
         "asks for SQL, which this server cannot execute: \"SELECT 1\"",
-        "(application_name=\"s1\") asks for WAL from 0/300000 on timeline 7 in vain: requested \
-         timeline 7 is not in this server's history, which leads to timeline 1",
+        "(application_name=\"s1\") failed: requested timeline 7 is not in this server's history, \
+         which leads to timeline 1",
+        "streaming from 0/300000 on timeline 7 to client 127.0.0.1:",
         &format!(
-            "(application_name=\"s1\") asks for WAL from 1/0 on timeline 1 in vain: requested \
-             starting point 1/0 is ahead of the WAL flush position of this server {end} on \
-             timeline 1"
+            "(application_name=\"s1\") failed: requested starting point 1/0 is ahead of the WAL \
+             flush position of this server {end} on timeline 1"
         ),
+        "streaming from 1/0 on timeline 1 to client 127.0.0.1:",
     ] {
         assert_eq!(lines_with(&log, text), 1, "{text}\n{log}");
     }
-    assert_eq!(lines_with(&log, "warning: "), 3, "{log}");
+    // The first one is about --trust-loopback.
+    assert_eq!(lines_with(&log, "warning: "), 4, "{log}");
 }
 
 #[test]

@@ -58,6 +58,7 @@ mod pump;
 mod random;
 mod recurring;
 mod registry;
+mod repeat;
 mod server;
 mod settings;
 mod socket;
@@ -70,6 +71,7 @@ pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, Serve
 pub use failure::StreamFailure;
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
+pub use repeat::FailedConnections;
 pub use server::{ServeError, Server, ServerHandle, Stop};
 pub use settings::parse_duration;
 pub use sockets::Sockets;

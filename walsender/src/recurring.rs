@@ -5,6 +5,7 @@
 //! them, but once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ pub(crate) enum Request {
     Sql,
     /// A stream of WAL from a position on, `None` for the newest timeline.
     Stream(Option<TimelineId>, Lsn),
+    /// What could not be read for another command.
+    Other,
 }
 
 /// The address of a client, `None` through a Unix socket. What it calls itself is its own choice.
@@ -47,18 +50,13 @@ impl Recurring {
     /// Logs that a client asks for something in vain, unless it did so not long ago.
     pub(crate) fn warn(&self, request: Request, client: Client, name: &str, text: &str) {
         match self.note(request, client, Instant::now()) {
-            Some(0) => tracing::warn!(client = name, "{text}"),
-            Some(count) => tracing::warn!(
-                client = name,
-                count,
-                "{text} ({count} more times since this was last logged)"
-            ),
+            Some(before) => tracing::warn!(client = name, before, "{text}{}", Before(before)),
             None => tracing::debug!(client = name, "{text}"),
         }
     }
 
     /// Counts a request. It is to be logged if this returns how often it was not.
-    fn note(&self, request: Request, client: Client, now: Instant) -> Option<u64> {
+    pub(crate) fn note(&self, request: Request, client: Client, now: Instant) -> Option<u64> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (request, client);
         if let Some(seen) = all.get_mut(&key) {
@@ -82,6 +80,18 @@ impl Recurring {
         };
         all.insert(key, seen);
         Some(0)
+    }
+}
+
+/// How often something was not logged, for the end of a line.
+pub(crate) struct Before(pub(crate) u64);
+
+impl fmt::Display for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more times since this was last logged)"),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
 use crate::recurring::Recurring;
 use crate::registry::{ConnectionLimits, Registry};
+use crate::repeat::Repeats;
 use crate::settings::Settings;
 use crate::socket::Accepted;
 use crate::sockets::Sockets;
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) commands: Semaphore,
     pub(crate) failures: Failures,
     pub(crate) recurring: Recurring,
+    pub(crate) repeats: Repeats,
 }
 
 impl Server {
@@ -155,6 +157,7 @@ impl Server {
             commands: Semaphore::new(MAX_COMMANDS),
             failures: Failures::new(),
             recurring: Recurring::default(),
+            repeats: Repeats::default(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {
@@ -207,6 +210,7 @@ impl Server {
         let stop = tokio::select! {
             () = evaluate => Stop::OnceReplicated,
             () = save_slots(&shared) => Stop::OnceReplicated,
+            () = shared.repeats.report_suppressed() => Stop::OnceReplicated,
             stop = self.serve(stop) => stop,
         };
         match stop {

@@ -7,10 +7,12 @@ use std::time::Instant;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::server::{Event, Reported};
-use walproto::{Lsn, SlotName};
+use walproto::{Lsn, SlotName, TimelineId};
 
 use super::{Connection, ConnectionError};
+use crate::chain::chain;
 use crate::commands::{Commands, Reply, slot_message_of};
+use crate::failure::StreamFailure;
 use crate::feedback::Horizons;
 use crate::recurring::Request;
 
@@ -28,8 +30,10 @@ impl Connection {
                     "cannot execute SQL commands in WAL sender for physical replication",
                 );
                 let shown: String = text.chars().take(MAX_SHOWN_SQL).collect();
-                let what = format!("SQL, which this server cannot execute: {shown:?}");
-                self.note_in_vain(Request::Sql, &what);
+                let client = self.named();
+                let text =
+                    format!("{client} asks for SQL, which this server cannot execute: {shown:?}");
+                self.note_in_vain(Request::Sql, &text);
                 Ok(self.session()?.fail(message)?)
             }
             // The stream that it is about may have ended meanwhile.
@@ -70,14 +74,41 @@ impl Connection {
         }
     }
 
-    /// Logs what the client asks for in vain, once and not with each try.
-    fn note_in_vain(&self, request: Request, what: &str) {
-        let client = self.opened.shown();
+    /// The client, for the log.
+    fn named(&self) -> String {
         let name = self.request.as_deref();
         let name = name.map_or("", |request| &request.application_name);
-        let text = format!("client {client} (application_name={name:?}) asks for {what}");
+        // Quoted with escapes: the name is the client's to choose, and a line is to stay one.
+        format!("client {} (application_name={name:?})", self.opened.shown())
+    }
+
+    /// Logs what the client asks for in vain, once and not with each try.
+    fn note_in_vain(&self, request: Request, text: &str) {
+        let client = self.opened.shown();
         let address = self.opened.address.map(|address| address.ip());
-        self.shared.recurring.warn(request, address, &client, &text);
+        self.shared.recurring.warn(request, address, &client, text);
+    }
+
+    /// Logs what could not be read for the client, and tells who runs the server. It was needed for
+    /// a command, `None` for a stream that has begun.
+    pub(super) fn note_failure(&self, command: Option<&Command>, failure: StreamFailure) {
+        let error = chain(&failure.error);
+        if let Some((timeline, start)) = failure.position {
+            self.note_no_wal(Some(timeline), start, &error);
+        } else {
+            let what = command.map_or("streaming".to_owned(), ToString::to_string);
+            let text = format!("{what} for {} failed: {error}", self.named());
+            self.note_in_vain(Request::Other, &text);
+        }
+        self.shared.failures.tell(failure);
+    }
+
+    /// Logs that the client gets no WAL from a position on.
+    fn note_no_wal(&self, timeline: Option<TimelineId>, start: Lsn, why: &str) {
+        let on = timeline.map_or(String::new(), |timeline| format!(" on timeline {timeline}"));
+        let client = self.named();
+        let text = format!("streaming from {start}{on} to {client} failed: {why}");
+        self.note_in_vain(Request::Stream(timeline, start), &text);
     }
 
     /// Lets go of what only a stream needs.
@@ -125,9 +156,7 @@ impl Connection {
         let (reply, failure, command, request) = executed;
         let had_failed = failure.is_some();
         if let Some(failure) = failure {
-            let client = self.opened.shown();
-            let what = format!("{command} of {client}");
-            self.shared.failures.tell(&client, &what, failure);
+            self.note_failure(Some(&command), failure);
         }
         self.request = Some(request);
         let now = Instant::now();
@@ -166,9 +195,7 @@ impl Connection {
                 } = &command
                     && !had_failed
                 {
-                    let on = timeline.map_or(String::new(), |t| format!(" on timeline {t}"));
-                    let what = format!("WAL from {start}{on} in vain: {}", message.message);
-                    self.note_in_vain(Request::Stream(*timeline, *start), &what);
+                    self.note_no_wal(*timeline, *start, &message.message);
                 }
                 self.session()?.fail(message)?;
             }
