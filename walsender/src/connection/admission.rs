@@ -14,7 +14,7 @@ use crate::chain::one_line;
 use crate::commands::no_databases;
 use crate::hba::ClientOrigin;
 use crate::random::random;
-use crate::recurring::{Before, Request};
+use crate::recurring::{self, Before, Request};
 use crate::registry::{KEY_LENGTH, Newcomer, NoRoom};
 use crate::repeat::Repeated;
 use crate::settings;
@@ -149,11 +149,11 @@ impl Connection {
             "connection from {client} refused: user={user:?} database={database:?}: {}",
             message.message
         );
-        let address = self.opened.address.map(|address| address.ip());
+        let who = self.opened.client(Some(request));
         let shared = &self.shared;
         match shared
             .recurring
-            .note(Request::Connection, address, Instant::now())
+            .note(Request::Connection, who, Instant::now())
         {
             Some(before) => {
                 let text = format_args!("{text}{}", Before(before));
@@ -198,6 +198,17 @@ impl OpenedFacts {
                 encrypted: self.encrypted,
             },
             None => ClientOrigin::Local,
+        }
+    }
+
+    /// The client, to recognize it by.
+    pub(super) fn client(&self, request: Option<&StartupRequest>) -> recurring::Client {
+        let user = request.map(|request| request.user.clone());
+        let application_name = request.map(|request| request.application_name.clone());
+        recurring::Client {
+            address: self.address.map(|address| address.ip()),
+            user: user.unwrap_or_default(),
+            application_name: application_name.unwrap_or_default(),
         }
     }
 

@@ -84,9 +84,10 @@ impl Connection {
 
     /// Logs what the client asks for in vain, once and not with each try.
     fn note_in_vain(&self, request: Request, text: &str) {
-        let client = self.opened.shown();
-        let address = self.opened.address.map(|address| address.ip());
-        self.shared.recurring.warn(request, address, &client, text);
+        let request_of = self.request.as_deref();
+        let client = self.opened.client(request_of);
+        let shown = self.opened.shown();
+        self.shared.recurring.warn(request, client, &shown, text);
     }
 
     /// Logs what could not be read for the client, and tells who runs the server. It was needed for
@@ -154,11 +155,11 @@ impl Connection {
         let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;
         drop(permit);
         let (reply, failure, command, request) = executed;
+        self.request = Some(request);
         let had_failed = failure.is_some();
         if let Some(failure) = failure {
             self.note_failure(Some(&command), failure);
         }
-        self.request = Some(request);
         let now = Instant::now();
         match reply {
             Ok(Reply::Table(table)) => self.session()?.answer(&table)?,

@@ -43,9 +43,8 @@ impl ConnectionError {
 
     /// Whether the client has closed the connection without waiting for what it was sent.
     fn is_reset(&self) -> bool {
-        let error = match self {
-            Self::Io(error) | Self::Push(PushError::Io(error)) => error,
-            _ => return false,
+        let (Self::Io(error) | Self::Push(PushError::Io(error))) = self else {
+            return false;
         };
         matches!(
             error.kind(),
