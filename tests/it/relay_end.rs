@@ -1,9 +1,5 @@
 //! A relay whose receiving ends by an error: this is made known at once, and no client can delay
 //! the end of the process.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "what a JSON value lacks is null, and fails the comparison"
-)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -53,11 +53,12 @@ pub(crate) enum MainError {
     Runtime(io::Error),
     #[error("interrupted")]
     Interrupted,
+    /// The cause was logged before.
     #[error("disconnected")]
-    Disconnected,
+    Disconnected { cause: Box<ReceiveError> },
     /// The same, which has been logged already.
     #[error(transparent)]
-    Told(Box<MainError>),
+    Told(Box<Self>),
     #[error("could not read a password: {0}")]
     Password(io::Error),
     #[error(transparent)]
@@ -112,6 +113,14 @@ fn fewer(fitting: usize) -> String {
 }
 
 impl MainError {
+    /// The error itself, whether or not it was logged.
+    pub(crate) fn itself(&self) -> &Self {
+        match self {
+            Self::Told(error) => error,
+            error => error,
+        }
+    }
+
     /// Where in the WAL it happened, if it is about a place there.
     pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
         match self {

@@ -21,9 +21,10 @@ use walreceiver::{
 use walsender::Stop;
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
-use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource};
+use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource, Socket};
 use crate::error::MainError;
 use crate::face::Face;
+use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, EventReporter, OnEvent};
 use crate::relay::{Onlookers, Relay};
@@ -158,7 +159,10 @@ async fn act(
                 }
             };
             let reporter = EventReporter::new(reporter, on_event.clone());
-            let (receiver, control, listening) = observed(face, config, connection, reporter);
+            let last_end = Arc::new(LastEnd::new(&config.directory, Socket::Receiver));
+            let noted = Arc::clone(&last_end);
+            let (receiver, control, listening) =
+                observed(face, config, connection, reporter, noted);
             let ending = Ending {
                 loops,
                 control: control.clone(),
@@ -172,6 +176,7 @@ async fn act(
             let ended = receive(receiver, &ending, serving, signals, screen).await;
             // Until here it answers those who ask how it is, also without a receiver.
             drop(listening);
+            last_end.note_end(&ended);
             if let Some(on_event) = on_event {
                 on_event.finish();
             }
@@ -270,6 +275,7 @@ fn observed(
     config: ReceiverConfig,
     connection: ConnectionConfig,
     reporter: EventReporter<LogReporter>,
+    last_end: Arc<LastEnd>,
 ) -> (Receiver, Control, Arc<Mutex<Option<Listening>>>) {
     let directory = config.directory.clone();
     let receiver = Receiver::new(config.clone(), connection);
@@ -283,6 +289,7 @@ fn observed(
         observer,
         control: control.clone(),
         directory,
+        last_end,
         listening: Arc::clone(&listening),
     });
     (receiver, control, listening)
@@ -306,7 +313,8 @@ impl Ending {
         } else {
             // The reason, and then what `pg_receivewal` says last.
             tell_loss(&error);
-            MainError::Disconnected
+            let cause = Box::new(error);
+            MainError::Disconnected { cause }
         };
         tell(&error);
         if let Some(on_event) = &self.on_event {
