@@ -233,6 +233,7 @@ impl ReceiverSource {
                 Course::Ended { reason } => Some(reason.clone()),
                 Course::Running | Course::Stopping => observed.last_error.clone(),
             },
+            disconnected_since: observed.disconnected_since.map(document::timestamp),
             retry_in_seconds: retry_in.map(|time| time.as_secs_f64()),
             held: self.held(&observed, live, server),
         }
