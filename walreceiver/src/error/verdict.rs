@@ -100,9 +100,9 @@ impl ReceiveError {
             Self::Connection(error) => error.sqlstate().is_some_and(is_permanent),
             // A bit may have been flipped on the way: the receiver counts these.
             Self::Write(WriteError::Corrupt { .. } | WriteError::Diverged { .. }) => false,
-            Self::Write(error) => !matches!(error, WriteError::DiskFull { .. }),
-            // There may be room again, as while WAL is written.
-            Self::Archive(ArchiveError::Disk(error)) => !error.is_disk_full(),
+            Self::Write(error) => !error.is_temporary(),
+            // There may be room again, or descriptors, as while WAL is written.
+            Self::Archive(error) if error.is_temporary() => false,
             Self::IncompleteTail(_)
             | Self::StandbyBehind { .. }
             | Self::SlotInUse { .. }

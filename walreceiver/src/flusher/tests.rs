@@ -110,6 +110,27 @@ fn a_little_wal_is_durable_at_once_where_the_task_may_sync() {
 }
 
 #[test]
+fn a_lack_of_descriptors_ends_the_connection_and_nothing_else() {
+    let mut scene = Scene::new(ShortSyncs::OnThread);
+    scene.disk.use_up_descriptors(true);
+    scene.push_record();
+    scene.flusher.go_on();
+    scene.wait_until(|flushed| flushed.ended);
+    let (disk, archive) = (scene.disk.clone(), scene.archive);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ended = runtime.block_on(scene.flusher.finish()).unwrap_err();
+    assert!(matches!(ended, WriteError::OutOfResources(_)), "{ended}");
+    assert!(!crate::error::ReceiveError::from(ended).is_final());
+    let ended = archive.recover().map(drop).unwrap_err();
+    assert!(!crate::error::ReceiveError::from(ended).is_final());
+    disk.use_up_descriptors(false);
+    archive.recover().unwrap();
+    assert_eq!(archive.poisoned().unwrap(), []);
+}
+
+#[test]
 fn much_wal_is_left_to_the_thread() {
     let mut scene = Scene::new(ShortSyncs::OnTask);
     // The thread cannot begin yet.
