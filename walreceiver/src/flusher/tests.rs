@@ -110,6 +110,24 @@ fn a_little_wal_is_durable_at_once_where_the_task_may_sync() {
 }
 
 #[test]
+fn what_is_good_before_corruption_is_durable_and_told() {
+    for short_syncs in [ShortSyncs::OnTask, ShortSyncs::OnThread] {
+        let mut scene = Scene::new(short_syncs);
+        let good = scene.push_record();
+        scene.wal.record(100);
+        let mut bad = scene.wal.bytes()[scene.sent..].to_vec();
+        *bad.last_mut().unwrap() ^= 1;
+        let start = START.checked_add(scene.sent as u64).unwrap();
+        scene.flusher.push(start, Bytes::from(bad));
+        scene.flusher.go_on();
+        scene.wait_until(|flushed| flushed.ended);
+        assert_eq!(scene.durable_end(), Some(good), "{short_syncs:?}");
+        let error = scene.finish().unwrap_err();
+        assert!(matches!(error, WriteError::Corrupt { .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_lack_of_descriptors_ends_the_connection_and_nothing_else() {
     let mut scene = Scene::new(ShortSyncs::OnThread);
     scene.disk.use_up_descriptors(true);
