@@ -15,6 +15,7 @@ use crate::disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMod
 
 mod direct;
 mod directory;
+mod owner;
 mod spares;
 
 use direct::{DirectFile, DirectWrites};
@@ -71,9 +72,12 @@ impl Disk for OsDisk {
             OpenMode::Read => options.open(path)?,
             OpenMode::ReadWrite | OpenMode::CreateNew => self.spares.open(|| options.open(path))?,
         };
-        if mode == OpenMode::CreateNew && self.access() == Access::Group {
-            // The umask may have taken the group's bit away.
-            file.set_permissions(Permissions::from_mode(Access::Group.file_mode()))?;
+        if mode == OpenMode::CreateNew {
+            owner::give_file(&file, path)?;
+            if self.access() == Access::Group {
+                // The umask may have taken the group's bit away.
+                file.set_permissions(Permissions::from_mode(Access::Group.file_mode()))?;
+            }
         }
         Ok(Box::new(OsFile {
             file,
@@ -95,6 +99,7 @@ impl Disk for OsDisk {
         fs::DirBuilder::new()
             .mode(access.directory_mode())
             .create(path)?;
+        owner::give_directory(path)?;
         if access == Access::Group {
             self.apply_access(path)?;
         }
