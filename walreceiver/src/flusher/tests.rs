@@ -6,6 +6,7 @@ use segstore::{
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use super::*;
+use crate::error::{Phase, ReceiveError};
 
 const START: Lsn = Lsn(16 << 20);
 
@@ -140,9 +141,9 @@ fn a_lack_of_descriptors_ends_the_connection_and_nothing_else() {
         .unwrap();
     let ended = runtime.block_on(scene.flusher.finish()).unwrap_err();
     assert!(matches!(ended, WriteError::OutOfResources(_)), "{ended}");
-    assert!(!crate::error::ReceiveError::from(ended).is_final());
+    assert!(!ReceiveError::from(ended).ends(Phase::After));
     let ended = archive.recover().map(drop).unwrap_err();
-    assert!(!crate::error::ReceiveError::from(ended).is_final());
+    assert!(!ReceiveError::from(ended).ends(Phase::After));
     disk.use_up_descriptors(false);
     archive.recover().unwrap();
     assert_eq!(archive.poisoned().unwrap(), []);
