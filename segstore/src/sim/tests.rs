@@ -98,7 +98,7 @@ fn a_rename_between_directories_needs_both_synced() {
     let disk = disk();
     disk.create_directory(&path("sub")).unwrap();
     create(&disk, "sub/a", b"x").sync_data().unwrap();
-    sync_directory(&disk, &path("sub"));
+    sync_directory(&disk, path("sub"));
     sync_directory(&disk, Path::new("/d"));
     disk.rename(&path("sub/a"), &path("a")).unwrap();
     sync_directory(&disk, Path::new("/d"));
