@@ -100,9 +100,20 @@ impl NamedFile {
         self.at(Operation::Lock, self.file.try_lock())
     }
 
+    /// Whether its path is still its name.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        self.file.is_at(&self.path)
+    }
+
     /// The operating system's handle, if there is one.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.file.file_descriptor()
+    }
+
+    /// What the operating system knows of the file; `None` on a disk that has no descriptors.
+    pub(crate) fn status(&self) -> Result<Option<rustix::fs::Stat>, DiskError> {
+        let status = self.descriptor().map(rustix::fs::fstat).transpose();
+        self.at(Operation::Read, status.map_err(io::Error::from))
     }
 
     /// The file's bytes from the beginning.
