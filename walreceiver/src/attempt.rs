@@ -22,6 +22,9 @@ use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;
 mod course;
+mod examine;
+
+pub(crate) use choice::HostMemory;
 
 /// One try, and what is left after it.
 pub(crate) struct Attempt<'a> {
@@ -33,6 +36,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) applier: Option<&'a Applier>,
     pub(crate) behind: Option<&'a Behind>,
     pub(crate) tail: &'a mut TailMemory,
+    pub(crate) hosts: &'a mut HostMemory,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.

@@ -159,6 +159,13 @@ pub enum Warning<'a> {
         /// The end of what the new timeline lacks.
         old_end: Lsn,
     },
+    /// One of several hosts is not followed. Once, and again when the reason is another one.
+    HostPassedOver {
+        /// The server.
+        server: &'a str,
+        /// Why it is not followed.
+        error: &'a ReceiveError,
+    },
     /// The slot reserves no WAL although there is WAL in the archive.
     SlotReservesNothing {
         /// The slot.
@@ -248,6 +255,15 @@ impl fmt::Display for Warning<'_> {
                 "timeline {timeline} forked off at {fork} and lacks WAL up to {old_end} of \
                  timeline {old_timeline}, which stays in the archive"
             ),
+            Self::HostPassedOver { server, error } => {
+                write!(f, "server {server} is not followed")?;
+                let mut reason: Option<&dyn Error> = Some(*error);
+                while let Some(error) = reason {
+                    write!(f, ": {error}")?;
+                    reason = error.source();
+                }
+                Ok(())
+            }
             Self::SlotReservesNothing { slot } => write!(
                 f,
                 "replication slot \"{slot}\" reserves no WAL: it is lost, or was created \

@@ -17,7 +17,9 @@
 //! ancestors that end where they begin are passed over: they have no WAL of their own, so the
 //! archive's tip would never get there.
 
-use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId, TimelineSwitch};
+use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, TimelineSwitch};
+
+pub(crate) mod among;
 
 /// What a server says of itself.
 #[derive(Clone, Debug)]
@@ -82,7 +84,7 @@ pub struct Fork {
     pub record_end: Lsn,
 }
 
-/// Why a server is not followed. Every one of these is final: another try meets it again.
+/// Why a server is not followed: decisions about lineage, which another try meets again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -134,6 +136,37 @@ pub enum Refusal {
         .0.record_end.bytes_since(.0.switch_point)
     )]
     Forked(Fork),
+    /// A primary next to another server that was promoted.
+    #[error(
+        "server is on timeline {server}, older than timeline {newest} of another host: it was \
+         replaced by a promotion; shut it down, and do not let applications connect to it"
+    )]
+    Superseded {
+        /// The server's timeline.
+        server: TimelineId,
+        /// The newest timeline of all servers.
+        newest: TimelineId,
+    },
+    /// Two servers that were promoted apart from each other.
+    #[error(
+        "two hosts have different histories of timeline {timeline}: each was promoted without the \
+         other; shut down the wrong one, and remove it from the list of hosts"
+    )]
+    SplitTimeline {
+        /// The timeline of both.
+        timeline: TimelineId,
+    },
+    /// Servers of two clusters, and an archive that does not know yet which is its own.
+    #[error(
+        "two hosts are of different clusters, with system identifiers {one} and {other}; remove \
+         the wrong one from the list of hosts"
+    )]
+    TwoClusters {
+        /// The first server's.
+        one: SystemId,
+        /// The other server's.
+        other: SystemId,
+    },
     /// A first start at a position that the server's history does not have.
     #[error(
         "start position {start} is past the server's WAL, which ends at {flush} on timeline \

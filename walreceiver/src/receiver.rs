@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::apply::{Applier, Apply, ApplyConfig};
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, HostMemory};
 use crate::config::{ReceiverConfig, Reconnect};
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::{Behind, Downstream};
@@ -250,6 +250,7 @@ impl Work {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
+        let mut hosts = HostMemory::default();
         let mut ever_connected = false;
         while let Some(kept) = archive.take() {
             let mut attempt = Attempt {
@@ -261,6 +262,7 @@ impl Work {
                 applier,
                 behind: self.behind.as_ref(),
                 tail: &mut tail,
+                hosts: &mut hosts,
                 archive: Some(kept),
                 recovery: None,
                 connected_at: None,

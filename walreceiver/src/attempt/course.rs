@@ -16,13 +16,17 @@ use crate::slot::{NewPhysicalSlot, create_slot};
 impl Attempt<'_> {
     /// How to go on with what the archive has.
     pub(super) fn resume(&self, held: &Held, server: &Server) -> Result<Course, Refusal> {
-        let follow_fork = self.config.fork == OnFork::Follow;
         follow::resume(
             held,
             &server.upstream,
             server.facts.segment_size,
-            follow_fork,
+            self.follows_forks(),
         )
+    }
+
+    /// Whether a timeline is followed that lacks a part of the archive.
+    pub(super) fn follows_forks(&self) -> bool {
+        self.config.fork == OnFork::Follow
     }
 
     /// What to stream from a server that was chosen, if it can be streamed.

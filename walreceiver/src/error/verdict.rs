@@ -15,7 +15,8 @@ impl ReceiveError {
             Self::Write(error) | Self::Damaged { source: error, .. } => position_of_write(error),
             Self::Archive(error) => position_in_archive(error),
             Self::IncompleteTail(tail) => Some((tail.timeline, tail.lsn)),
-            Self::Refused(refusal) | Self::OthersMissing { refusal } => match *refusal {
+            Self::OthersMissing { reason, .. } => reason.position(),
+            Self::Refused(refusal) | Self::Split { refusal, .. } => match *refusal {
                 Refusal::OlderTimeline {
                     archive: timeline,
                     record_end: lsn,
@@ -32,6 +33,9 @@ impl ReceiveError {
                     ..
                 } => Some((timeline, lsn)),
                 Refusal::Forked(fork) => Some((fork.timeline, fork.switch_point)),
+                Refusal::Superseded { .. }
+                | Refusal::SplitTimeline { .. }
+                | Refusal::TwoClusters { .. } => None,
                 Refusal::StartPastEnd {
                     timeline, flush, ..
                 } => Some((timeline, flush)),
@@ -115,6 +119,7 @@ impl ReceiveError {
             Self::Damaged { .. }
             | Self::Answer(_)
             | Self::Refused(_)
+            | Self::Split { .. }
             | Self::Archive(_)
             | Self::NoHistory { .. }
             | Self::History(_)

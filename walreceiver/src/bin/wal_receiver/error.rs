@@ -8,7 +8,7 @@ use segstore::{ArchiveError, SegmentName};
 use walproto::SegmentSize;
 use walreceiver::connection::ConnectError;
 use walreceiver::conninfo::ConninfoError;
-use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
+use walreceiver::{Lsn, ReceiveError, Refusal, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
 
 use crate::control::client::AskError;
@@ -102,8 +102,24 @@ impl MainError {
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {
             Self::Slot(SlotError::Refused { message, .. }) => message.hint.as_deref(),
+            Self::Receive(ReceiveError::Split { refusal, .. }) => hint_of_split(refusal),
             _ => None,
         }
+    }
+}
+
+/// What to do when hosts show that the history of their cluster has split.
+const fn hint_of_split(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Forked(_) => Some(
+            "If that host is the right primary, shut down the old one and use --follow-fork. If it \
+             was promoted by mistake, shut it down and remove it from the list of hosts.",
+        ),
+        Refusal::ForeignTimeline { .. } => Some(
+            "If that host was promoted by mistake, shut it down and remove it from the list of \
+             hosts. If it is the right primary, begin again in a new directory.",
+        ),
+        _ => None,
     }
 }
 
