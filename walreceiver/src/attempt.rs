@@ -14,7 +14,7 @@ use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
 use crate::error::ReceiveError;
-use crate::event::{Progress, ReceiverEvent, Reporter};
+use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
 use crate::receiver::{ReceivedArchive, show};
@@ -104,6 +104,7 @@ impl Attempt<'_> {
                     let left = timeline;
                     (timeline, start) = other;
                     self.switched(&server.upstream.history, left, timeline);
+                    self.warn_of_nothing_compared(timeline, start);
                     self.streaming_starts(timeline, start);
                     continue;
                 }
@@ -144,6 +145,14 @@ impl Attempt<'_> {
                 timeline,
                 switch_point,
             });
+        }
+    }
+
+    /// Says so when a stream begins where the archive ends.
+    fn warn_of_nothing_compared(&self, timeline: TimelineId, lsn: Lsn) {
+        if self.held().is_some_and(|held| lsn >= held.record_end) {
+            let warning = Warning::NothingCompared { timeline, lsn };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
         }
     }
 

@@ -166,6 +166,14 @@ pub enum Warning<'a> {
         /// Why it is not followed.
         error: &'a ReceiveError,
     },
+    /// The server has removed the WAL before the archive's end, so that none of the archive could be
+    /// compared with it. Receiving resumes there if the next record names the archive's last one.
+    NothingCompared {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The archive's end.
+        lsn: Lsn,
+    },
     /// The slot reserves no WAL although there is WAL in the archive.
     SlotReservesNothing {
         /// The slot.
@@ -264,6 +272,12 @@ impl fmt::Display for Warning<'_> {
                 }
                 Ok(())
             }
+            Self::NothingCompared { timeline, lsn } => write!(
+                f,
+                "WAL before {lsn} (timeline {timeline}) has been removed on the server, so that \
+                 none of the archive could be compared with it; only the next record shows whether \
+                 it is the same WAL"
+            ),
             Self::SlotReservesNothing { slot } => write!(
                 f,
                 "replication slot \"{slot}\" reserves no WAL: it is lost, or was created \
