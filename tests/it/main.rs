@@ -15,6 +15,7 @@ mod damage;
 mod damaged_stream;
 mod dropin;
 mod examples;
+mod first_start;
 mod full_disk;
 mod handover;
 mod hosts;

@@ -23,8 +23,13 @@ use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 mod choice;
 mod course;
 mod examine;
+mod first_start;
 
 pub(crate) use choice::HostMemory;
+
+/// How often the start of an archive is looked for again, because a checkpoint has removed the
+/// oldest WAL just then.
+const MAX_FIRST_STARTS: u32 = 3;
 
 /// One try, and what is left after it.
 pub(crate) struct Attempt<'a> {
@@ -41,6 +46,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
     pub(crate) recovery: Option<Recovery>,
+    /// Up to where WAL has to be durable before it is acknowledged, on the stream that begins an
+    /// archive.
+    pub(crate) acknowledge_from: Option<Lsn>,
     /// When a server answered.
     pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
@@ -80,6 +88,7 @@ impl Attempt<'_> {
             system_id: server.facts.system_id,
         });
         self.streaming_starts(timeline, start);
+        let mut first_starts = 0;
         loop {
             if self.config.end.is_some_and(|end| end < start) {
                 // The server may never write another byte that would show it.
@@ -108,8 +117,20 @@ impl Attempt<'_> {
                     self.streaming_starts(timeline, start);
                     continue;
                 }
+                // A checkpoint removed it after it was found.
+                (Err(ReceiveError::WalRemoved { .. }), None)
+                    if self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS =>
+                {
+                    first_starts += 1;
+                    self.look_again(&mut connection).await?;
+                    let course = self.decide(&mut connection, &server).await?;
+                    (timeline, start) = self.embark(&server, course).await?;
+                    self.streaming_starts(timeline, start);
+                    continue;
+                }
                 (streamed, _) => streamed?,
             };
+            self.acknowledge_from = None;
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}
                 StreamEnd::ApplierEnded => return Err(ReceiveError::ApplierEnded),
@@ -192,6 +213,7 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
+            acknowledge_from: self.acknowledge_from,
             server_end: if server.timeline() == timeline {
                 server.upstream.flush
             } else {

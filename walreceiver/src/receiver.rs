@@ -265,6 +265,7 @@ impl Work {
                 hosts: &mut hosts,
                 archive: Some(kept),
                 recovery: None,
+                acknowledge_from: None,
                 connected_at: None,
                 advanced: false,
             };

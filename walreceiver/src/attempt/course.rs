@@ -5,7 +5,8 @@ use walproto::result::TimelineEnd;
 use walproto::{Lsn, SlotName, TimelineId};
 
 use super::Attempt;
-use crate::config::{OnFork, OnLostSlot};
+use super::first_start::oldest_wal;
+use crate::config::{FirstStart, OnFork, OnLostSlot};
 use crate::connection::Connection;
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
@@ -31,7 +32,7 @@ impl Attempt<'_> {
 
     /// What to stream from a server that was chosen, if it can be streamed.
     pub(super) async fn decide(
-        &self,
+        &mut self,
         connection: &mut Connection,
         server: &Server,
     ) -> Result<Course, ReceiveError> {
@@ -59,7 +60,15 @@ impl Attempt<'_> {
                     Slot::Reserves(lsn) => Some(lsn),
                     Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
                 };
-                let start = start.or(of_slot).unwrap_or(server.upstream.flush);
+                self.acknowledge_from = None;
+                let start = match (start.or(of_slot), self.config.first_start) {
+                    (Some(start), _) => start,
+                    (None, FirstStart::ServerFlush) => server.upstream.flush,
+                    (None, FirstStart::OldestWal) => {
+                        self.acknowledge_from = Some(server.upstream.flush);
+                        oldest_wal(connection, server).await?
+                    }
+                };
                 Ok(follow::begin(
                     start,
                     &server.upstream,
