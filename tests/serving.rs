@@ -50,6 +50,12 @@ impl Serving {
         *self = Self::start_with(archive, self.port, &["--trust-loopback"]);
     }
 
+    /// The port that it listens at.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How to connect to it.
     #[must_use]
     pub fn conninfo(&self) -> String {

@@ -34,6 +34,7 @@ mod sender_session;
 mod serve;
 mod serve_access;
 mod serve_live;
+mod serve_log;
 mod serve_program;
 mod serve_prune;
 mod serve_requests;

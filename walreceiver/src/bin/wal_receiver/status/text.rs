@@ -127,6 +127,13 @@ fn server(server: &ServerDocument) -> Fields {
     if let Some(error) = &server.slots_error {
         fields.push(("slots_error", error.clone()));
     }
+    if let Some(failed) = &server.failed_connections {
+        let counts = format!(
+            "{} unauthenticated, {} refused, {} ended by an error",
+            failed.unauthenticated, failed.refused, failed.ended
+        );
+        fields.push(("failed_connections", counts));
+    }
     fields
 }
 
