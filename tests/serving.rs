@@ -40,7 +40,9 @@ impl Serving {
         let start = "listening at 127.0.0.1:";
         let log = process.wait_for_log(start);
         let (_, rest) = log.split_once(start).unwrap();
-        let port = rest.lines().next().unwrap().parse().unwrap();
+        // In JSON more follows on the line.
+        let port = rest.split(|c: char| !c.is_ascii_digit()).next();
+        let port = port.unwrap().parse().unwrap();
         Self { process, port }
     }
 

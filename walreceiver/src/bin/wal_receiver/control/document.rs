@@ -287,7 +287,7 @@ impl From<&Slot> for SlotDocument {
 }
 
 /// A point in time in UTC, to the microsecond.
-fn timestamp(time: SystemTime) -> String {
+pub(crate) fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
