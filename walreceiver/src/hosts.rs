@@ -156,7 +156,7 @@ where
 
 /// What became of one try.
 enum Outcome<'a, T, E> {
-    Answered(Answer<'a, T>),
+    Answered(Box<Answer<'a, T>>),
     Refused(E),
     Failed(Vec<Attempt>),
     /// The name was resolved; its addresses have places of their own.
@@ -213,12 +213,12 @@ where
         let outcome = match connected {
             Err(failed) => Outcome::Failed(failed),
             Ok((connection, suits)) => match (self.ask)(connection).await {
-                (connection, Ok(said)) => Outcome::Answered(Answer {
+                (connection, Ok(said)) => Outcome::Answered(Box::new(Answer {
                     address,
                     connection,
                     suits,
                     said,
-                }),
+                })),
                 (_, Err(error)) => Outcome::Refused(error),
             },
         };
@@ -263,7 +263,7 @@ where
         };
         for place in places {
             match place.outcome {
-                Some(Outcome::Answered(answer)) => answered.answers.push(answer),
+                Some(Outcome::Answered(answer)) => answered.answers.push(*answer),
                 Some(Outcome::Refused(error)) => answered.refused.push((place.server, error)),
                 Some(Outcome::Failed(mut failed)) => answered.failed.append(&mut failed),
                 Some(Outcome::Resolved) => {}

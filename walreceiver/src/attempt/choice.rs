@@ -249,9 +249,7 @@ const fn is_passed_over(error: &ReceiveError) -> bool {
 /// Whether a server is still there and what it was when it was asked: others may have taken their
 /// time since, and a server with a short `idle_session_timeout` has hung up meanwhile.
 async fn is_as_before(answer: &mut Asked<'_>) -> bool {
-    match answer.said.ask_again(&mut answer.connection).await {
-        Ok(is_the_same) => is_the_same,
-        // It is met again on the next connection, if it is not about this one.
-        Err(_lost) => false,
-    }
+    let asked = answer.said.ask_again(&mut answer.connection).await;
+    // An error is met again on the next connection, if it is not about this one.
+    asked.is_ok_and(|is_the_same| is_the_same)
 }
