@@ -17,7 +17,7 @@ use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
-use crate::receiver::{ReceivedArchive, show};
+use crate::receiver::{ReceivedArchive, StandingWarnings, Streaming, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;
@@ -42,6 +42,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) behind: Option<&'a Behind>,
     pub(crate) tail: &'a mut TailMemory,
     pub(crate) hosts: &'a mut HostMemory,
+    pub(crate) warnings: &'a mut StandingWarnings,
+    pub(crate) streaming: &'a Streaming,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
@@ -87,7 +89,7 @@ impl Attempt<'_> {
             version: connection.server_version(),
             system_id: server.facts.system_id,
         });
-        self.streaming_starts(timeline, start);
+        let mut announced = false;
         let mut first_starts = 0;
         loop {
             if self.config.end.is_some_and(|end| end < start) {
@@ -105,7 +107,13 @@ impl Attempt<'_> {
                 follow::without_removed(&held, &server.upstream, server.facts.segment_size, from)
             });
             let streamed = self
-                .stream(&mut connection, &server, from, stop.as_mut())
+                .stream(
+                    &mut connection,
+                    &server,
+                    from,
+                    &mut announced,
+                    stop.as_mut(),
+                )
                 .await;
             let (end, received_end) = match (streamed, other) {
                 (Err(ReceiveError::WalRemoved { .. }), Some(other)) => {
@@ -114,7 +122,7 @@ impl Attempt<'_> {
                     (timeline, start) = other;
                     self.switched(&server.upstream.history, left, timeline);
                     self.warn_of_nothing_compared(timeline, start);
-                    self.streaming_starts(timeline, start);
+                    announced = false;
                     continue;
                 }
                 // A checkpoint removed it after it was found.
@@ -125,7 +133,7 @@ impl Attempt<'_> {
                     self.look_again(&mut connection).await?;
                     let course = self.decide(&mut connection, &server).await?;
                     (timeline, start) = self.embark(&server, course).await?;
-                    self.streaming_starts(timeline, start);
+                    announced = false;
                     continue;
                 }
                 (streamed, _) => streamed?,
@@ -147,7 +155,7 @@ impl Attempt<'_> {
                             self.reporter.report(&ReceiverEvent::StopRequested);
                             return Ok(());
                         }
-                        switched = self.switch(&mut connection, timeline, end) => switched,
+                        switched = self.switch(&mut connection, from, end) => switched,
                     };
                     (server, timeline, start) = switched?;
                     continue;
@@ -177,11 +185,6 @@ impl Attempt<'_> {
         }
     }
 
-    fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
-        self.reporter
-            .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
-    }
-
     /// Makes ready for another stream after one that the server refused.
     async fn look_again(&mut self, connection: &mut Connection) -> Result<(), ReceiveError> {
         while connection.event().await? != Event::Ready {}
@@ -195,6 +198,7 @@ impl Attempt<'_> {
         connection: &mut Connection,
         server: &Server,
         (timeline, start): (TimelineId, Lsn),
+        announced: &mut bool,
         stop: Stop<'_>,
     ) -> Result<(StreamEnd, Lsn), ReceiveError> {
         let history = server
@@ -205,6 +209,16 @@ impl Attempt<'_> {
         };
         // Whose archive it is was known at the latest when it was decided what to stream.
         show(archive, self.shown)?;
+        let announce = || {
+            self.streaming.begins();
+            if !std::mem::replace(announced, true) {
+                let event = ReceiverEvent::StreamingStarted {
+                    timeline,
+                    lsn: start,
+                };
+                self.reporter.report(&event);
+            }
+        };
         let order = Order {
             config: self.config,
             reporter: self.reporter,
@@ -233,7 +247,8 @@ impl Attempt<'_> {
         if let Some(applier) = self.applier {
             applier.follow(archive, &history, durable)?;
         }
-        let streamed = stream(connection, &order, archive, recovery, self.tail, stop).await;
+        let tail = &mut *self.tail;
+        let streamed = stream(connection, &order, archive, recovery, tail, announce, stop).await;
         if let Some(magic) = streamed.page_magic {
             archive.learn_page_magic(magic)?;
         }

@@ -10,12 +10,13 @@ use walproto::client::SessionTimes;
 
 use super::Attempt;
 use crate::connection::{Attempt as Try, ConnectError, ConnectFailure, Connection};
-use crate::error::ReceiveError;
+use crate::error::{Phase, ReceiveError};
 use crate::event::{ReceiverEvent, Warning};
 use crate::follow::Refusal;
 use crate::follow::among::{Candidate, Choice, Kin, Split, choose};
 use crate::hosts::{Answer, Answered, Suits, ask_all, connect_checked};
 use crate::negotiate::Server;
+use crate::receiver::StandingWarning;
 
 /// Remembers over all connections why hosts are passed over, so that it is said once.
 #[derive(Debug, Default)]
@@ -187,13 +188,12 @@ impl Attempt<'_> {
     }
 
     /// Tells which histories are gone that no server that answered could give back.
-    pub(super) fn warn_of_lost_histories(&self) {
+    pub(super) fn warn_of_lost_histories(&mut self) {
         let lost = self.archive.as_ref().map(Archive::lost_histories);
         let timelines = lost.as_deref().unwrap_or_default();
-        if !timelines.is_empty() {
-            let warning = Warning::HistoriesLost { timelines };
-            self.reporter.report(&ReceiverEvent::Warning(warning));
-        }
+        let warning = (!timelines.is_empty()).then_some(Warning::HistoriesLost { timelines });
+        let about = StandingWarning::HistoriesLost;
+        self.warnings.tell(self.reporter, about, warning);
     }
 }
 
@@ -223,7 +223,7 @@ impl Rest {
         }));
         let others = ConnectError { attempts };
         let may_be_another =
-            others.is_transient() || refused.iter().any(|(_, error)| !error.is_final());
+            others.is_transient() || refused.iter().any(|(_, error)| !error.ends(Phase::After));
         match refused.into_iter().next() {
             None if others.attempts.is_empty() => ReceiveError::NoServer,
             None => others.into(),

@@ -6,8 +6,9 @@ use walproto::{TimelineHistory, TimelineId};
 use super::Attempt;
 use crate::connection::Connection;
 use crate::error::ReceiveError;
-use crate::event::{ReceiverEvent, Warning};
+use crate::event::Warning;
 use crate::negotiate::Server;
+use crate::receiver::StandingWarning;
 
 /// What there is to know of a server for that.
 struct Described {
@@ -63,8 +64,9 @@ impl Attempt<'_> {
             restored,
         } = examined?;
         for timeline in restored {
+            let about = StandingWarning::HistoryRestored(timeline);
             let warning = Warning::HistoryRestored { timeline };
-            self.reporter.report(&ReceiverEvent::Warning(warning));
+            self.warnings.tell(self.reporter, about, Some(warning));
         }
         self.recovery = recovery;
         Ok(verdicts)

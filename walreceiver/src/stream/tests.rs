@@ -106,6 +106,7 @@ impl Stage {
             &self.archive,
             recovery,
             &mut tail,
+            || {},
             stop,
         );
         let scripted = async {

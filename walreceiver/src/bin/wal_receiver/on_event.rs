@@ -48,6 +48,8 @@ pub(crate) enum EventKind {
     Corruption,
     /// The server's WAL does not go on from the archive's.
     Fork,
+    /// Nothing has been streamed for a minute.
+    Unreachable,
 }
 
 impl EventKind {
@@ -59,6 +61,7 @@ impl EventKind {
             Self::Released => "released",
             Self::Corruption => "corruption",
             Self::Fork => "fork",
+            Self::Unreachable => "unreachable",
         }
     }
 }

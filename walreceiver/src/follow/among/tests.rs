@@ -88,10 +88,24 @@ const FORK: &str = "1\t0/3000100\tx\n";
 const PROMOTED: &str = "1\t0/3005000\tx\n";
 const HELD: Option<(u32, u64)> = Some((1, 0x300_4010));
 
+/// What it is about, what the archive holds, the hosts, and what is decided.
+type Case = (&'static str, Option<(u32, u64)>, Vec<Host>, &'static str);
+
+#[track_caller]
+fn check(cases: impl IntoIterator<Item = Case>) {
+    for (what, held, hosts, expected) in cases {
+        assert_eq!(decided(held, &hosts, false), expected, "{what}");
+    }
+}
+
+/// A primary, or a standby of it, that has more than the archive.
+fn old() -> Host {
+    host(1, "", 0x300_6000)
+}
+
 #[test]
 fn the_newest_timeline_of_all_hosts_decides() {
-    let old = || host(1, "", 0x300_6000);
-    for (what, held, hosts, expected) in [
+    check([
         ("one host", HELD, vec![old()], "0"),
         (
             "a zombie, and one that was promoted with our tail",
@@ -153,6 +167,12 @@ fn the_newest_timeline_of_all_hosts_decides() {
             ],
             "1",
         ),
+    ]);
+}
+
+#[test]
+fn a_host_that_is_behind_or_of_another_cluster_does_not_hinder_the_right_one() {
+    check([
         (
             "a standby that has not followed the promotion yet",
             HELD,
@@ -222,9 +242,7 @@ fn the_newest_timeline_of_all_hosts_decides() {
             vec![old().kin(Kin::Foreign)],
             "none",
         ),
-    ] {
-        assert_eq!(decided(held, &hosts, false), expected, "{what}");
-    }
+    ]);
 }
 
 #[test]
