@@ -9,7 +9,7 @@ use walproto::SegmentSize;
 use walproto::error::SqlState;
 use walreceiver::connection::{ConnectError, ConnectFailure, ConnectionError};
 use walreceiver::conninfo::ConninfoError;
-use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
+use walreceiver::{Lsn, ReceiveError, Refusal, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
 
 use crate::control::client::AskError;
@@ -19,6 +19,16 @@ use crate::control::client::AskError;
 pub(crate) enum MainError {
     #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
+    #[error(
+        "archive \"{}\" belongs to user \"{owner}\", but this program runs as \"{user}\"; run it as \
+         \"{owner}\"",
+        directory.display()
+    )]
+    OtherUser {
+        directory: PathBuf,
+        owner: String,
+        user: String,
+    },
     #[error(
         "host {host} port {port} is where this program itself listens ({address}), name the \
          server to receive from"
@@ -38,6 +48,18 @@ pub(crate) enum MainError {
         directory: PathBuf,
         segment_size: SegmentSize,
     },
+    #[error(
+        "{connections} clients (--max-connections) and the archive need {needed} file descriptors, \
+         and this process may open {allowed}: raise the hard limit (ulimit -Hn, or LimitNOFILE= of \
+         the service), {}",
+        fewer(*fitting)
+    )]
+    TooFewDescriptors {
+        connections: usize,
+        needed: usize,
+        allowed: usize,
+        fitting: usize,
+    },
     #[error("could not start: {0}")]
     Runtime(io::Error),
     #[error("interrupted")]
@@ -45,6 +67,9 @@ pub(crate) enum MainError {
     /// The cause was logged before.
     #[error("disconnected")]
     Disconnected { cause: Box<ReceiveError> },
+    /// The same, which has been logged already.
+    #[error(transparent)]
+    Told(Box<Self>),
     #[error("could not read a password: {0}")]
     Password(io::Error),
     #[error(transparent)]
@@ -90,12 +115,29 @@ pub(crate) enum MainError {
     NobodyRuns { directory: PathBuf },
 }
 
+/// What else can be done if not as many clients fit.
+fn fewer(fitting: usize) -> String {
+    match fitting {
+        0 => "no client fits".to_owned(),
+        fitting => format!("or use at most --max-connections={fitting}"),
+    }
+}
+
 impl MainError {
+    /// The error itself, whether or not it was logged.
+    pub(crate) fn itself(&self) -> &Self {
+        match self {
+            Self::Told(error) => error,
+            error => error,
+        }
+    }
+
     /// Where in the WAL it happened, if it is about a place there.
     pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
         match self {
             Self::Receive(error) => error.position(),
             Self::StandbyMissed { timeline, lsn, .. } => Some((*timeline, *lsn)),
+            Self::Told(error) => error.position(),
             _ => None,
         }
     }
@@ -109,8 +151,24 @@ impl MainError {
             },
             Self::Receive(error) => hint_of(error),
             Self::Connect(error) => hint_of_connect(error),
+            Self::Told(error) => error.hint(),
             _ => None,
         }
+    }
+}
+
+/// What to do when hosts show that the history of their cluster has split.
+const fn hint_of_split(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Forked(_) => Some(
+            "If that host is the right primary, shut down the old one and use --follow-fork. If it \
+             was promoted by mistake, shut it down and remove it from the list of hosts.",
+        ),
+        Refusal::ForeignTimeline { .. } => Some(
+            "If that host was promoted by mistake, shut it down and remove it from the list of \
+             hosts. If it is the right primary, begin again in a new directory.",
+        ),
+        _ => None,
     }
 }
 
@@ -134,6 +192,7 @@ pub(crate) fn hint_of(error: &ReceiveError) -> Option<&'static str> {
             "Fetch it from another archive of this cluster, or begin again in a new directory with a \
              new base backup.",
         ),
+        ReceiveError::Split { refusal, .. } => hint_of_split(refusal),
         ReceiveError::Connection(error) => hint_of_connection(error),
         ReceiveError::Connect(error) => hint_of_connect(error),
         _ => None,

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -119,7 +120,11 @@ impl Record {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = fs::File::create_new(&new)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(&new, path)
     }
@@ -186,8 +191,9 @@ impl LastEnd {
 
     /// Notes how the process ends.
     pub(crate) fn note_end(&self, ended: &Result<(), MainError>) {
+        let ended = ended.as_ref().map_err(MainError::itself);
         let is_noted = self.is_noted.load(Ordering::Relaxed);
-        if !is_noted && ended.as_ref().is_err_and(is_another_s) {
+        if !is_noted && ended.is_err_and(is_another_s) {
             return;
         }
         // The next process may have the archive already.
@@ -198,7 +204,7 @@ impl LastEnd {
         });
     }
 
-    fn end(&self, ended: &Result<(), MainError>) -> End {
+    fn end(&self, ended: Result<&(), &MainError>) -> End {
         let Running { pid, started } = self.running.clone();
         let end = End {
             pid,
@@ -233,7 +239,7 @@ impl LastEnd {
             timeline: timeline.map(walproto::TimelineId::number),
             lsn: lsn.map(|lsn| lsn.to_string()),
             message: on_one_line(&message),
-            hint: error.hint().map(|hint| on_one_line(&hint.to_string())),
+            hint: error.hint().map(on_one_line),
             ..end
         }
     }

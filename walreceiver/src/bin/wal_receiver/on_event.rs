@@ -21,7 +21,7 @@ use walproto::{Lsn, TimelineId};
 
 use crate::shown::on_one_line;
 
-pub(crate) use self::classify::{EventReporter, of_archive, of_error, of_main};
+pub(crate) use self::classify::{EventReporter, of_archive, of_end, of_main};
 use self::command::run;
 
 /// How many events may wait for the commands of those before them.
@@ -50,6 +50,8 @@ pub(crate) enum EventKind {
     Fork,
     /// Nothing has been streamed for a minute.
     Unreachable,
+    /// Receiving has ended by an error that none of these names.
+    Ended,
 }
 
 impl EventKind {
@@ -62,6 +64,7 @@ impl EventKind {
             Self::Corruption => "corruption",
             Self::Fork => "fork",
             Self::Unreachable => "unreachable",
+            Self::Ended => "ended",
         }
     }
 }

@@ -14,6 +14,7 @@ use self::args::{Arguments, Invocation};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging;
+use crate::owner;
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
 
@@ -54,6 +55,9 @@ fn prune(arguments: &Arguments) -> ExitCode {
 
 fn find(arguments: &Arguments) -> Result<(Removable, ArchiveView), MainError> {
     check_directory(&arguments.directory)?;
+    if !arguments.dry_run {
+        owner::check(&arguments.directory)?;
+    }
     let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
     let name = arguments.oldest_kept;
     let size = view.identity().segment_size();

@@ -111,6 +111,7 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
             (EventKind::Held, Some((*timeline, *lsn)))
         }
         Warning::ForkFollowed { timeline, fork, .. } => (EventKind::Fork, Some((*timeline, *fork))),
+        Warning::HostPassedOver { error, .. } => (kind_of(error)?, error.position()),
         Warning::SlotReservesNothing { .. } => (EventKind::LostSlot, None),
         Warning::MissingSegments { missing } => {
             let first = missing.first()?;
@@ -125,8 +126,17 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
     })
 }
 
+/// What the command is told of the error that ended receiving.
+pub(crate) fn of_end(error: &ReceiveError) -> Event {
+    Event {
+        kind: kind_of(error).unwrap_or(EventKind::Ended),
+        position: error.position(),
+        message: chain(error),
+    }
+}
+
 /// What the command is told of an error, whether or not it ends the receiver.
-pub(crate) fn of_error(error: &ReceiveError) -> Option<Event> {
+fn of_error(error: &ReceiveError) -> Option<Event> {
     Some(Event {
         kind: kind_of(error)?,
         position: error.position(),
@@ -137,8 +147,8 @@ pub(crate) fn of_error(error: &ReceiveError) -> Option<Event> {
 /// What an error that ends the program is to the command.
 pub(crate) fn of_main(error: &MainError) -> Option<EventKind> {
     match error {
-        MainError::Receive(error) => kind_of(error),
-        MainError::Disconnected { cause } => kind_of(cause),
+        MainError::Receive(error) => Some(kind_of(error).unwrap_or(EventKind::Ended)),
+        MainError::Disconnected { cause } => Some(kind_of(cause).unwrap_or(EventKind::Ended)),
         MainError::Archive(error) => of_archive(error),
         _ => None,
     }
@@ -155,9 +165,8 @@ fn kind_of(error: &ReceiveError) -> Option<EventKind> {
         ReceiveError::LostSlot { .. }
         | ReceiveError::UnusableSlot { .. }
         | ReceiveError::NoSuchSlot { .. } => Some(EventKind::LostSlot),
-        ReceiveError::Refused(refusal) | ReceiveError::OthersMissing { refusal } => {
-            of_refusal(refusal)
-        }
+        ReceiveError::OthersMissing { reason, .. } => kind_of(reason),
+        ReceiveError::Refused(refusal) | ReceiveError::Split { refusal, .. } => of_refusal(refusal),
         _ => None,
     }
 }
@@ -167,6 +176,8 @@ fn of_refusal(refusal: &Refusal) -> Option<EventKind> {
         Refusal::OlderTimeline { .. }
         | Refusal::ForeignTimeline { .. }
         | Refusal::LostWal { .. }
+        | Refusal::Superseded { .. }
+        | Refusal::SplitTimeline { .. }
         | Refusal::Forked(_) => Some(EventKind::Fork),
         _ => None,
     }
@@ -222,7 +233,10 @@ mod tests {
             archive: TimelineId::new(2).unwrap(),
             record_end: lsn,
         };
-        let zombie = ReceiveError::OthersMissing { refusal };
+        let zombie = ReceiveError::OthersMissing {
+            server: "one".to_owned(),
+            reason: Box::new(refusal.into()),
+        };
         let lost_slot = ReceiveError::LostSlot {
             slot: slot.clone(),
             timeline,
