@@ -37,6 +37,7 @@ mod relay_lineage;
 mod sender_session;
 mod serve;
 mod serve_access;
+mod serve_damage;
 mod serve_live;
 mod serve_log;
 mod serve_program;
