@@ -27,6 +27,7 @@ mod model;
 mod newer_server;
 mod old_certificates;
 mod on_event;
+mod other_user;
 mod outages;
 mod proxied;
 mod refused;

@@ -149,9 +149,10 @@ impl Receiver {
             // be reached.
             if archive.identity().is_some() && (is_served || archive.is_synced()) {
                 match archive.recover() {
+                    Err(error) if error.is_temporary() => {}
                     // A sync that failed must not be tried again.
-                    Err(ArchiveError::Disk(error)) if !error.is_disk_full() => {
-                        return Err(error.into());
+                    Err(error @ (ArchiveError::Disk(_) | ArchiveError::Unmarked { .. })) => {
+                        return Err(error);
                     }
                     // It is met again, and told, next to a server: that may mend it.
                     Err(_) if !is_served => {}

@@ -31,7 +31,7 @@ impl Writer {
         let mut block = vec![0; BLOCK];
         while reader.position() < end {
             let position = reader.position();
-            let count = reader.read(&mut block, end).map_err(WriteError::Archive)?;
+            let count = reader.read(&mut block, end).map_err(WriteError::of_read)?;
             let stored = block.get(..count).unwrap_or_default();
             // A provisional tail may end short of its segment's files.
             if count == 0 {
@@ -82,7 +82,7 @@ impl Writer {
         self.segment = None;
         self.overlap = None;
         let name = self.files.name_of(self.timeline(), lsn);
-        let found = self.files.find(name).map_err(WriteError::Disk)?;
+        let found = self.files.find(name).map_err(WriteError::of_write)?;
         if let Some((old, _)) = found {
             let copy = self.copy_prefix(lsn)?;
             self.remove_segments_after(lsn)?;
@@ -97,7 +97,7 @@ impl Writer {
     /// A synced file that has no name yet, with the bytes of the segment before `end`.
     pub(super) fn copy_prefix(&mut self, end: Lsn) -> Result<Prepared, WriteError> {
         let copy = self
-            .preparer
+            .preparer()
             .take(Duration::ZERO)
             .map_err(WriteError::of_write)?;
         if let Err(error) = self.copy_into(&copy.file, end) {
@@ -114,7 +114,7 @@ impl Writer {
         let mut block = vec![0; BLOCK];
         while reader.position() < end {
             let position = reader.position();
-            let count = reader.read(&mut block, end).map_err(WriteError::Archive)?;
+            let count = reader.read(&mut block, end).map_err(WriteError::of_read)?;
             let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else {
                 return Err(self.missing(position));
             };
@@ -129,7 +129,7 @@ impl Writer {
     /// last goes first, so that no crash leaves a hole.
     fn remove_segments_after(&mut self, lsn: Lsn) -> Result<(), WriteError> {
         let name = self.files.name_of(self.timeline(), lsn);
-        let listing = Listing::read(self.files.directory()).map_err(WriteError::Disk)?;
+        let listing = Listing::read(self.files.directory()).map_err(WriteError::of_write)?;
         let later = listing.of_timeline(self.timeline());
         let later: Vec<_> = later.filter(|(file, _)| file.name > name).collect();
         for (file, _) in later.into_iter().rev() {

@@ -20,6 +20,16 @@ pub(crate) enum MainError {
     #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
     #[error(
+        "archive \"{}\" belongs to user \"{owner}\", but this program runs as \"{user}\"; run it as \
+         \"{owner}\"",
+        directory.display()
+    )]
+    OtherUser {
+        directory: PathBuf,
+        owner: String,
+        user: String,
+    },
+    #[error(
         "host {host} port {port} is where this program itself listens ({address}), name the \
          server to receive from"
     )]
