@@ -339,7 +339,19 @@ impl Writer {
             Ok(()) => progress.byte_end,
             Err(_) => progress.record_end.max(at),
         };
-        if let Err(error) = self.store(Batch::new(at, data), at, end) {
+        let batch = Batch::new(at, data);
+        let stored = match verdict {
+            Ok(()) => self.store(batch, at, end),
+            // WAL of another history need not make sense after ours.
+            Err(_) => {
+                let received_end = Lsn(data
+                    .iter()
+                    .fold(at.0, |end, piece| end + piece.len() as u64));
+                self.check_same_history(batch, at, received_end)
+                    .and_then(|()| self.store(batch, at, end))
+            }
+        };
+        if let Err(error) = stored {
             self.stop_after(&error);
             return Err(error);
         }

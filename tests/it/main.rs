@@ -16,6 +16,7 @@ mod damaged_stream;
 mod dropin;
 mod examples;
 mod first_process;
+mod first_start;
 mod foreign_text;
 mod full_disk;
 mod handover;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::apply::{Applier, Apply, ApplyConfig};
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, HostMemory};
 use crate::config::{ReceiverConfig, Reconnect};
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::{Behind, Downstream};
@@ -260,6 +260,7 @@ impl Work {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
+        let mut hosts = HostMemory::default();
         let mut warnings = StandingWarnings::default();
         let mut ever_connected = false;
         let mut phase = if self.archive.receiver_count() > 0 {
@@ -279,10 +280,12 @@ impl Work {
                 applier,
                 behind: self.behind.as_ref(),
                 tail: &mut tail,
+                hosts: &mut hosts,
                 warnings: &mut warnings,
                 streaming: &streaming,
                 archive: Some(kept),
                 recovery: None,
+                acknowledge_from: None,
                 connected_at: None,
                 advanced: false,
             };

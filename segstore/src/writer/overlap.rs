@@ -51,6 +51,25 @@ impl Writer {
         Ok(None)
     }
 
+    /// Compares bytes that are not valid, from `from` up to `end`, with the archive as far as its
+    /// record end. The archive is valid up to there, so that they are of another history, if the
+    /// same bytes do not come when they are sent again.
+    pub(super) fn check_same_history(
+        &mut self,
+        batch: Batch<'_>,
+        from: Lsn,
+        end: Lsn,
+    ) -> Result<(), WriteError> {
+        let end = end.min(self.stored.record_end);
+        let mut position = from;
+        while position < end {
+            let until = end.min(self.files.end_of(position));
+            self.compare(batch, position, until)?;
+            position = until;
+        }
+        Ok(())
+    }
+
     fn diverged(&self, difference: Difference, file: Option<SegmentFile>) -> WriteError {
         let timeline = self.timeline();
         let Difference {

@@ -111,6 +111,7 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
             (EventKind::Held, Some((*timeline, *lsn)))
         }
         Warning::ForkFollowed { timeline, fork, .. } => (EventKind::Fork, Some((*timeline, *fork))),
+        Warning::HostPassedOver { error, .. } => (kind_of(error)?, error.position()),
         Warning::SlotReservesNothing { .. } => (EventKind::LostSlot, None),
         Warning::MissingSegments { missing } => {
             let first = missing.first()?;
@@ -155,9 +156,8 @@ fn kind_of(error: &ReceiveError) -> Option<EventKind> {
         ReceiveError::LostSlot { .. }
         | ReceiveError::UnusableSlot { .. }
         | ReceiveError::NoSuchSlot { .. } => Some(EventKind::LostSlot),
-        ReceiveError::Refused(refusal) | ReceiveError::OthersMissing { refusal } => {
-            of_refusal(refusal)
-        }
+        ReceiveError::OthersMissing { reason, .. } => kind_of(reason),
+        ReceiveError::Refused(refusal) | ReceiveError::Split { refusal, .. } => of_refusal(refusal),
         _ => None,
     }
 }
@@ -167,6 +167,8 @@ fn of_refusal(refusal: &Refusal) -> Option<EventKind> {
         Refusal::OlderTimeline { .. }
         | Refusal::ForeignTimeline { .. }
         | Refusal::LostWal { .. }
+        | Refusal::Superseded { .. }
+        | Refusal::SplitTimeline { .. }
         | Refusal::Forked(_) => Some(EventKind::Fork),
         _ => None,
     }
@@ -222,7 +224,10 @@ mod tests {
             archive: TimelineId::new(2).unwrap(),
             record_end: lsn,
         };
-        let zombie = ReceiveError::OthersMissing { refusal };
+        let zombie = ReceiveError::OthersMissing {
+            server: "one".to_owned(),
+            reason: Box::new(refusal.into()),
+        };
         let lost_slot = ReceiveError::LostSlot {
             slot: slot.clone(),
             timeline,
