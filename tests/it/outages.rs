@@ -20,7 +20,9 @@ fn an_empty_relay_follows_a_promotion_exactly_where_its_stream_began(version: Ve
     primary.write_wal(1);
     let size = primary.segment_size();
     wait_until("the standby to end with a segment", || {
-        primary.sql("SELECT txid_current(); SELECT pg_switch_wal()");
+        primary.sql("SELECT txid_current()");
+        // In a transaction of its own, which writes nothing after it.
+        primary.sql("SELECT pg_switch_wal()");
         let end = primary.flush_lsn();
         wait_until("the standby to catch up", || standby.flush_lsn() >= end);
         size.offset_of(standby.flush_lsn()) == 0
@@ -38,7 +40,10 @@ fn an_empty_relay_follows_a_promotion_exactly_where_its_stream_began(version: Ve
     let second = TimelineId::new(2).unwrap();
     archive.assert_same_wal(&standby, second, start, end);
     assert!(relay.stop().success(), "{}", relay.log());
-    assert!(!relay.log().contains("error: "), "{}", relay.log());
+    let log = relay.log();
+    assert!(!log.contains("error: "), "{log}");
+    let switched = format!(": switched to timeline 2 at {start}\n");
+    assert!(log.contains(&switched), "{log}");
 }
 
 /// Ends the connections of receivers.

@@ -227,7 +227,11 @@ impl Attempt<'_> {
             // The timeline ended where the stream began, so that nothing of it was received.
             None => follow::begin(switch_point, &server.upstream, server.facts.segment_size)?,
         };
+        let left = timeline;
         let (timeline, start) = self.embark(&server, course).await?;
+        if held.is_none() {
+            self.switched(&server.upstream.history, left, timeline);
+        }
         Ok((server, timeline, start))
     }
 }
