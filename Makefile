@@ -30,3 +30,4 @@ bench:
 postgres:
 	scripts/install-postgres 15
 	scripts/fetch-postgres 13 14 15 16 17 18
+	scripts/fetch-postgres-tests

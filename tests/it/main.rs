@@ -23,6 +23,7 @@ mod lineage;
 mod model;
 mod newer_server;
 mod on_event;
+mod postgres_own_test;
 mod proxied;
 mod refused;
 mod relay;

@@ -365,6 +365,7 @@ impl Given {
                 },
                 lost_slot: face.lost_slot(),
                 segments_are_moved: face.segments_are_moved(),
+                compress_growing: face.compress_growing(),
             }),
         };
         Ok(Arguments {

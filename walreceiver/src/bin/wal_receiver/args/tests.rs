@@ -46,6 +46,7 @@ fn defaults_of_pg_receivewal() {
             fork: OnFork::Stop,
             lost_slot: OnLostSlot::Warn,
             segments_are_moved: true,
+            compress_growing: true,
         }
     );
 }
