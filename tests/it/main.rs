@@ -48,6 +48,7 @@ mod terminal;
 mod timelines;
 mod tls;
 mod verify;
+mod weak_wal;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.
 macro_rules! for_each_version {

@@ -46,6 +46,8 @@ pub(crate) enum EventKind {
     Corruption,
     /// The server's WAL does not go on from the archive's.
     Fork,
+    /// A setting of the server makes its WAL too little for a base backup.
+    WeakWal,
 }
 
 impl EventKind {
@@ -57,6 +59,7 @@ impl EventKind {
             Self::Released => "released",
             Self::Corruption => "corruption",
             Self::Fork => "fork",
+            Self::WeakWal => "weak_wal",
         }
     }
 }

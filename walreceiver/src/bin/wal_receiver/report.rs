@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use segstore::WeakSetting;
 use tracing::{error, info, warn};
 use walreceiver::{ReceiveError, ReceiverEvent, Reporter, TimelineId, Warning};
 
@@ -153,6 +154,17 @@ fn warn(warning: &Warning<'_>) {
             old_end = %old_end,
             "{warning}"
         ),
+        Warning::WeakSetting {
+            timeline,
+            lsn,
+            setting,
+        } => warn!(
+            event = "weak_setting",
+            timeline = timeline.number(),
+            %lsn,
+            hint = remedy(*setting),
+            "{warning}"
+        ),
         Warning::SlotUnlimited { slot } => warn!(
             event = "slot_unlimited",
             slot = slot.as_str(),
@@ -160,6 +172,19 @@ fn warn(warning: &Warning<'_>) {
             "{warning}"
         ),
         other => warn!("{}", without_numbers(&other.to_string())),
+    }
+}
+
+/// What to do about a setting under which WAL is too little for a base backup.
+pub(crate) const fn remedy(setting: WeakSetting) -> Option<&'static str> {
+    match setting {
+        WeakSetting::MinimalWalLevel => Some(
+            "Set wal_level to replica or higher, restart the server and take a new base backup.",
+        ),
+        WeakSetting::NoFullPageWrites => {
+            Some("Set full_page_writes to on and run CHECKPOINT on the primary before the backup.")
+        }
+        _ => None,
     }
 }
 

@@ -96,6 +96,7 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
             (EventKind::Held, Some((*timeline, *lsn)))
         }
         Warning::ForkFollowed { timeline, fork, .. } => (EventKind::Fork, Some((*timeline, *fork))),
+        Warning::WeakSetting { timeline, lsn, .. } => (EventKind::WeakWal, Some((*timeline, *lsn))),
         Warning::SlotReservesNothing { .. } => (EventKind::LostSlot, None),
         Warning::MissingSegments { missing } => {
             let first = missing.first()?;
