@@ -1,13 +1,13 @@
 # The front door. Everything behind it is plain cargo and the scripts in scripts/.
 
-.PHONY: demo test check bench postgres
+.PHONY: demo test check bench tools postgres
 
 # PostgreSQL, a synchronous standby, a crash and a restore; see README.md.
 demo:
 	scripts/demo
 
-# Every test, those against real servers of every supported version included.
-test: postgres
+# Every test, those against real servers of every supported version included. Installs what it needs.
+test: tools postgres
 	cargo build --workspace --bins --examples
 	cargo nextest run --workspace
 
@@ -27,7 +27,11 @@ bench:
 	cargo build --release --package walreceiver --package benches --bins
 	"$${CARGO_TARGET_DIR:-target}/release/harness" $(ARGS)
 
-postgres:
+# What the tests call, with PostgreSQL after it: npm and pip fetch some versions.
+tools:
+	scripts/install-tools test
+
+postgres: tools
 	scripts/install-postgres 15
 	scripts/fetch-postgres 13 14 15 16 17 18
 	scripts/fetch-postgres-tests

@@ -50,14 +50,23 @@ impl ReceiverBuilder {
     #[must_use]
     pub fn with_small_disk(self, directory: &Path, options: &str) -> Self {
         let script = "mount -t tmpfs -o \"$1\" small-disk \"$2\" && shift 2 && exec \"$@\"";
-        let mut unshare = command(Path::new("unshare"));
-        unshare.arg("--mount");
-        if !rustix::process::geteuid().is_root() {
-            unshare.args(["--user", "--map-root-user"]);
-        }
+        let mut unshare = unshare("mount", &["--mount"]);
         unshare
             .args(["sh", "-c", script, "small-disk", options])
-            .arg(directory)
+            .arg(directory);
+        self.within(unshare)
+    }
+
+    /// Lets the process be the first one of its own process namespace, a child of the one that is
+    /// started.
+    #[must_use]
+    pub fn as_first_process(self) -> Self {
+        self.within(unshare("process", &["--pid", "--fork", "--kill-child"]))
+    }
+
+    /// Has another program start this one, which gets it with its arguments.
+    fn within(self, mut unshare: Command) -> Self {
+        unshare
             .arg(self.command.get_program())
             .args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
@@ -118,6 +127,30 @@ impl ReceiverBuilder {
         let status = receiver.wait_exit();
         (status, receiver.log())
     }
+}
+
+/// `unshare` with these options, as root of a namespace of users if need be.
+///
+/// # Panics
+/// When the system does not allow such a namespace.
+#[track_caller]
+fn unshare(kind: &str, options: &[&str]) -> Command {
+    let command = || {
+        let mut unshare = command(Path::new("unshare"));
+        if !rustix::process::geteuid().is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        unshare.args(options);
+        unshare
+    };
+    let tried = command().arg("true").output().unwrap();
+    assert!(
+        tried.status.success(),
+        "this test needs a {kind} namespace, which this system does not allow ({}): run it as \
+         root with CAP_SYS_ADMIN",
+        String::from_utf8_lossy(&tried.stderr).trim()
+    );
+    command()
 }
 
 /// A terminal for a process, what is written to which goes into `log` until the process ends.

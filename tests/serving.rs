@@ -40,7 +40,9 @@ impl Serving {
         let start = "listening at 127.0.0.1:";
         let log = process.wait_for_log(start);
         let (_, rest) = log.split_once(start).unwrap();
-        let port = rest.lines().next().unwrap().parse().unwrap();
+        // In JSON more follows on the line.
+        let port = rest.split(|c: char| !c.is_ascii_digit()).next();
+        let port = port.unwrap().parse().unwrap();
         Self { process, port }
     }
 
@@ -48,6 +50,12 @@ impl Serving {
     pub fn kill9_and_restart(&mut self, archive: &Path) {
         self.process.kill9();
         *self = Self::start_with(archive, self.port, &["--trust-loopback"]);
+    }
+
+    /// The port that it listens at.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// How to connect to it.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::ForeignText;
 use crate::reader::{MalformedMessage, Reader};
 
 /// The five characters that say what went wrong, whatever language the text is in.
@@ -158,7 +159,8 @@ impl fmt::Display for Severity {
 }
 
 /// The content of an `ErrorResponse` or a `NoticeResponse`. As text it is what psql shows first:
-/// the severity and the message, with the SQLSTATE.
+/// the severity and the message, with the SQLSTATE; the texts are escaped and cut
+/// ([`ForeignText`]).
 ///
 /// Decisions are taken by `sqlstate`, never by the texts, which may be in any language.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,9 +181,9 @@ pub struct ServerMessage {
 
 impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.severity, self.message)?;
+        write!(f, "{}: {}", self.severity, ForeignText::new(&self.message))?;
         if let Some(detail) = &self.detail {
-            write!(f, " ({detail})")?;
+            write!(f, " ({})", ForeignText::new(detail))?;
         }
         write!(f, " [SQLSTATE {}]", self.sqlstate)
     }

@@ -50,11 +50,13 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod certificate;
 pub mod channel_binding;
 pub mod client;
 pub mod command;
 pub mod copy_data;
 pub mod error;
+mod foreign;
 pub mod frame;
 pub mod frontend;
 mod ident;
@@ -70,6 +72,7 @@ mod time;
 mod timeline;
 mod version;
 
+pub use foreign::{BytesAsText, ForeignText, is_unsafe};
 pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
 pub use lsn::{InvalidSegmentSize, Lsn, ParseLsnError, SegmentNumber, SegmentSize};
 pub use reader::{MalformedMessage, MessageFault};

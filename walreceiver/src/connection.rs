@@ -2,6 +2,7 @@
 
 mod connect;
 mod error;
+mod notices;
 mod password;
 mod spares;
 
@@ -23,6 +24,7 @@ pub(crate) use error::is_permanent;
 pub use error::{Attempt, ConnectError, ConnectFailure, ConnectionError};
 
 use crate::socket::Stream;
+use notices::NoticeLimit;
 use spares::Spares;
 
 /// The size of the buffers that are read into. WAL that was received is a part of one, without
@@ -62,6 +64,7 @@ pub struct Connection {
     bytes_read: u64,
     /// Why the connection cannot go on, until the events before it have been taken.
     failed: Option<ConnectionError>,
+    notices: NoticeLimit,
 }
 
 impl Connection {
@@ -260,8 +263,15 @@ impl Connection {
         let _gone = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
     }
 
-    fn log(&self, message: &ServerMessage) {
-        tracing::info!(server = %self.server, "{message}");
+    /// Whether a notice that has come now is to be reported: a server may send any number.
+    pub(crate) fn admit_notice(&mut self) -> bool {
+        self.notices.admit(Instant::now())
+    }
+
+    fn log(&mut self, message: &ServerMessage) {
+        if self.admit_notice() {
+            tracing::info!(server = %self.server, "{message}");
+        }
     }
 
     /// Reads once, and hands to the session what came.

@@ -334,7 +334,7 @@ impl<'a> Receiving<'a> {
                 }
             }
             Event::WalStaysIncomplete { .. } => self.record_stays_incomplete()?,
-            Event::Notice(message) => notice(self.order, &message),
+            Event::Notice(message) => notice(self.connection, self.order, &message),
             Event::Failed(message) => {
                 return Err(refused(self.order, message));
             }

@@ -15,7 +15,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// Names and values that are a client's to choose are part of what it is refused for, and a line is
 /// to stay one.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -43,19 +43,19 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted, number: u64) 
         Accepted::Tcp(_, address) => Some(*address),
         Accepted::Unix(_) => None,
     };
-    let result = match opening::open(&shared, accepted).await {
+    let (result, is_authenticated) = match opening::open(&shared, accepted).await {
         Ok(Some(opened)) => {
             let (mut connection, asked, failure) = Connection::new(&shared, opened, known);
             let result = connection.run(asked, failure).await;
             connection.say_farewell().await;
             connection.log_client("disconnection");
-            result
+            (result, connection.registered.is_some())
         }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+        Ok(None) => (Ok(()), false),
+        Err(error) => (Err(error), false),
     };
     if let Err(error) = result {
-        log_end(address, &error);
+        log_end(&shared, address, is_authenticated, &error);
     }
 }
 

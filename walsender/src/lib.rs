@@ -57,6 +57,7 @@ pub mod policy;
 mod pump;
 mod random;
 mod registry;
+mod repeat;
 mod server;
 mod settings;
 mod socket;
@@ -69,6 +70,7 @@ pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, Serve
 pub use failure::StreamFailure;
 pub use listener::BoundAddress;
 pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
+pub use repeat::FailedConnections;
 pub use server::{ServeError, Server, ServerHandle};
 pub use settings::parse_duration;
 pub use sockets::Sockets;

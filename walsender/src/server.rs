@@ -25,6 +25,7 @@ use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
 use crate::registry::{ConnectionLimits, Registry};
+use crate::repeat::Repeats;
 use crate::settings::Settings;
 use crate::socket::Accepted;
 use crate::sockets::Sockets;
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     unknown: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(crate) disk_readers: Semaphore,
     pub(crate) failures: Failures,
+    pub(crate) repeats: Repeats,
 }
 
 impl Server {
@@ -158,6 +160,7 @@ impl Server {
             unknown: Mutex::default(),
             disk_readers: Semaphore::new(MAX_DISK_READERS),
             failures: Failures::new(),
+            repeats: Repeats::default(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {
@@ -201,6 +204,7 @@ impl Server {
         tokio::select! {
             () = evaluate => {}
             () = save_slots(&shared) => {}
+            () = shared.repeats.report_suppressed() => {}
             () = self.serve(stop) => {}
         }
         save(&shared).await;

@@ -6,6 +6,7 @@
 mod files;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use x509_cert::der::Decode;
 use x509_cert::der::asn1::{ObjectIdentifier, PrintableStringRef, TeletexStringRef, Utf8StringRef};
 
 pub use files::TlsFile;
+use verify::ClientVerifier;
 
 /// The protocol inside TLS, as the two sides name it to each other (ALPN).
 const ALPN_PROTOCOL: &[u8] = b"postgresql";
@@ -190,19 +192,23 @@ impl ServerTls {
             .map_err(|source| TlsError::Settings { source })?;
         let builder = match &files.client_authorities {
             Some(path) => {
-                let roots = Arc::new(files::authorities(path)?);
+                let (roots, parsed) = files::authorities(path)?;
                 let lists = files::revocation_lists(files.revocation_list.as_deref())?;
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-                        .with_crls(lists)
-                        // Only some rules ask for a certificate; they refuse who has none.
-                        .allow_unauthenticated()
-                        .build()
-                        .map_err(|source| TlsError::Authorities {
-                            path: path.clone(),
-                            source,
-                        })?;
-                builder.with_client_cert_verifier(verifier)
+                let revocation = !lists.is_empty();
+                let webpki = WebPkiClientVerifier::builder_with_provider(
+                    Arc::new(roots),
+                    Arc::clone(&provider),
+                )
+                .with_crls(lists)
+                // Only some rules ask for a certificate; they refuse who has none.
+                .allow_unauthenticated()
+                .build()
+                .map_err(|source| TlsError::Authorities {
+                    path: path.clone(),
+                    source,
+                })?;
+                let verifier = ClientVerifier::new(webpki, parsed, revocation, &provider);
+                builder.with_client_cert_verifier(Arc::new(verifier))
             }
             None => builder.with_no_client_auth(),
         };

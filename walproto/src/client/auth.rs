@@ -13,6 +13,7 @@ use postgres_protocol::authentication::sasl::{
 use postgres_protocol::message::frontend;
 
 use super::require_auth::{AuthMethod, RequireAuth};
+use crate::ForeignText;
 use crate::backend::AuthenticationRequest;
 
 /// The most SCRAM iterations that `postgres_protocol` does for a server, which has proved nothing
@@ -92,8 +93,9 @@ pub enum AuthError {
     },
     /// The server offers SASL mechanisms, and none that this client has.
     #[error(
-        "the server offers only the SASL mechanisms {mechanisms}, supported are SCRAM-SHA-256 and \
-         SCRAM-SHA-256-PLUS"
+        "the server offers only the SASL mechanisms {}, supported are SCRAM-SHA-256 and \
+         SCRAM-SHA-256-PLUS",
+        ForeignText::new(mechanisms)
     )]
     NoMechanism {
         /// What the server offers.

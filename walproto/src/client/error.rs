@@ -8,7 +8,7 @@ use crate::command::CommandNotSent;
 use crate::error::ServerMessage;
 use crate::frame::FrameError;
 use crate::startup::InvalidStartupParameter;
-use crate::{Lsn, TimelineId};
+use crate::{ForeignText, Lsn, TimelineId};
 
 /// Why a session cannot go on, or did not do what its driver asked for.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(Box<ServerMessage>),
     /// The server does not know options of the protocol that it was asked for.
-    #[error("the server does not know the protocol options {}", options.join(", "))]
+    #[error("the server does not know the protocol options {}", ForeignText::new(options.join(", ")))]
     UnknownOptions {
         /// The options.
         options: Vec<String>,

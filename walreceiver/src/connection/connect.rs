@@ -13,6 +13,7 @@ use walproto::error::SqlState;
 use walproto::startup::StartupParameters;
 use walproto::{PgTimestamp, ServerVersion};
 
+use super::notices::NoticeLimit;
 use super::password::FoundPassword;
 use super::spares::Spares;
 use super::{Attempt, ConnectError, ConnectFailure, Connection, ConnectionError};
@@ -303,6 +304,7 @@ impl Candidate<'_> {
             eof: false,
             bytes_read: 0,
             failed: None,
+            notices: NoticeLimit::new(server),
         };
         loop {
             match connection.event().await {

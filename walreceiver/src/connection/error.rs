@@ -6,11 +6,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use walproto::ServerVersion;
 use walproto::client::{AuthError, ClientError, Event};
 use walproto::command::InvalidText;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::ResultError;
+use walproto::{ForeignText, ServerVersion};
 
 use crate::tls::TlsError;
 
@@ -42,7 +42,7 @@ pub enum ConnectionError {
         message: Box<ServerMessage>,
     },
     /// A command was answered by something that is no answer to it.
-    #[error("{command} was answered by {event:?}")]
+    #[error("{command} was answered by {}", ForeignText::new(format_args!("{event:?}")))]
     UnexpectedEvent {
         /// The command.
         command: String,
@@ -132,7 +132,7 @@ impl fmt::Display for ConnectError {
 }
 
 /// A server's name with the word that libpq puts before it.
-struct Place<'a>(&'a str);
+pub(super) struct Place<'a>(pub(super) &'a str);
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -32,13 +32,16 @@ pub(super) async fn start(
             Event::Failed(message) => return Err(refused(order, message)),
             Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
             Event::Ready | Event::Closed => return Ok(Some(StreamEnd::ServerEnded)),
-            Event::Notice(message) => notice(order, &message),
+            Event::Notice(message) => notice(connection, order, &message),
             _ => {}
         }
     }
 }
 
-pub(super) fn notice(order: &Order<'_>, message: &ServerMessage) {
+pub(super) fn notice(connection: &mut Connection, order: &Order<'_>, message: &ServerMessage) {
+    if !connection.admit_notice() {
+        return;
+    }
     let text = message.to_string();
     order
         .reporter

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use rustls::CertificateError;
+use walproto::ForeignText;
 use x509_cert::der;
 
 /// Fault of a server's certificate.
@@ -18,7 +19,8 @@ pub enum CertificateFault {
     },
     /// It was made for other hosts.
     #[error(
-        "server certificate for \"{first}\"{} does not match host name \"{host}\"",
+        "server certificate for \"{}\"{} does not match host name \"{host}\"",
+        ForeignText::new(first),
         and_others(*.others)
     )]
     OtherHost {
@@ -81,7 +83,10 @@ fn plain(reason: &CertificateError) -> String {
             "server certificate has a bad signature: its authority is another one of the same name"
                 .to_owned()
         }
-        other => format!("server certificate is not accepted: {other}"),
+        other => format!(
+            "server certificate is not accepted: {}",
+            ForeignText::new(other)
+        ),
     }
 }
 

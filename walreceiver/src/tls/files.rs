@@ -15,6 +15,8 @@ use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer,
 };
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, InconsistentKeys};
+use walproto::certificate::public_key;
 
 use super::{TlsError, TlsFile};
 use crate::conninfo::{SslCertMode, SslMode, TlsSettings};
@@ -159,13 +161,34 @@ pub(super) fn client_certificate(
         .or_else(|| in_home(".postgresql/postgresql.key"))
         .unwrap_or_default();
     let key = private_key(settings, &key_path)?;
-    CertifiedKey::from_der(chain, key, provider)
+    certified_key(chain, key, provider)
         .map(Some)
         .map_err(|source| TlsError::Key {
             key: key_path,
             certificate: certificate_path,
             source,
         })
+}
+
+/// A key with its certificate, which is of any version of X.509: rustls would parse it only to
+/// compare the keys, and takes version 3 alone.
+fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = provider.key_provider.load_private_key(key)?;
+    let certified = CertifiedKey::new(chain, key);
+    let of_certificate = public_key(certified.end_entity_cert()?).ok_or(
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding),
+    )?;
+    match certified.key.public_key() {
+        Some(of_key) if of_key.as_ref() != of_certificate => {
+            Err(InconsistentKeys::KeyMismatch.into())
+        }
+        // Of some keys the public part is not known: the peer will see whether they fit.
+        Some(_) | None => Ok(certified),
+    }
 }
 
 fn private_key(settings: &TlsSettings, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -17,11 +17,9 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
+use walproto::certificate::{self, Distrust, Signed};
 use x509_cert::Certificate;
-use x509_cert::certificate::Version;
 use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::BasicConstraints;
-use x509_cert::spki::AlgorithmIdentifierOwned;
 
 use super::files::Roots;
 use super::{CertificateFault, TlsError, name};
@@ -97,9 +95,10 @@ impl Chain {
         // which refuses them.
         if !self.revocation {
             if self.roots.iter().any(|(der, _)| der == end_entity) {
-                return valid_at(parsed, now);
+                let now = Duration::from_secs(now.as_secs());
+                return certificate::check_time(parsed, now).map_err(reason);
             }
-            if parsed.tbs_certificate.version != Version::V3 {
+            if certificate::is_old(parsed) {
                 return self.verify_old(parsed, now, algorithms);
             }
         }
@@ -124,77 +123,29 @@ impl Chain {
         now: UnixTime,
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), CertificateError> {
-        valid_at(parsed, now)?;
-        let issuer = &parsed.tbs_certificate.issuer;
-        let mut issuers = self
-            .roots
-            .iter()
-            .map(|(_, root)| root)
-            .filter(|root| root.tbs_certificate.subject == *issuer && is_authority(root))
-            .peekable();
-        if issuers.peek().is_none() {
-            return Err(CertificateError::UnknownIssuer);
-        }
-        let signer = issuers.find(|root| signed_by(parsed, root, algorithms));
-        valid_at(signer.ok_or(CertificateError::BadSignature)?, now)
+        let roots = self.roots.iter().map(|(_, root)| root);
+        let now = Duration::from_secs(now.as_secs());
+        certificate::verify_old(parsed, roots, now, |signed| is_valid(signed, algorithms))
+            .map_err(reason)
     }
 }
 
-/// Whether a root may sign others. Version 1 cannot say so; being named as trusted does.
-fn is_authority(root: &Certificate) -> bool {
-    let certificate = &root.tbs_certificate;
-    certificate.version != Version::V3
-        || matches!(
-            certificate.get::<BasicConstraints>(),
-            Ok(Some((_, BasicConstraints { ca: true, .. })))
-        )
-}
-
-fn signed_by(
-    certificate: &Certificate,
-    signer: &Certificate,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> bool {
-    let key = &signer.tbs_certificate.subject_public_key_info;
-    let (Ok(signed), Some(key_algorithm), Some(signature_algorithm)) = (
-        certificate.tbs_certificate.to_der(),
-        identifier(&key.algorithm),
-        identifier(&certificate.signature_algorithm),
-    ) else {
-        return false;
-    };
+fn is_valid(signed: &Signed<'_>, algorithms: &WebPkiSupportedAlgorithms) -> bool {
     algorithms.all.iter().any(|algorithm| {
-        algorithm.public_key_alg_id().as_ref() == key_algorithm
-            && algorithm.signature_alg_id().as_ref() == signature_algorithm
+        algorithm.public_key_alg_id().as_ref() == signed.key_algorithm
+            && algorithm.signature_alg_id().as_ref() == signed.signature_algorithm
             && algorithm
-                .verify_signature(
-                    key.subject_public_key.raw_bytes(),
-                    &signed,
-                    certificate.signature.raw_bytes(),
-                )
+                .verify_signature(signed.key, &signed.message, signed.signature)
                 .is_ok()
     })
 }
 
-/// An algorithm as webpki compares it: in DER, without the tag and length of its sequence.
-fn identifier(algorithm: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
-    let der = algorithm.to_der().ok()?;
-    match der.split_at_checked(2)? {
-        ([_, length], content) if usize::from(*length) == content.len() => Some(content.to_vec()),
-        // A longer length takes more bytes; no known algorithm is that long.
-        _ => None,
-    }
-}
-
-fn valid_at(certificate: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
-    let validity = &certificate.tbs_certificate.validity;
-    let now = Duration::from_secs(now.as_secs());
-    if now < validity.not_before.to_unix_duration() {
-        Err(CertificateError::NotValidYet)
-    } else if now > validity.not_after.to_unix_duration() {
-        Err(CertificateError::Expired)
-    } else {
-        Ok(())
+const fn reason(distrust: Distrust) -> CertificateError {
+    match distrust {
+        Distrust::NotValidYet => CertificateError::NotValidYet,
+        Distrust::Expired => CertificateError::Expired,
+        Distrust::UnknownIssuer => CertificateError::UnknownIssuer,
+        Distrust::BadSignature => CertificateError::BadSignature,
     }
 }
 
@@ -242,20 +193,19 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let parsed = parse(cert)?;
-        let key = &parsed.tbs_certificate.subject_public_key_info;
-        let key_algorithm = identifier(&key.algorithm);
+        let Some((key_algorithm, key)) = certificate::key(&parsed) else {
+            return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
+        };
         let found = self
             .algorithms
             .mapping
             .iter()
             .filter(|(scheme, _)| *scheme == dss.scheme)
             .flat_map(|(_, algorithms)| algorithms.iter())
-            .filter(|algorithm| {
-                key_algorithm.as_deref() == Some(algorithm.public_key_alg_id().as_ref())
-            })
+            .filter(|algorithm| algorithm.public_key_alg_id().as_ref() == key_algorithm)
             .any(|algorithm| {
                 algorithm
-                    .verify_signature(key.subject_public_key.raw_bytes(), message, dss.signature())
+                    .verify_signature(key, message, dss.signature())
                     .is_ok()
             });
         if found {

@@ -9,10 +9,12 @@ use walproto::server::{ReplicationMode, StartupRequest};
 
 use super::{Connection, ConnectionError};
 use crate::access::{self, Admission, Client};
+use crate::chain::one_line;
 use crate::commands::no_databases;
 use crate::hba::ClientOrigin;
 use crate::random::random;
 use crate::registry::{KEY_LENGTH, Newcomer, NoRoom};
+use crate::repeat::Repeated;
 use crate::settings;
 use crate::tls::ClientIdentity;
 
@@ -76,9 +78,19 @@ impl Connection {
                 let nonce = random().ok_or(ConnectionError::Fault)?;
                 session.authenticate_scram(*secret, nonce, channel_binding)?;
             }
-            Admission::Refused(message) => session.reject(*message),
+            Admission::Refused(message) => self.refuse(*message)?,
             Admission::IfNamed(_) => return Err(ConnectionError::Fault),
         }
+        Ok(())
+    }
+
+    /// Does not let the client in, for a reason that the log tells, too.
+    pub(super) fn refuse(&mut self, message: ServerMessage) -> Result<(), ConnectionError> {
+        let client = self.opened.shown();
+        let text = one_line(&message.to_string());
+        let text = format_args!("connection from {client} refused: {text}");
+        self.shared.repeats.warn(Repeated::Refused, &client, text);
+        self.session()?.reject(message);
         Ok(())
     }
 
@@ -99,9 +111,7 @@ impl Connection {
                     NoRoom::Total => "sorry, too many clients already".to_owned(),
                     NoRoom::User => format!("too many connections for role \"{}\"", request.user),
                 };
-                let message = ServerMessage::fatal(SqlState::TOO_MANY_CONNECTIONS, text);
-                self.session()?.reject(message);
-                return Ok(());
+                return self.refuse(ServerMessage::fatal(SqlState::TOO_MANY_CONNECTIONS, text));
             }
         };
         // It counts among those that are taken in. One that is not goes on counting among the

@@ -7,6 +7,8 @@ use walproto::server::ServerError;
 
 use crate::chain::chain;
 use crate::pump::PushError;
+use crate::repeat::Repeated;
+use crate::server::Shared;
 use crate::tls::TlsError;
 
 /// Why a connection ended before its time.
@@ -29,9 +31,32 @@ pub(crate) enum ConnectionError {
     Fault,
 }
 
-/// Logs why a client's connection has ended.
-pub(super) fn log_end(address: Option<SocketAddr>, error: &ConnectionError) {
+impl ConnectionError {
+    /// Whether the client was refused: by the rules of access, or since it could not show who it
+    /// is.
+    const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Session(ServerError::Refused(_) | ServerError::Scram { .. })
+        )
+    }
+}
+
+/// Logs why a client's connection has ended. Anybody can open connections and break them, so
+/// there is a limit to the lines.
+pub(super) fn log_end(
+    shared: &Shared,
+    address: Option<SocketAddr>,
+    is_authenticated: bool,
+    error: &ConnectionError,
+) {
     let client = address.map_or_else(|| "[local]".to_owned(), |address| address.to_string());
+    let kind = match error {
+        _ if is_authenticated => Repeated::Ended,
+        error if error.is_refusal() => Repeated::Refused,
+        _ => Repeated::Unauthenticated,
+    };
     let text = chain(error);
-    tracing::warn!(client, "connection from {client} ended: {text}");
+    let text = format_args!("connection from {client} ended: {text}");
+    shared.repeats.warn(kind, &client, text);
 }

@@ -77,8 +77,14 @@ async fn open_tcp(
 ) -> Result<Option<Opened>, ConnectionError> {
     let access = shared.access();
     let mut first = [0];
-    if stream.peek(&mut first).await? == 0 {
-        return Ok(None);
+    match stream.peek(&mut first).await {
+        Ok(0) => return Ok(None),
+        Ok(_) => {}
+        // A health check only looks whether it can connect, and may end by a reset.
+        Err(error) => {
+            tracing::debug!("a connection was closed before its first byte: {error}");
+            return Ok(None);
+        }
     }
     if first == [TLS_HANDSHAKE]
         && let Some(tls) = access.tls()

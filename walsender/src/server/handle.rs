@@ -9,6 +9,7 @@ use crate::access::{Access, AccessError};
 use crate::failure::StreamFailure;
 use crate::feedback::Horizons;
 use crate::registry::{ConnectedStandby, Downstream};
+use crate::repeat::FailedConnections;
 
 /// Looks at a server from outside, also from other threads.
 #[derive(Clone, Debug)]
@@ -27,6 +28,12 @@ impl ServerHandle {
         let durable = self.shared.view.durable();
         let timeline = durable.map(|durable| durable.timeline);
         self.shared.registry.standbys(timeline)
+    }
+
+    /// How many connections ended badly so far. Only a limited number of them is logged.
+    #[must_use]
+    pub fn failed_connections(&self) -> FailedConnections {
+        self.shared.repeats.failed_connections()
     }
 
     /// Changes whenever [`standbys`](Self::standbys) may show something else than before, but for

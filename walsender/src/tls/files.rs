@@ -13,6 +13,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, InconsistentKeys};
+use walproto::certificate::public_key;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::TlsError;
 
@@ -40,15 +44,17 @@ impl fmt::Display for TlsFile {
     }
 }
 
-pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+/// The roots, as webpki has them and parsed.
+pub(super) fn authorities(path: &Path) -> Result<(RootCertStore, Vec<Certificate>), TlsError> {
     let mut roots = RootCertStore::empty();
+    let mut parsed = Vec::new();
     for certificate in certificates(TlsFile::ClientAuthorities, path)? {
+        let unusable = || content(TlsFile::ClientAuthorities, path);
+        parsed.push(Certificate::from_der(&certificate).map_err(|_malformed| unusable())?);
         // One that rustls cannot use signs nothing that it could verify.
-        roots
-            .add(certificate)
-            .map_err(|_unusable| content(TlsFile::ClientAuthorities, path))?;
+        roots.add(certificate).map_err(|_unusable| unusable())?;
     }
-    Ok(roots)
+    Ok((roots, parsed))
 }
 
 pub(super) fn revocation_lists(
@@ -71,11 +77,32 @@ pub(super) fn certified_key(
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(TlsFile::Certificate, certificate)?;
-    CertifiedKey::from_der(chain, private_key(key)?, provider).map_err(|source| TlsError::Key {
+    fitting(chain, private_key(key)?, provider).map_err(|source| TlsError::Key {
         key: key.to_owned(),
         certificate: certificate.to_owned(),
         source,
     })
+}
+
+/// A key with its certificate, which is of any version of X.509: rustls would parse it only to
+/// compare the keys, and takes version 3 alone.
+fn fitting(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = provider.key_provider.load_private_key(key)?;
+    let certified = CertifiedKey::new(chain, key);
+    let of_certificate = public_key(certified.end_entity_cert()?).ok_or(
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding),
+    )?;
+    match certified.key.public_key() {
+        Some(of_key) if of_key.as_ref() != of_certificate => {
+            Err(InconsistentKeys::KeyMismatch.into())
+        }
+        // Of some keys the public part is not known: the peer will see whether they fit.
+        Some(_) | None => Ok(certified),
+    }
 }
 
 fn certificates(file: TlsFile, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

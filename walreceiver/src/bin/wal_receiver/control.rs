@@ -249,6 +249,7 @@ impl ServerSource {
         let downstream = *self.handle.downstream().borrow();
         let listed = self.slots.list();
         let durable = self.slots.view().durable();
-        ServerDocument::new(&self.handle.standbys(), listed, downstream, durable)
+        let failed = self.handle.failed_connections();
+        ServerDocument::new(&self.handle.standbys(), listed, downstream, durable, failed)
     }
 }

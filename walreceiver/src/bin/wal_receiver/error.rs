@@ -41,8 +41,9 @@ pub(crate) enum MainError {
     Runtime(io::Error),
     #[error("interrupted")]
     Interrupted,
+    /// The cause was logged before.
     #[error("disconnected")]
-    Disconnected,
+    Disconnected { cause: Box<ReceiveError> },
     #[error("could not read a password: {0}")]
     Password(io::Error),
     #[error(transparent)]

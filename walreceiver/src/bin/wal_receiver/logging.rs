@@ -1,4 +1,8 @@
 //! Messages on standard error: PostgreSQL's text form, or one JSON object a line.
+//!
+//! Whatever a message is made of, it leaves here as one line without control characters.
+
+mod json;
 
 use std::error::Error;
 use std::fmt;
@@ -10,8 +14,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use self::json::JsonFormat;
 use crate::args::{LogFormat, UsageError};
 use crate::screen::Screen;
+use crate::shown::on_one_line;
 
 /// Sends every message of this process, down to `level`, to `screen` from now on.
 pub(crate) fn init(program: &str, format: LogFormat, level: Level, screen: Arc<Screen>) {
@@ -37,15 +43,7 @@ where
             let program = program.to_owned();
             Box::new(builder.event_format(TextFormat { program }).finish())
         }
-        LogFormat::Json => Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .with_target(false)
-                .finish(),
-        ),
+        LogFormat::Json => Box::new(builder.event_format(JsonFormat).finish()),
     }
 }
 
@@ -94,6 +92,7 @@ pub(crate) fn usage_error(program: &str, error: &UsageError) -> String {
     } else {
         String::new()
     };
+    let error = on_one_line(&error.to_string());
     format!("{program}: {prefix}{error}\n{hint}")
 }
 
@@ -124,11 +123,11 @@ where
         };
         let program = &self.program;
         // Libraries leave the numbers in.
-        let message = without_numbers(&parts.message);
+        let message = on_one_line(&without_numbers(&parts.message));
         writeln!(writer, "{program}: {level}{message}")?;
         for (name, text) in [("detail", parts.detail), ("hint", parts.hint)] {
             if !text.is_empty() {
-                writeln!(writer, "{program}: {name}: {text}")?;
+                writeln!(writer, "{program}: {name}: {}", on_one_line(&text))?;
             }
         }
         Ok(())
@@ -221,13 +220,36 @@ pub(crate) mod tests {
         assert!(lines[0].starts_with("{\"timestamp\":\""), "{text}");
         for part in [
             "\"level\":\"INFO\"",
-            "\"message\":\"line\\nbreak \\\"quoted\\\"\"",
+            "\"message\":\"line\\\\nbreak \\\"quoted\\\"\"",
             "\"timeline\":3",
             "\"lsn\":\"0/1\"",
         ] {
             assert!(lines[0].contains(part), "{part} in {text}");
         }
         assert!(lines[1].contains("\"level\":\"ERROR\""), "{text}");
+    }
+
+    #[test]
+    fn no_control_character_of_a_message_is_written() {
+        let hostile = "a\x1b[2J\u{9b}2J\x07\r\nprog: fake\u{202e}\u{85}";
+        let shown = "a\\u{1b}[2J\\u{9b}2J\\u{7}\\r\\nprog: fake\\u{202e}\\u{85}";
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, || {
+                tracing::error!(hint = hostile, server = hostile, "{hostile}");
+            });
+            let (lines, shown) = match format {
+                LogFormat::Text => (2, shown.to_owned()),
+                LogFormat::Json => (1, shown.replace('\\', "\\\\")),
+            };
+            assert_eq!(text.lines().count(), lines, "{text}");
+            assert!(text.contains(&shown), "{text}");
+            let mut rest = text.chars().filter(|c| *c != '\n');
+            assert!(!rest.any(walproto::is_unsafe), "{text:?}");
+        }
+        let long = logged(LogFormat::Text, || {
+            tracing::info!("{}", "x".repeat(1 << 20))
+        });
+        assert!(long.len() < crate::shown::MAX_TEXT + 100, "{}", long.len());
     }
 
     #[test]

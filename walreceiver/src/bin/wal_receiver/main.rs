@@ -8,9 +8,11 @@ mod disk_hold;
 mod error;
 mod face;
 mod help;
+mod last_end;
 mod live_line;
 mod logging;
 mod on_event;
+mod orphans;
 mod own_address;
 mod password;
 mod prune;
@@ -19,6 +21,7 @@ mod report;
 mod run;
 mod screen;
 mod serve;
+mod shown;
 mod signals;
 mod status;
 mod verify;
@@ -43,6 +46,7 @@ const SUBCOMMANDS: [(&str, Subcommand); 5] = [
 type Subcommand = fn(&str, &mut dyn Iterator<Item = OsString>) -> ExitCode;
 
 fn main() -> ExitCode {
+    orphans::reap_if_first_process();
     let mut words = std::env::args_os();
     let program = face::program_name(words.next().as_deref());
     let face = Face::of(&program);

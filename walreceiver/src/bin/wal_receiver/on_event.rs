@@ -19,7 +19,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::warn;
 use walproto::{Lsn, TimelineId};
 
-pub(crate) use self::classify::{EventReporter, of_archive, of_error};
+use crate::shown::on_one_line;
+
+pub(crate) use self::classify::{EventReporter, of_archive, of_error, of_main};
 use self::command::run;
 
 /// How many events may wait for the commands of those before them.
@@ -51,7 +53,7 @@ pub(crate) enum EventKind {
 }
 
 impl EventKind {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gap => "gap",
             Self::LostSlot => "lost_slot",
@@ -107,7 +109,9 @@ impl OnEvent {
 
     /// Has the command run for an event. It never waits: with too many events that wait already
     /// this one is only logged.
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, mut event: Event) {
+        // Shells and the programs behind them do not expect what a peer may have sent.
+        event.message = on_one_line(&event.message);
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = &*queue else { return };
         if let Err(error) = queue.try_send(event) {

@@ -19,9 +19,10 @@ use walreceiver::{
 };
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
-use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource};
+use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource, Socket};
 use crate::error::MainError;
 use crate::face::Face;
+use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, EventReporter, OnEvent};
 use crate::relay::{Onlookers, Relay};
@@ -148,7 +149,10 @@ async fn act(
                 }
             };
             let reporter = EventReporter::new(reporter, on_event.clone());
-            let (receiver, control, listening) = observed(face, config, connection, reporter);
+            let last_end = Arc::new(LastEnd::new(&config.directory, Socket::Receiver));
+            let noted = Arc::clone(&last_end);
+            let (receiver, control, listening) =
+                observed(face, config, connection, reporter, noted);
             let onlookers = Onlookers {
                 control,
                 on_event: on_event.clone(),
@@ -157,6 +161,7 @@ async fn act(
             let ended = receive(receiver, loops, serving, signals, screen).await;
             // Until here it answers those who ask how it is, also without a receiver.
             drop(listening);
+            last_end.note_end(&ended);
             if let Some(on_event) = on_event {
                 if let Err(MainError::Receive(error)) = &ended
                     && let Some(event) = on_event::of_error(error)
@@ -260,6 +265,7 @@ fn observed(
     config: ReceiverConfig,
     connection: ConnectionConfig,
     reporter: EventReporter<LogReporter>,
+    last_end: Arc<LastEnd>,
 ) -> (Receiver, Control, Arc<Mutex<Option<Listening>>>) {
     let directory = config.directory.clone();
     let receiver = Receiver::new(config.clone(), connection);
@@ -273,6 +279,7 @@ fn observed(
         observer,
         control: control.clone(),
         directory,
+        last_end,
         listening: Arc::clone(&listening),
     });
     (receiver, control, listening)
@@ -334,7 +341,8 @@ async fn receive_only(
         Err(error) => {
             // The reason, and then what `pg_receivewal` says last.
             tell_loss(&error);
-            Err(MainError::Disconnected)
+            let cause = Box::new(error);
+            Err(MainError::Disconnected { cause })
         }
     }
 }

@@ -25,6 +25,7 @@ use self::options::Serving;
 use crate::control::{Control, Listening, Socket};
 use crate::error::MainError;
 use crate::face::Face;
+use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, Event, OnEvent};
 use crate::run::{check_directory, conclude};
@@ -60,6 +61,13 @@ fn try_serve(arguments: Arguments) -> Result<(), MainError> {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), MainError> {
+    let last_end = LastEnd::new(&arguments.directory, Socket::Serve);
+    let ended = serve_until_stopped(arguments, &last_end).await;
+    last_end.note_end(&ended);
+    ended
+}
+
+async fn serve_until_stopped(arguments: Arguments, last_end: &LastEnd) -> Result<(), MainError> {
     let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
     let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
     let view = tokio::select! {
@@ -77,6 +85,7 @@ async fn serve(arguments: Arguments) -> Result<(), MainError> {
     let _follower = view.follow()?;
     let sockets = Sockets::bind(&arguments.serving.config.listen)?;
     let (server, slots) = listen(&view, arguments.serving, sockets)?;
+    last_end.note_start();
     let control = Control::new(None);
     control.offer_server(server.handle(), slots.clone());
     let listening = Listening::start(control, &arguments.directory, Socket::Serve);

@@ -21,9 +21,11 @@ use crate::control::client;
 use crate::control::document::{ReceiverDocument, ServerDocument};
 use crate::error::MainError;
 use crate::face::Face;
+use crate::last_end::{self, End};
 use crate::logging::{self, chain};
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
+use crate::shown;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
@@ -54,6 +56,14 @@ struct Status {
     archive: ArchiveDocument,
     receiver: Option<ReceiverDocument>,
     server: Option<ServerDocument>,
+    last_end: LastEnds,
+}
+
+/// How the last processes ended; of one that runs, the one before it.
+#[derive(Debug, Default, Serialize)]
+struct LastEnds {
+    receiver: Option<End>,
+    serve: Option<End>,
 }
 
 /// What the archive itself says.
@@ -101,15 +111,24 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Us
 
 fn show(directory: &Path, json: bool) -> Result<(), MainError> {
     check_directory(directory)?;
-    let asked = [Socket::Receiver, Socket::Serve].map(|socket| client::status(directory, socket));
+    let asked =
+        [Socket::Receiver, Socket::Serve].map(|socket| (socket, client::status(directory, socket)));
     let mut status = Status {
         // Looked at last, so that it is not behind what the processes say.
         archive: archive(directory),
         receiver: None,
         server: None,
+        last_end: LastEnds::default(),
     };
     let mut failure = None;
-    for answer in asked {
+    for (socket, answer) in asked {
+        // One that does not answer runs too.
+        let runs = !matches!(answer, Ok(None));
+        let end = last_end::read(directory, socket, runs);
+        match socket {
+            Socket::Receiver => status.last_end.receiver = end,
+            Socket::Serve => status.last_end.serve = end,
+        }
         match answer {
             Ok(Some(document)) => {
                 status.receiver = status.receiver.or(document.receiver);
@@ -120,7 +139,7 @@ fn show(directory: &Path, json: bool) -> Result<(), MainError> {
         }
     }
     let shown = if json {
-        serde_json::to_string(&status).map_err(|error| MainError::Output(error.into()))?
+        shown::json(&status).map_err(|error| MainError::Output(error.into()))?
     } else {
         text::of(&status)
     };
@@ -177,7 +196,7 @@ Options (never abbreviated):
   -?, --help             print this help and exit
 
 It ends with exit code 1 if no process is running for the archive, and shows what the archive itself
-says. Only the user whom the process belongs to may ask it."
+says, and why the last process ended. Only the user whom the process belongs to may ask it."
     )
 }
 

@@ -57,10 +57,10 @@ fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     let text = match arguments.json {
-        true => output::json(&verification),
-        false => output::text(&verification),
+        true => output::json(&verification).map_err(io::Error::from),
+        false => Ok(output::text(&verification)),
     };
-    match io::stdout().write_all(text.as_bytes()) {
+    match text.and_then(|text| io::stdout().write_all(text.as_bytes())) {
         Ok(()) if verification.problems.is_empty() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(BAD),
         Err(error) => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use walproto::copy_data::EpochXid;
 use walproto::{Lsn, TimelineId};
 use walsender::policy::Verdict;
-use walsender::{ConnectedStandby, Downstream};
+use walsender::{ConnectedStandby, Downstream, FailedConnections};
 
 use crate::logging::chain;
 
@@ -107,6 +107,16 @@ pub(crate) struct ServerDocument {
     pub(crate) slots: Vec<SlotDocument>,
     /// Why the slots cannot be told.
     pub(crate) slots_error: Option<String>,
+    /// Connections that ended badly; null from a process of an older version.
+    pub(crate) failed_connections: Option<FailedConnectionsDocument>,
+}
+
+/// How many connections ended badly since the server began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct FailedConnectionsDocument {
+    pub(crate) unauthenticated: u64,
+    pub(crate) refused: u64,
+    pub(crate) ended: u64,
 }
 
 /// What a policy makes of the standbys.
@@ -172,6 +182,7 @@ impl ServerDocument {
         slots: Result<Vec<Slot>, ArchiveError>,
         downstream: Option<Downstream>,
         durable: Option<ArchivePosition>,
+        failed: FailedConnections,
     ) -> Self {
         let (slots, slots_error) = match slots {
             Ok(slots) => (slots.iter().map(SlotDocument::from).collect(), None),
@@ -185,6 +196,17 @@ impl ServerDocument {
             standbys: standbys.iter().map(StandbyDocument::from).collect(),
             slots,
             slots_error,
+            failed_connections: Some(failed.into()),
+        }
+    }
+}
+
+impl From<FailedConnections> for FailedConnectionsDocument {
+    fn from(failed: FailedConnections) -> Self {
+        Self {
+            unauthenticated: failed.unauthenticated,
+            refused: failed.refused,
+            ended: failed.ended,
         }
     }
 }
@@ -265,7 +287,7 @@ impl From<&Slot> for SlotDocument {
 }
 
 /// A point in time in UTC, to the microsecond.
-fn timestamp(time: SystemTime) -> String {
+pub(crate) fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);

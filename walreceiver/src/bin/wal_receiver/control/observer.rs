@@ -11,6 +11,7 @@ use walreceiver::{Progress, ReceiverEvent, Reporter, Warning};
 
 use super::{Control, Listening, Socket};
 use crate::disk_hold::{DiskHold, is_disk_full};
+use crate::last_end::LastEnd;
 use crate::logging::chain;
 
 /// What a receiver is at, as its events tell.
@@ -139,6 +140,8 @@ pub(crate) struct ControlReporter<R> {
     pub(crate) directory: PathBuf,
     /// Whether to warn when nobody can ask, which `pg_receivewal` would say nothing about.
     pub(crate) warns: bool,
+    /// Where the start and the end of this process are noted.
+    pub(crate) last_end: Arc<LastEnd>,
     /// What answers them, for as long as anybody keeps this.
     pub(crate) listening: Arc<Mutex<Option<Listening>>>,
 }
@@ -147,8 +150,15 @@ impl<R: Reporter> Reporter for ControlReporter<R> {
     fn report(&self, event: &ReceiverEvent<'_>) {
         self.observer.note(event);
         match event {
-            ReceiverEvent::ArchiveOpened => self.listen(),
+            ReceiverEvent::ArchiveOpened => {
+                self.last_end.note_start();
+                self.listen();
+            }
             ReceiverEvent::StopRequested => self.control.note_stopping(),
+            ReceiverEvent::EndReached { timeline, lsn } => {
+                let reason = format!("the end position is reached: {lsn} (timeline {timeline})");
+                self.last_end.note_reason(reason);
+            }
             _ => {}
         }
         self.next.report(event);

@@ -8,6 +8,7 @@ use walreceiver::{ReceiveError, ReceiverEvent, Refusal, Reporter, Warning};
 
 use super::{Event, EventKind, OnEvent};
 use crate::disk_hold::{DiskHold, HoldChange, is_disk_full};
+use crate::error::MainError;
 use crate::logging::{chain, without_numbers};
 
 /// Has the command run for a receiver's events, and passes them on.
@@ -118,6 +119,16 @@ pub(crate) fn of_error(error: &ReceiveError) -> Option<Event> {
         position: error.position(),
         message: chain(error),
     })
+}
+
+/// What an error that ends the program is to the command.
+pub(crate) fn of_main(error: &MainError) -> Option<EventKind> {
+    match error {
+        MainError::Receive(error) => kind_of(error),
+        MainError::Disconnected { cause } => kind_of(cause),
+        MainError::Archive(error) => of_archive(error),
+        _ => None,
+    }
 }
 
 fn kind_of(error: &ReceiveError) -> Option<EventKind> {

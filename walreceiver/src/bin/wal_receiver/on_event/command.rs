@@ -8,28 +8,28 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::Event;
+use crate::orphans::OwnChild;
 
 /// Runs the command for an event, and tells if that went wrong. It is killed, with all that it
 /// started and that did not leave its process group, if it has not ended after `patience`.
 pub(super) async fn run(command: &OsStr, directory: &Path, event: &Event, patience: Duration) {
     let kind = event.kind.name();
-    let started = prepared(command, directory, event).spawn();
-    let mut child = match started {
-        Ok(child) => child,
+    let started = OwnChild::spawn(&mut prepared(command, directory, event));
+    let mut own = match started {
+        Ok(own) => own,
         Err(error) => return tell(kind, &format!("could not be started: {error}")),
     };
-    match timeout(patience, child.wait()).await {
+    match timeout(patience, own.child.wait()).await {
         Ok(ended) => tell_end(kind, ended),
         Err(_elapsed) => {
-            kill(&child);
+            kill(&own);
             // The shell is gone at once.
-            let _ended = child.wait().await;
+            let _ended = own.child.wait().await;
             let seconds = patience.as_secs();
             tell(
                 kind,
@@ -60,11 +60,10 @@ fn prepared(command: &OsStr, directory: &Path, event: &Event) -> Command {
     shell
 }
 
-fn kill(child: &Child) {
-    let process = child.id().and_then(|id| i32::try_from(id).ok());
-    if let Some(process) = process {
+fn kill(own: &OwnChild) {
+    if let Some(process) = own.pid() {
         // It may have ended in this moment.
-        let _: Result<(), Errno> = killpg(Pid::from_raw(process), Signal::SIGKILL);
+        let _: Result<(), Errno> = killpg(process, Signal::SIGKILL);
     }
 }
 

@@ -6,6 +6,8 @@ use super::{ArchiveDocument, Status};
 use crate::control::document::{
     ReceiverDocument, ServerDocument, SlotDocument, StandbyDocument, SynchronousDocument,
 };
+use crate::last_end::End;
+use crate::shown::on_one_line;
 
 /// The names and values of a record, in the order in which they are shown.
 type Fields = Vec<(&'static str, String)>;
@@ -27,6 +29,14 @@ pub(super) fn of(status: &Status) -> String {
             records.push((format!("SLOT {}", index + 1), fields));
         }
     }
+    for (heading, end) in [
+        ("LAST END OF RECEIVER", &status.last_end.receiver),
+        ("LAST END OF SERVE", &status.last_end.serve),
+    ] {
+        if let Some(end) = end {
+            records.push((heading.to_owned(), last_end(end)));
+        }
+    }
     let names = records.iter().flat_map(|(_, fields)| fields);
     let width = names.map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = String::new();
@@ -35,19 +45,11 @@ pub(super) fn of(status: &Status) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{heading:-<width$}-+-", width = width);
         for (name, value) in fields {
-            let line = format!("{name:<width$} | {}", one_line(&value));
+            let line = format!("{name:<width$} | {}", on_one_line(&value));
             let _ = writeln!(text, "{}", line.trim_end());
         }
     }
     text
-}
-
-/// What a peer sent must not look like another line, or move the terminal's cursor.
-fn one_line(value: &str) -> String {
-    value
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 fn shown<T: ToString>(value: Option<&T>) -> String {
@@ -127,6 +129,13 @@ fn server(server: &ServerDocument) -> Fields {
     if let Some(error) = &server.slots_error {
         fields.push(("slots_error", error.clone()));
     }
+    if let Some(failed) = &server.failed_connections {
+        let counts = format!(
+            "{} unauthenticated, {} refused, {} ended by an error",
+            failed.unauthenticated, failed.refused, failed.ended
+        );
+        fields.push(("failed_connections", counts));
+    }
     fields
 }
 
@@ -187,9 +196,32 @@ fn slot(slot: &SlotDocument) -> Fields {
     ]
 }
 
+fn last_end(end: &End) -> Fields {
+    let mut fields = vec![
+        ("time", shown(end.time.as_ref())),
+        ("pid", end.pid.to_string()),
+        ("started", end.started.clone()),
+        ("outcome", end.outcome.name().to_owned()),
+        ("exit_code", shown(end.exit_code.as_ref())),
+    ];
+    if let Some(event) = &end.event {
+        fields.push(("event", event.clone()));
+    }
+    if let (Some(timeline), Some(lsn)) = (&end.timeline, &end.lsn) {
+        fields.extend([("timeline", timeline.to_string()), ("lsn", lsn.clone())]);
+    }
+    fields.push(("message", end.message.clone()));
+    if let Some(hint) = &end.hint {
+        fields.push(("hint", hint.clone()));
+    }
+    fields
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::last_end::Outcome;
+    use crate::status::LastEnds;
 
     #[test]
     fn records_are_aligned_and_a_value_is_one_line() {
@@ -202,6 +234,21 @@ mod tests {
             },
             receiver: None,
             server: None,
+            last_end: LastEnds {
+                receiver: Some(End {
+                    pid: 7,
+                    started: "2026-03-01T12:00:00.000000Z".to_owned(),
+                    time: None,
+                    outcome: Outcome::Killed,
+                    exit_code: None,
+                    event: None,
+                    timeline: None,
+                    lsn: None,
+                    message: "it was killed".to_owned(),
+                    hint: None,
+                }),
+                serve: None,
+            },
         };
         assert_eq!(
             of(&status),
@@ -211,7 +258,14 @@ mod tests {
              server_version    |\n\
              timeline          |\n\
              durable_lsn       | 0/3000060\n\
-             error             | bad?news?[1m\n"
+             error             | bad\\nnews\\u{1b}[1m\n\
+             -[ LAST END OF RECEIVER ]-+-\n\
+             time              |\n\
+             pid               | 7\n\
+             started           | 2026-03-01T12:00:00.000000Z\n\
+             outcome           | killed\n\
+             exit_code         |\n\
+             message           | it was killed\n"
         );
     }
 }

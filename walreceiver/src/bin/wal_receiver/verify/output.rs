@@ -6,6 +6,7 @@ use segstore::{Fault, Problem, Verification, WeakRange};
 use serde_json::{Value, json};
 
 use crate::logging::without_numbers;
+use crate::shown::{self, on_one_line};
 
 /// A line for each range that is good, each problem and each file that was not looked at, then one
 /// that sums them up.
@@ -13,7 +14,7 @@ pub(super) fn text(found: &Verification) -> String {
     let mut text = String::new();
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         // Writing to a string does not fail.
-        let _always = writeln!(text, "{arguments}");
+        let _always = writeln!(text, "{}", on_one_line(&arguments.to_string()));
     };
     for range in &found.good {
         line(format_args!("good: {range}"));
@@ -50,7 +51,7 @@ pub(super) fn text(found: &Verification) -> String {
 }
 
 /// The same as one object on one line.
-pub(super) fn json(found: &Verification) -> String {
+pub(super) fn json(found: &Verification) -> serde_json::Result<String> {
     let good: Vec<_> = found
         .good
         .iter()
@@ -81,7 +82,7 @@ pub(super) fn json(found: &Verification) -> String {
         "warnings": found.warnings.iter().map(warning).collect::<Vec<_>>(),
         "ignored": ignored.collect::<Vec<_>>(),
     });
-    format!("{object}\n")
+    Ok(shown::json(&object)? + "\n")
 }
 
 fn problem(problem: &Problem) -> Value {
