@@ -9,6 +9,7 @@
 
 mod check;
 mod copies;
+mod guess;
 mod join;
 mod plan;
 mod report;

@@ -8,6 +8,7 @@ use walproto::{Lsn, TimelineHistory};
 use super::plan::{Run, Segment};
 use super::weak::SaidSettings;
 use crate::aligned::AlignedBuffer;
+use crate::compression::{self, Recognized};
 use crate::corruption::Corruption;
 use crate::disk::OpenMode;
 use crate::error::ArchiveError;
@@ -100,6 +101,8 @@ pub(super) enum Why {
     Ends,
     /// The file cannot be read.
     Unreadable(ArchiveError),
+    /// The file is compressed by a method that cannot be read here.
+    Compressed(&'static str),
     /// There is no longer any file of the segment.
     Gone,
 }
@@ -329,9 +332,17 @@ impl SegmentBytes {
                 found.ok_or(Why::Gone)?
             }
         };
-        if file.encoding != Encoding::Plain {
-            let reader = SegmentReader::over(opened, file).map_err(Why::Unreadable)?;
-            return Ok(Self::Decoded(reader));
+        let recognized = match file.encoding {
+            Encoding::Plain => compression::recognize_file(&opened).map_err(unreadable)?,
+            encoding => Some(Recognized::Known(encoding)),
+        };
+        match recognized {
+            Some(Recognized::Known(encoding)) => {
+                let reader = SegmentReader::over(opened, file.encoded(encoding));
+                return Ok(Self::Decoded(reader.map_err(Why::Unreadable)?));
+            }
+            Some(Recognized::Unknown(method)) => return Err(Why::Compressed(method)),
+            None => {}
         }
         let (found, expected) = (opened.length().map_err(unreadable)?, files.size().bytes());
         if found > expected {

@@ -151,6 +151,16 @@ impl<'a> Join<'a> {
 
     fn add_good(&mut self, run: &Run, open: &Open) {
         let end = open.walk.validator.progress().record_end;
+        if run.history_is_guessed {
+            // Where its ancestors end is not known for certain.
+            let start = open.from.unwrap_or(end);
+            self.good.push(GoodRange {
+                timeline: run.timeline(),
+                start,
+                end,
+            });
+            return;
+        }
         add_good(&mut self.good, &run.history, open.from.unwrap_or(end), end);
     }
 
@@ -178,6 +188,10 @@ impl<'a> Join<'a> {
                 (position, Fault::Ends { evidence })
             }
             (Why::Unreadable(error), _) => (position, Fault::File(error)),
+            (Why::Compressed(method), _) => {
+                let file = segment.file;
+                (segment.start, Fault::Compressed { file, method })
+            }
             (Why::Ends, Some(tip)) => {
                 let Some(evidence) = tip.goes_on_after(record_end) else {
                     return;

@@ -127,6 +127,14 @@ pub enum Fault {
         /// The record that says that `wal_level` is higher again, `None` if there is none.
         end: Option<Lsn>,
     },
+    /// A segment is compressed by a method that cannot be read here.
+    #[error("\"{file}\" is compressed by {method}, which cannot be read here; decompress it first")]
+    Compressed {
+        /// The file.
+        file: SegmentFile,
+        /// The method.
+        method: &'static str,
+    },
     /// An fsync of this file failed: what can be read of it need not be on the disk.
     #[error("an fsync of \"{file}\" failed; start the receiver, which fetches its WAL again")]
     NotSynced {
@@ -148,6 +156,7 @@ impl Fault {
             Self::Missing { .. } => "missing",
             Self::Lost { .. } => "lost",
             Self::MinimalWal { .. } => "minimal_wal",
+            Self::Compressed { .. } => "compressed",
             Self::NotSynced { .. } => "not_synced",
             Self::File(_) => "file",
         }

@@ -102,7 +102,7 @@ fn a_growing_segment_left_compressed_is_never_lost() {
     assert!(ending >= 6, "{ending}");
     for cut in 0..ending {
         for survival in [Survival::Nothing, Survival::Chance(cut)] {
-            let (mut world, _) = first_life(gzip, Some(cut));
+            let (world, _) = first_life(gzip, Some(cut));
             world.disk.reboot(survival);
             let world = live_again(world, &format!("end, cut {cut}, {survival:?}"));
             assert_eq!(world.disk.content(compressed(gzip)), None);
@@ -275,7 +275,7 @@ fn after_many_syncs_of_a_segment_the_next_one_is_ready() {
     world.assert_complete();
     let log = world.disk.log();
     assert!(!log.iter().any(|line| line.contains("allocate")));
-    let second = crate::world::path(1, Lsn(START.0 + SEGMENT_SIZE)) + ".partial";
+    let second = path(1, Lsn(START.0 + SEGMENT_SIZE)) + ".partial";
     let place = |words: &str| log.iter().position(|line| line.contains(words));
     let synced = log
         .iter()
@@ -313,7 +313,7 @@ fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() 
             writer.sync().unwrap();
         }
     }
-    let path = crate::world::path(1, second) + ".partial";
+    let path = path(1, second) + ".partial";
     let log = world.disk.log();
     assert!(log.iter().any(|line| line.contains("allocate")));
     let write = format!("write {path}: ");

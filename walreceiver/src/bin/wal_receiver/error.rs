@@ -37,6 +37,16 @@ pub(crate) enum MainError {
         directory: PathBuf,
         segment_size: SegmentSize,
     },
+    #[error(
+        "directory \"{}\" holds no WAL segments itself, but directories of them such as \"{}\"",
+        directory.display(),
+        first.display()
+    )]
+    SegmentsBelow {
+        directory: PathBuf,
+        first: PathBuf,
+        hint: String,
+    },
     #[error("could not start: {0}")]
     Runtime(io::Error),
     #[error("interrupted")]
@@ -103,6 +113,7 @@ impl MainError {
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {
             Self::Slot(SlotError::Refused { message, .. }) => message.hint.as_deref(),
+            Self::SegmentsBelow { hint, .. } => Some(hint),
             _ => None,
         }
     }
