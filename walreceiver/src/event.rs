@@ -285,22 +285,7 @@ impl fmt::Display for Warning<'_> {
                 timeline,
                 lsn,
                 setting,
-            } => {
-                write!(
-                    f,
-                    "WAL from {lsn} on (timeline {timeline}) was written under "
-                )?;
-                f.write_str(match setting {
-                    WeakSetting::MinimalWalLevel => {
-                        "wal_level = minimal: no base backup from before can be recovered past it"
-                    }
-                    WeakSetting::NoFullPageWrites => {
-                        "full_page_writes = off: a base backup that is taken from a standby \
-                         meanwhile is corrupt"
-                    }
-                    _ => "a setting that a base backup depends on",
-                })
-            }
+            } => write_weak_setting(f, *timeline, *lsn, *setting),
             Self::NotCompressed { error } => {
                 write!(f, "a segment stays uncompressed: {error}")?;
                 match error.source() {
@@ -321,6 +306,27 @@ impl fmt::Display for Warning<'_> {
             Self::ServerNotice { message } => f.write_str(message),
         }
     }
+}
+
+fn write_weak_setting(
+    f: &mut fmt::Formatter<'_>,
+    timeline: TimelineId,
+    lsn: Lsn,
+    setting: WeakSetting,
+) -> fmt::Result {
+    write!(
+        f,
+        "WAL from {lsn} on (timeline {timeline}) was written under "
+    )?;
+    f.write_str(match setting {
+        WeakSetting::MinimalWalLevel => {
+            "wal_level = minimal: no base backup from before can be recovered past it"
+        }
+        WeakSetting::NoFullPageWrites => {
+            "full_page_writes = off: a base backup that is taken from a standby meanwhile is corrupt"
+        }
+        _ => "a setting that a base backup depends on",
+    })
 }
 
 /// Lists a few of the names, each in quotes.
