@@ -134,8 +134,8 @@ impl Archive {
             })
     }
 
-    /// Keeps at most so many of the newest bytes in memory, for the feeds of this process that are
-    /// no further behind; without one, none. Until this is called it is
+    /// Uses at most so much memory, in bytes, for the newest WAL, for the feeds of this process that
+    /// are no further behind; without one, none. Until this is called it is
     /// [`DEFAULT_TAIL_BYTES`](crate::DEFAULT_TAIL_BYTES). A writer takes up to as much again for
     /// what is not durable yet.
     pub fn set_tail_capacity(&self, bytes: usize) {

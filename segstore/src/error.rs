@@ -11,9 +11,11 @@ use crate::validator::NotPageAligned;
 
 mod damage;
 mod disk;
+mod kind;
 
 pub use damage::Damage;
 pub use disk::{DiskError, Operation};
+pub use kind::ErrorKind;
 
 /// Why an archive cannot be opened, bound to a server, or changed. The archive is as it was.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,9 @@
 //! What this process has just written is taken from memory, all else from files, and it makes no
 //! difference to who asks.
 //!
+//! **What is read from a file is checked before it leaves**, each file once in a process: a flipped bit
+//! is an error that names the place.
+//!
 //! **What leaves is durable and stays as it is.** A file is read up to the position that was known
 //! to be durable when it was opened, and opened by its name again for what lies behind. So it
 //! makes no difference when a segment gets its final name, is compressed, or has the tail behind
@@ -29,10 +32,12 @@ use crate::live::Reader;
 use crate::page::BLOCK_SIZE;
 use crate::view::ArchiveView;
 
+mod checked;
 mod chunk;
 mod decoded;
 mod error;
 mod files;
+mod ledger;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +45,7 @@ pub use chunk::{Chunk, ChunkData, ChunkFile};
 pub use error::FeedError;
 pub(crate) use files::SharedFile;
 use files::{OpenFile, Source};
+pub(crate) use ledger::Ledger;
 
 /// What a feed gives next.
 #[derive(Debug)]
@@ -146,7 +152,8 @@ impl Feed {
     /// # Errors
     /// - [`FeedError::StartAhead`], only before the first chunk.
     /// - [`FeedError::Removed`] and [`FeedError::Hole`]: there is no file for the position.
-    /// - Those of the archive: a file is damaged or cannot be read, or a history cannot.
+    /// - Those of the archive: a file is damaged or cannot be read, or a history cannot. What is good
+    ///   before the damage is given first.
     /// - [`FeedError::UnknownTimeline`]: the archive went on with a timeline that does not descend
     ///   from the feed's.
     pub fn next_step(&mut self) -> Result<FeedStep, FeedError> {
@@ -164,10 +171,11 @@ impl Feed {
         if !self.is_open_for(end) {
             self.open_here(end, limit)?;
         }
+        let end = self.check_up_to(end, limit)?;
         self.chunk_from_file(end)
     }
 
-    /// Gives what comes next if no file needs to be opened, read or decompressed for it, `None`
+    /// Gives what comes next if no file needs to be opened, checked or decompressed for it, `None`
     /// if one does: then [`next_step`](Self::next_step) is to be called where waiting for a disk does no
     /// harm.
     ///
@@ -192,8 +200,12 @@ impl Feed {
         match &self.open {
             Some(OpenFile {
                 source: Source::Plain(_),
+                span,
+                check,
                 ..
-            }) if self.is_open_for(end) => self.chunk_from_file(end).map(Some),
+            }) if self.is_open_for(end) && check.good_end() >= end.min(span.end) => {
+                self.chunk_from_file(end).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -280,7 +292,7 @@ impl Feed {
     fn chunk_from_file(&mut self, end: Lsn) -> Result<FeedStep, FeedError> {
         let start = self.position;
         let Some(open) = &mut self.open else {
-            return Err(self.missing());
+            return Err(self.missing(start));
         };
         let end = end.min(open.span.end);
         let length = usize::try_from(end.bytes_since(start)).unwrap_or(usize::MAX);

@@ -11,7 +11,7 @@ use crate::listeners::Listeners;
 use crate::position::ArchivePosition;
 use crate::tail::Tail;
 
-/// How many of the newest bytes are kept in memory for feeds unless something else is asked for:
+/// How much memory is used for the newest bytes, for feeds, unless something else is asked for:
 /// with segments of the usual size one of them.
 pub const DEFAULT_TAIL_BYTES: usize = 16 << 20;
 

@@ -105,6 +105,12 @@ impl NamedFile {
         self.file.file_descriptor()
     }
 
+    /// What the operating system knows of the file; `None` on a disk that has no descriptors.
+    pub(crate) fn status(&self) -> Result<Option<rustix::fs::Stat>, DiskError> {
+        let status = self.descriptor().map(rustix::fs::fstat).transpose();
+        self.at(Operation::Read, status.map_err(io::Error::from))
+    }
+
     /// The file's bytes from the beginning.
     pub(crate) fn into_reader(self) -> FileReader {
         FileReader {

@@ -9,13 +9,21 @@ use walproto::{Lsn, TimelineId};
 #[cfg(test)]
 mod tests;
 
-/// Pieces from this length on are kept as they came. A piece keeps alive all of the buffer that it
-/// was read into, so smaller ones are copied, and joined.
+/// The longest piece. It bounds what a client that is slow keeps alive of a piece that was given up,
+/// and how much is given up at once.
+const MAX_PIECE: usize = 128 << 10;
+
+/// Pieces that are shorter are joined as soon as there are as many bytes of them.
 const LARGE: usize = 64 << 10;
+
+/// What a piece takes beside its bytes: its place in the queue, and what the allocator and the
+/// reference count need.
+const PIECE_OVERHEAD: usize = 128;
 
 /// The last bytes of the way to one timeline, as many as there is room for.
 ///
-/// It is a cache: what it does not have is in a file.
+/// It is a cache: what it does not have is in a file. Bytes are copied into it: a piece of a buffer
+/// would keep the whole buffer alive, and a server chooses how much of a buffer is WAL.
 #[derive(Debug)]
 pub(crate) struct Tail {
     capacity: usize,
@@ -26,7 +34,9 @@ pub(crate) struct Tail {
     end: Lsn,
     /// How many bytes the pieces have.
     length: usize,
-    /// How many the small ones at the end have, which are yet to be joined.
+    /// How much memory they take.
+    memory: usize,
+    /// How many bytes the small ones at the end have, which are yet to be joined.
     small: usize,
 }
 
@@ -44,6 +54,7 @@ impl Tail {
             pieces: VecDeque::new(),
             end: Lsn::INVALID,
             length: 0,
+            memory: 0,
             small: 0,
         }
     }
@@ -56,8 +67,7 @@ impl Tail {
     /// Gives up all memory.
     pub(crate) fn clear(&mut self) {
         self.pieces = VecDeque::new();
-        self.length = 0;
-        self.small = 0;
+        (self.length, self.memory, self.small) = (0, 0, 0);
     }
 
     /// Takes the bytes from `start` up to `end`. They begin `data`, whose pieces follow one another,
@@ -70,13 +80,20 @@ impl Tail {
         let mut left = to_usize(end.bytes_since(start));
         let mut copied = BytesMut::new();
         for piece in data {
-            let piece = piece.slice(..piece.len().min(left));
-            left -= piece.len();
-            if piece.len() >= LARGE {
-                self.push(std::mem::take(&mut copied).freeze());
-                self.push(piece);
-            } else {
-                copied.extend_from_slice(&piece);
+            let mut rest = piece.get(..left).unwrap_or(piece);
+            left -= rest.len();
+            while !rest.is_empty() {
+                if copied.is_empty() {
+                    copied = BytesMut::with_capacity(MAX_PIECE.min(rest.len() + left));
+                }
+                let room = copied.capacity() - copied.len();
+                let (now, later) = rest.split_at(rest.len().min(room));
+                copied.extend_from_slice(now);
+                rest = later;
+                if copied.len() == copied.capacity() {
+                    self.push(std::mem::take(&mut copied).freeze());
+                    self.make_room();
+                }
             }
         }
         self.push(copied.freeze());
@@ -91,7 +108,7 @@ impl Tail {
         for piece in newer.pieces.drain(..) {
             self.push(piece.bytes);
         }
-        (newer.length, newer.small) = (0, 0);
+        newer.clear();
         self.make_room();
     }
 
@@ -124,15 +141,18 @@ impl Tail {
         {
             let kept = to_usize(start.bytes_since(last.start));
             let lost = last.bytes.len().saturating_sub(kept);
-            last.bytes.truncate(kept);
+            // A part would keep all of the piece alive.
+            last.bytes = Bytes::copy_from_slice(last.bytes.get(..kept).unwrap_or_default());
             self.end = last.start;
             self.length -= lost;
+            self.memory -= lost;
             // Less than there are to be joined may be left: then they are joined later.
             self.small = self.small.saturating_sub(lost);
             if kept > 0 {
                 break;
             }
             self.pieces.pop_back();
+            self.memory -= PIECE_OVERHEAD;
         }
         self.timeline = timeline;
         self.end = start;
@@ -145,6 +165,7 @@ impl Tail {
         let start = self.end;
         self.end = Lsn(start.0.saturating_add(bytes.len() as u64));
         self.length += bytes.len();
+        self.memory += bytes.len() + PIECE_OVERHEAD;
         if bytes.len() >= LARGE {
             self.small = 0;
         } else {
@@ -161,7 +182,8 @@ impl Tail {
         let small = self.pieces.iter().rev();
         let count = small.take_while(|piece| piece.bytes.len() < LARGE).count();
         let first = self.pieces.len() - count;
-        let mut joined = BytesMut::with_capacity(self.small);
+        let length = self.pieces.range(first..).map(|piece| piece.bytes.len());
+        let mut joined = BytesMut::with_capacity(length.sum());
         let start = self.pieces.get(first).map_or(self.end, |piece| piece.start);
         for piece in self.pieces.drain(first..) {
             joined.extend_from_slice(&piece.bytes);
@@ -170,15 +192,17 @@ impl Tail {
             start,
             bytes: joined.freeze(),
         });
+        self.memory -= count.saturating_sub(1) * PIECE_OVERHEAD;
         self.small = 0;
     }
 
-    /// Gives up the oldest pieces until the rest is no longer than it may be.
+    /// Gives up the oldest pieces until the rest takes no more memory than it may.
     fn make_room(&mut self) {
-        while self.length > self.capacity
+        while self.memory > self.capacity
             && let Some(oldest) = self.pieces.pop_front()
         {
             self.length -= oldest.bytes.len();
+            self.memory -= oldest.bytes.len() + PIECE_OVERHEAD;
         }
         self.small = self.small.min(self.length);
     }

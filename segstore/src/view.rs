@@ -12,7 +12,7 @@ use crate::directory::ArchiveDirectory;
 use crate::discovery;
 use crate::disk::Disk;
 use crate::error::ArchiveError;
-use crate::feed::SharedFile;
+use crate::feed::{Ledger, SharedFile};
 use crate::history;
 use crate::identity::{Identity, ServerFacts};
 use crate::listeners::Subscription;
@@ -48,6 +48,8 @@ struct Shared {
     histories: Mutex<BTreeMap<TimelineId, Arc<TimelineHistory>>>,
     /// The file of the segment that grows, which all feeds at the end share.
     newest_file: Mutex<Option<SharedFile>>,
+    /// How far files are checked.
+    ledger: Ledger,
     failure: Mutex<Option<ArchiveError>>,
 }
 
@@ -129,6 +131,7 @@ impl ArchiveView {
             identity: Mutex::new(Arc::new(identity)),
             histories: Mutex::default(),
             newest_file: Mutex::default(),
+            ledger: Ledger::default(),
             failure: Mutex::default(),
         };
         Self {
@@ -294,6 +297,10 @@ impl ArchiveView {
 
     pub(crate) fn files(&self) -> &SegmentFiles {
         &self.shared.files
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
     }
 
     pub(crate) fn newest_file(&self) -> MutexGuard<'_, Option<SharedFile>> {

@@ -15,14 +15,14 @@ use walproto::Lsn;
 use crate::for_each_version;
 
 /// An authority, what it signed, and a home directory for the client.
-struct Certificates {
+pub(crate) struct Certificates {
     directory: TempDir,
     home: TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Certificates {
-    fn new(algorithm: &'static SignatureAlgorithm) -> Self {
+    pub(crate) fn new(algorithm: &'static SignatureAlgorithm) -> Self {
         let mut parameters = CertificateParams::default();
         parameters
             .distinguished_name
@@ -41,12 +41,18 @@ impl Certificates {
         certificates
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Writes `NAME.crt` and `NAME.key`, the latter for the server's user or for us.
-    fn sign(&self, name: &str, common_name: &str, names: Vec<SanType>, for_server: bool) {
+    pub(crate) fn sign(
+        &self,
+        name: &str,
+        common_name: &str,
+        names: Vec<SanType>,
+        for_server: bool,
+    ) {
         let mut parameters = CertificateParams::default();
         parameters
             .distinguished_name
@@ -65,7 +71,7 @@ impl Certificates {
     }
 
     /// A server for `localhost` and 127.0.0.1 where TLS is a must.
-    fn cluster(&self, version: Version) -> Cluster {
+    pub(crate) fn cluster(&self, version: Version) -> Cluster {
         let names = vec![
             SanType::DnsName("localhost".try_into().unwrap()),
             SanType::IpAddress([127, 0, 0, 1].into()),

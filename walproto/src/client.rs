@@ -32,7 +32,7 @@ use crate::backend::{BackendMessage, DecodeError};
 use crate::copy_data::{PrimaryKeepalive, SenderMessage, XLogData};
 use crate::frame::{Frame, Tag};
 use crate::startup::StartupParameters;
-use crate::{PgTimestamp, ServerVersion};
+use crate::{PgTimestamp, ServerVersion, http};
 use auth::Authentication;
 use state::State;
 use streaming::Due;
@@ -166,8 +166,15 @@ impl ClientSession {
                 Ok(None) => break,
                 Err(source) => {
                     let state = self.state.name();
+                    let status_line = match self.state {
+                        State::Authenticating(_) => http::status_line(input),
+                        _ => None,
+                    };
                     self.state = State::Broken;
-                    return Err(ClientError::Frame { state, source });
+                    return Err(match status_line {
+                        Some(status_line) => ClientError::Http { status_line },
+                        None => ClientError::Frame { state, source },
+                    });
                 }
             }
         }

@@ -58,6 +58,8 @@ impl SqlState {
     pub const UNDEFINED_FILE: Self = Self(*b"58P01");
     /// `XX000`
     pub const INTERNAL_ERROR: Self = Self(*b"XX000");
+    /// `data_corrupted`: what is stored is damaged.
+    pub const DATA_CORRUPTED: Self = Self(*b"XX001");
 
     /// The code of five characters, each a digit or an upper case letter, or `None`.
     #[must_use]

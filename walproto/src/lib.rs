@@ -59,6 +59,7 @@ pub mod error;
 mod foreign;
 pub mod frame;
 pub mod frontend;
+pub mod http;
 mod ident;
 mod lsn;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
-use crate::receiver::{ReceivedArchive, show};
+use crate::receiver::{ReceivedArchive, StandingWarnings, Streaming, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;
@@ -33,6 +33,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) applier: Option<&'a Applier>,
     pub(crate) behind: Option<&'a Behind>,
     pub(crate) tail: &'a mut TailMemory,
+    pub(crate) warnings: &'a mut StandingWarnings,
+    pub(crate) streaming: &'a Streaming,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
@@ -75,7 +77,7 @@ impl Attempt<'_> {
             version: connection.server_version(),
             system_id: server.facts.system_id,
         });
-        self.streaming_starts(timeline, start);
+        let mut announced = false;
         loop {
             if self.config.end.is_some_and(|end| end < start) {
                 // The server may never write another byte that would show it.
@@ -92,7 +94,13 @@ impl Attempt<'_> {
                 follow::without_removed(&held, &server.upstream, server.facts.segment_size, from)
             });
             let streamed = self
-                .stream(&mut connection, &server, from, stop.as_mut())
+                .stream(
+                    &mut connection,
+                    &server,
+                    from,
+                    &mut announced,
+                    stop.as_mut(),
+                )
                 .await;
             let (end, received_end) = match (streamed, other) {
                 (Err(ReceiveError::WalRemoved { .. }), Some(other)) => {
@@ -100,7 +108,7 @@ impl Attempt<'_> {
                     let left = timeline;
                     (timeline, start) = other;
                     self.switched(&server.upstream.history, left, timeline);
-                    self.streaming_starts(timeline, start);
+                    announced = false;
                     continue;
                 }
                 (streamed, _) => streamed?,
@@ -121,7 +129,7 @@ impl Attempt<'_> {
                             self.reporter.report(&ReceiverEvent::StopRequested);
                             return Ok(());
                         }
-                        switched = self.switch(&mut connection, timeline, end) => switched,
+                        switched = self.switch(&mut connection, from, end) => switched,
                     };
                     (server, timeline, start) = switched?;
                     continue;
@@ -143,11 +151,6 @@ impl Attempt<'_> {
         }
     }
 
-    fn streaming_starts(&self, timeline: TimelineId, lsn: Lsn) {
-        self.reporter
-            .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
-    }
-
     /// Makes ready for another stream after one that the server refused.
     async fn look_again(&mut self, connection: &mut Connection) -> Result<(), ReceiveError> {
         while connection.event().await? != Event::Ready {}
@@ -161,6 +164,7 @@ impl Attempt<'_> {
         connection: &mut Connection,
         server: &Server,
         (timeline, start): (TimelineId, Lsn),
+        announced: &mut bool,
         stop: Stop<'_>,
     ) -> Result<(StreamEnd, Lsn), ReceiveError> {
         let history = server
@@ -171,6 +175,16 @@ impl Attempt<'_> {
         };
         // Whose archive it is was known at the latest when it was decided what to stream.
         show(archive, self.shown)?;
+        let announce = || {
+            self.streaming.begins();
+            if !std::mem::replace(announced, true) {
+                let event = ReceiverEvent::StreamingStarted {
+                    timeline,
+                    lsn: start,
+                };
+                self.reporter.report(&event);
+            }
+        };
         let order = Order {
             config: self.config,
             reporter: self.reporter,
@@ -198,7 +212,8 @@ impl Attempt<'_> {
         if let Some(applier) = self.applier {
             applier.follow(archive, &history, durable)?;
         }
-        let streamed = stream(connection, &order, archive, recovery, self.tail, stop).await;
+        let tail = &mut *self.tail;
+        let streamed = stream(connection, &order, archive, recovery, tail, announce, stop).await;
         if let Some(magic) = streamed.page_magic {
             archive.learn_page_magic(magic)?;
         }

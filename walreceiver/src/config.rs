@@ -74,7 +74,7 @@ impl ReceiverConfig {
             receive_timeout: Some(Duration::from_secs(60)),
             reconnect: Reconnect::Backoff {
                 min: Duration::from_millis(200),
-                max: Duration::from_secs(15),
+                max: Duration::from_secs(5),
             },
             first_connection_must_succeed: false,
             acknowledge: Acknowledge::Always,
@@ -87,7 +87,8 @@ impl ReceiverConfig {
     }
 }
 
-/// What follows a lost connection. Errors that time cannot mend are returned whatever this says.
+/// What follows a lost connection. Errors that end receiving ([`Receiver::run`](crate::Receiver::run))
+/// are returned whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconnect {
     /// The loss is returned as an error.
@@ -96,7 +97,8 @@ pub enum Reconnect {
     Fixed(Duration),
     /// Another try after a random part of a time that doubles from `min` up to `max`, and
     /// begins anew once WAL that is new is durable, or after a connection that lasted longer than
-    /// `max`.
+    /// `max`. It is a second at most while the server's address refuses connections, or the server
+    /// says that it is starting up.
     Backoff {
         /// The first time.
         min: Duration,

@@ -14,6 +14,8 @@ use crate::stream::IncompleteTail;
 
 mod verdict;
 
+pub(crate) use verdict::Phase;
+
 /// Why a receiver stopped, or why one try at streaming did.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,15 +44,26 @@ pub enum ReceiveError {
     #[error(transparent)]
     Write(#[from] WriteError),
 
-    /// The same damage came with every try.
+    /// The same damage came with every try: it is on the server, or a device on the way always
+    /// does the same.
     #[error(
-        "the server's WAL was refused {tries} times in a row at the same place, so that another \
-         try is of no use; check the server's own copy with pg_waldump"
+        "WAL from the server was damaged at the same place {tries} times in a row; check the \
+         server's own copy with pg_waldump, or promote a standby whose copy is intact"
     )]
     Damaged {
-        /// How often it was received.
+        /// After how many tries this is said; there may have been more.
         tries: u32,
         /// What is wrong with it, and where.
+        #[source]
+        source: WriteError,
+    },
+
+    /// The server's WAL differed from the archive's with every try.
+    #[error("WAL from the server differed from the archive {tries} times in a row")]
+    Diverged {
+        /// How often it was compared.
+        tries: u32,
+        /// Where it differs.
         #[source]
         source: WriteError,
     },
@@ -160,16 +173,15 @@ pub enum ReceiveError {
     },
 
     /// The server no longer has the WAL that comes next.
-    #[error(
-        "WAL from {start} (timeline {timeline}) has already been removed on the server; fetch it \
-         from another archive of this cluster, or begin again in a new directory with a new base \
-         backup"
-    )]
+    #[error("WAL from {start} (timeline {timeline}) has already been removed on the server")]
     WalRemoved {
         /// The timeline that was asked for.
         timeline: TimelineId,
         /// The position that was asked for.
         start: Lsn,
+        /// Whether another program moves segments out of the archive
+        /// ([`ReceiverConfig::segments_are_moved`](crate::ReceiverConfig::segments_are_moved)).
+        segments_are_moved: bool,
         /// What the server said.
         #[source]
         source: ConnectionError,
@@ -242,6 +254,19 @@ pub enum ReceiveError {
         /// The timeline streamed last.
         timeline: TimelineId,
         /// The end of what was received.
+        lsn: Lsn,
+    },
+
+    /// The server ended a timeline without naming the one that follows, as a standby does that is
+    /// being promoted while it is asked for the new timeline.
+    #[error(
+        "server ended timeline {timeline} at {lsn} without naming the timeline that follows, as \
+         during a promotion"
+    )]
+    NoSuccessor {
+        /// The timeline that was streamed.
+        timeline: TimelineId,
+        /// The end of what was received, or where the stream was to start.
         lsn: Lsn,
     },
 

@@ -50,9 +50,8 @@ pub enum ReceiverEvent<'a> {
         /// Its cluster.
         system_id: SystemId,
     },
-    /// A connection stands, the server is the right one, and streaming is about to be asked for.
-    /// Once for a connection, and once more if the server has removed the WAL that was asked for
-    /// first.
+    /// The server streams. Once for a connection, and once more if the server has removed the WAL
+    /// that was asked for first.
     StreamingStarted {
         /// The timeline asked for.
         timeline: TimelineId,
@@ -94,6 +93,14 @@ pub enum ReceiverEvent<'a> {
         error: &'a ReceiveError,
         /// The time until the next try.
         retry_in: Duration,
+    },
+    /// Nothing has been streamed for a minute, since the receiver began or since a connection was
+    /// lost. Once an outage. It is tried again all the time.
+    Unreachable {
+        /// For how long nothing has been streamed.
+        lasted: Duration,
+        /// Why the last try ended; `None` while the first one has not.
+        error: Option<&'a ReceiveError>,
     },
     /// Writing goes on after [`Warning::DiskFull`], be it on another connection.
     DiskWritable,

@@ -15,13 +15,18 @@ use crate::attempt::Attempt;
 use crate::config::{ReceiverConfig, Reconnect};
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::{Behind, Downstream};
-use crate::error::ReceiveError;
+use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::retry::Backoff;
 use crate::stream::{Stop, TailMemory};
 use damage::Damage;
+use outage::Outage;
+pub(crate) use outage::Streaming;
+pub(crate) use standing::{StandingWarning, StandingWarnings};
 
 mod damage;
+mod outage;
+mod standing;
 
 /// How long completed segments may take to be compressed after the word to stop, or an error: what
 /// is left then is compressed after the next start. It keeps short what a service manager waits
@@ -100,7 +105,8 @@ impl Receiver {
     }
 
     /// The archive, for who serves it from this process. Ask for it before the receiver
-    /// [runs](Self::run).
+    /// [runs](Self::run): a receiver whose archive is served tries again from the start on, where
+    /// another one ends by what a user has to correct until it has streamed once.
     #[must_use]
     pub fn archive(&self) -> watch::Receiver<ReceivedArchive> {
         self.work.archive.subscribe()
@@ -119,7 +125,10 @@ impl Receiver {
     /// The archive is opened first, which may take a while: the end of its WAL is looked for.
     ///
     /// # Errors
-    /// What time cannot mend; with [`Reconnect::Never`], anything that ends the stream.
+    /// Once it has streamed, or while its archive is served: what is wrong with the archive itself, a
+    /// server of another cluster or lineage, WAL that is gone, and an applier that has ended. Until
+    /// it has streamed also what a user has to correct, as a password. With
+    /// [`Reconnect::Never`], anything that ends the stream.
     ///
     /// # Cancel safety
     /// To drop it may lose what was received and not yet synced, none of which was acknowledged.
@@ -261,7 +270,15 @@ impl Work {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
+        let mut warnings = StandingWarnings::default();
         let mut ever_connected = false;
+        let mut phase = if self.archive.receiver_count() > 0 {
+            Phase::After
+        } else {
+            Phase::Before
+        };
+        let streaming = Streaming::default();
+        let mut outage = Outage::begin();
         while let Some(kept) = archive.take() {
             let mut attempt = Attempt {
                 config: &self.config,
@@ -272,13 +289,17 @@ impl Work {
                 applier,
                 behind: self.behind.as_ref(),
                 tail: &mut tail,
+                warnings: &mut warnings,
+                streaming: &streaming,
                 archive: Some(kept),
                 recovery: None,
                 connected_at: None,
                 advanced: false,
             };
             self.reporter.report(&ReceiverEvent::Connecting);
-            let outcome = attempt.run(stop.as_mut()).await;
+            let outcome = outage
+                .watch(&streaming, &*self.reporter, attempt.run(stop.as_mut()))
+                .await;
             *archive = attempt.archive.take();
             ever_connected |= attempt.connected_at.is_some();
             if let Some(backoff) = &mut backoff {
@@ -294,28 +315,38 @@ impl Work {
                 Err(error) if stopped.load(Ordering::Relaxed) => return Err(error),
                 Err(error) => damage.count(error),
             };
+            if streaming.was_on() {
+                phase = Phase::After;
+                outage = Outage::begin();
+            }
             let must_connect = self.config.first_connection_must_succeed && !ever_connected;
             let Some(backoff) = &mut backoff else {
                 return Err(error);
             };
-            if must_connect || error.is_final() {
+            if must_connect || error.ends(phase) {
                 return Err(error);
             }
-            let retry_in = backoff.next_wait(fastrand::f64());
+            let retry_in = backoff.next_wait(error.is_server_starting(), fastrand::f64());
             // How far it had come can still be looked at while this is told.
             self.reporter.report(&ReceiverEvent::Disconnected {
                 error: &error,
                 retry_in,
             });
             self.progress.send_replace(None);
-            tokio::select! {
-                biased;
-                () = &mut stop => {
-                    self.reporter.report(&ReceiverEvent::StopRequested);
-                    return Ok(());
+            outage.note_cause(error);
+            let wait = async {
+                tokio::select! {
+                    biased;
+                    () = &mut stop => {
+                        self.reporter.report(&ReceiverEvent::StopRequested);
+                        Some(Ok(()))
+                    }
+                    () = ended(applier) => Some(Err(ReceiveError::ApplierEnded)),
+                    () = sleep(retry_in) => None,
                 }
-                () = ended(applier) => return Err(ReceiveError::ApplierEnded),
-                () = sleep(retry_in) => {}
+            };
+            if let Some(end) = outage.watch(&streaming, &*self.reporter, wait).await {
+                return end;
             }
         }
         Ok(())
@@ -356,9 +387,42 @@ fn backoff(reconnect: Reconnect) -> Option<Backoff> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::conninfo::Overrides;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stays_away_is_told_of_once_after_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = ConnectionConfig::from_sources(
+            Some("host=/nonexistent user=u"),
+            &Overrides::default(),
+            &|_| None,
+        );
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&told);
+        let receiver = Receiver::new(ReceiverConfig::new(directory.path()), connection.unwrap())
+            .with_reporter(move |event: &ReceiverEvent<'_>| match event {
+                ReceiverEvent::Disconnected { retry_in, .. } => {
+                    // Its socket may be there at any moment.
+                    assert!(*retry_in <= Duration::from_secs(1), "{retry_in:?}");
+                }
+                ReceiverEvent::Unreachable { lasted, error } => {
+                    let cause = error.map(ToString::to_string).unwrap_or_default();
+                    note.lock().unwrap().push((*lasted, cause));
+                }
+                _ => {}
+            });
+        let stop = sleep(Duration::from_secs(200));
+        receiver.run(stop).await.unwrap();
+        let told = told.lock().unwrap();
+        let [(lasted, cause)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert!((60..62).contains(&lasted.as_secs()), "{lasted:?}");
+        assert!(cause.contains("No such file"), "{cause}");
+    }
 
     #[tokio::test]
     async fn it_can_be_spawned_on_a_runtime_with_several_threads() {

@@ -24,13 +24,18 @@ pub(crate) fn first_timeline() -> TimelineHistory {
 }
 
 pub(crate) fn generator() -> Generator {
+    generator_of(first_timeline())
+}
+
+/// WAL of a timeline that has all of it from the start on.
+pub(crate) fn generator_of(history: TimelineHistory) -> Generator {
     let format = WalFormat {
         system_id: SystemId(1),
         segment_size: segment_size(),
         page_magic: None,
         server_version_num: None,
     };
-    Generator::new(format, first_timeline(), START, 1).unwrap()
+    Generator::new(format, history, START, 1).unwrap()
 }
 
 /// An empty archive that is the server's.

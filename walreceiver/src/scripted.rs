@@ -1,6 +1,7 @@
 //! A server for tests that says what it is told to, behind a Unix socket.
 
 use std::future::Future;
+use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
 use tempfile::TempDir;
@@ -91,11 +92,24 @@ impl Server {
 
     /// A server that lets in whoever comes; what it says then is up to the test.
     pub(crate) fn welcoming() -> (Self, mpsc::UnboundedReceiver<Sender>) {
+        Self::welcoming_some(Vec::new())
+    }
+
+    /// A server that answers the first connections by `answers`, if there is one, and
+    /// closes them; it lets in all others.
+    pub(crate) fn welcoming_some(
+        answers: Vec<Option<Vec<u8>>>,
+    ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
         let (senders, welcomed) = mpsc::unbounded_channel();
+        let answers = Mutex::new(answers.into_iter());
         let server = Self::start(move |mut stream| {
             let senders = senders.clone();
+            let answer = answers.lock().unwrap().next().flatten();
             async move {
                 read_startup(&mut stream).await;
+                if let Some(answer) = answer {
+                    return stream.write_all(&answer).await.unwrap();
+                }
                 stream.write_all(&welcome(&[V15])).await.unwrap();
                 // A test that has ended has no use for it.
                 let _ended = senders.send(Sender { stream });

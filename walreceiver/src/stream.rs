@@ -96,13 +96,15 @@ pub(crate) struct Streamed {
 }
 
 /// Streams until the timeline, the server, the user or an error ends it. All that was received is
-/// durable when it returns, unless the error says otherwise.
+/// durable when it returns, unless the error says otherwise. `accepted` is called once the server
+/// streams and the archive is ready for it.
 pub(crate) async fn stream(
     connection: &mut Connection,
     order: &Order<'_>,
     archive: &Archive,
     recovery: Recovery,
     tail: &mut TailMemory,
+    accepted: impl FnOnce(),
     mut stop: Stop<'_>,
 ) -> Streamed {
     let nothing = |end| Streamed {
@@ -128,6 +130,7 @@ pub(crate) async fn stream(
         Ok(flusher) => flusher,
         Err(error) => return nothing(Err(error)),
     };
+    accepted();
     let flushed = flusher.flushed();
     let ended = Receiving::new(connection, order, archive, &flusher, tail)
         .run(stop)
@@ -339,7 +342,10 @@ impl<'a> Receiving<'a> {
                 return Err(refused(self.order, message));
             }
             Event::ServerCopyDone => self.connection.session().finish_copy(Instant::now()),
-            Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
+            Event::StreamEnded(table) => {
+                let (timeline, end) = (self.order.timeline(), self.received_end);
+                return stream_end(table.as_ref(), timeline, end).map(Some);
+            }
             Event::ServerStopping | Event::Ready | Event::Closed => {
                 return Ok(Some(StreamEnd::ServerEnded));
             }

@@ -12,6 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -20,9 +21,11 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use walproto::channel_binding::server_end_point;
+use walproto::http::status_line;
 use walproto::startup::{TlsAnswer, encode_tls_request};
 
 pub use error::{CertificateFault, TlsError, TlsFile};
@@ -118,7 +121,7 @@ impl ClientTls {
         let [answer, _] = buffer;
         match (count, TlsAnswer::new(answer)) {
             (0, _) => Err(failed(io::ErrorKind::UnexpectedEof.into())),
-            (_, None) => Err(TlsError::InvalidResponse { answer }),
+            (_, None) => Err(invalid_response(stream, buffer.get(..count).unwrap_or(&[])).await),
             (_, Some(TlsAnswer::Error)) => Err(TlsError::ErrorResponse),
             (1, Some(TlsAnswer::Accepted)) => Ok(Answer::Willing),
             (1, Some(TlsAnswer::Refused)) if self.mode < SslMode::Require => Ok(Answer::Unwilling),
@@ -173,6 +176,34 @@ impl ClientTls {
             }
             None => TlsError::Handshake { source: error },
         }
+    }
+}
+
+/// How long the rest of an answer that is no PostgreSQL's is waited for, and how many bytes of it.
+const REST_OF_ANSWER: (Duration, usize) = (Duration::from_secs(1), 256);
+
+/// What an answer is that does not begin as one to a request for TLS.
+async fn invalid_response<S: AsyncRead + Unpin>(stream: &mut S, begin: &[u8]) -> TlsError {
+    let (patience, length) = REST_OF_ANSWER;
+    let mut answer = BytesMut::with_capacity(length);
+    answer.extend_from_slice(begin);
+    let rest = async {
+        while answer.len() < length && !answer.contains(&b'\n') {
+            match stream.read_buf(&mut answer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    };
+    if begin.starts_with(b"H") {
+        // What has come by then is shown.
+        let _late = timeout(patience, rest).await;
+    }
+    match status_line(&answer) {
+        Some(status_line) => TlsError::Http { status_line },
+        None => TlsError::InvalidResponse {
+            answer: begin.first().copied().unwrap_or_default(),
+        },
     }
 }
 

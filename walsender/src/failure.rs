@@ -17,7 +17,8 @@ const MAX_WAITING: usize = 64;
 #[derive(Debug)]
 pub struct StreamFailure {
     /// The timeline that was asked for, and the end of what had been given of it in whole
-    /// messages; `None` when that is not known, and when it was not WAL that was asked for.
+    /// messages; `None` when that is not known, and when it was not WAL that was asked for. Where
+    /// the archive is damaged, [`FeedError::damaged_at`] says.
     pub position: Option<(TimelineId, Lsn)>,
     /// Why. The client was told the same, but for what caused it, unless it was in the middle of a
     /// message.

@@ -301,6 +301,7 @@ pub(crate) fn message_of(error: &FeedError) -> ServerMessage {
     let sqlstate = match error {
         FeedError::NothingDurable => SqlState::CANNOT_CONNECT_NOW,
         FeedError::Removed { .. } | FeedError::Hole { .. } => SqlState::UNDEFINED_FILE,
+        error if error.is_damage() => SqlState::DATA_CORRUPTED,
         _ => SqlState::INTERNAL_ERROR,
     };
     ServerMessage::error(sqlstate, error.to_string())

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use walproto::SegmentSize;
+
 use crate::error::{ArchiveError, Damage};
 use crate::named_file::NamedFile;
 use crate::page::LONG_HEADER_LENGTH;
@@ -62,6 +64,19 @@ impl Decoded {
             return Err(self.too_short());
         }
         Ok(())
+    }
+
+    /// Checks, behind the last byte of a segment, that nothing follows, and the file's own checksum.
+    pub(super) fn check_end(&mut self, size: SegmentSize) -> Result<(), ArchiveError> {
+        if self.bytes.read_full(&mut [0])? == 0 {
+            return Ok(());
+        }
+        Err(ArchiveError::WrongLength {
+            path: self.bytes.path().to_owned(),
+            found: size.bytes() + 1,
+            expected: size.bytes(),
+            partial: self.bytes.file().partial,
+        })
     }
 
     fn too_short(&self) -> ArchiveError {

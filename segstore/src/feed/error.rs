@@ -73,11 +73,45 @@ pub enum FeedError {
     Hole {
         /// The segment.
         segment: SegmentName,
+        /// Where it begins.
+        start: Lsn,
     },
 
     /// The archive is damaged or cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+}
+
+impl FeedError {
+    /// The timeline and position at which the archive is damaged, or where a segment is missing, as
+    /// far as a position is known.
+    #[must_use]
+    pub const fn damaged_at(&self) -> Option<(TimelineId, Lsn)> {
+        match self {
+            Self::Archive(ArchiveError::Corrupt { corruption, .. }) => {
+                Some((corruption.timeline, corruption.lsn))
+            }
+            Self::Archive(ArchiveError::Lost {
+                timeline, found, ..
+            }) => Some((*timeline, *found)),
+            Self::Hole { segment, start } => Some((segment.timeline(), *start)),
+            _ => None,
+        }
+    }
+
+    /// Whether what is stored is not what was stored once.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Archive(
+                ArchiveError::Corrupt { .. }
+                    | ArchiveError::Damaged { .. }
+                    | ArchiveError::WrongLength { .. }
+                    | ArchiveError::Lost { .. }
+            )
+        )
+    }
 }
 
 impl From<DiskError> for FeedError {

@@ -6,6 +6,7 @@ use walproto::{Lsn, TimelineId};
 
 use super::chunk::ChunkFile;
 use super::decoded::Decoded;
+use super::ledger::{FileCheck, FileId};
 use super::{Feed, FeedError};
 use crate::corruption::Corruption;
 use crate::error::{ArchiveError, Evidence};
@@ -14,19 +15,54 @@ use crate::missing::owner;
 use crate::named_file::NamedFile;
 use crate::page::LONG_HEADER_LENGTH;
 use crate::segment::{Encoding, SegmentFile, SegmentName};
+use crate::segment_files::SegmentFiles;
 use crate::validator::Validator;
 use crate::view::Followed;
 
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) span: Span,
+    pub(super) file: SegmentFile,
     pub(super) source: Source,
+    /// How far it is checked.
+    pub(super) check: Arc<FileCheck>,
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
     Plain(Arc<ChunkFile>),
     Decoded(Decoded),
+}
+
+impl Source {
+    /// Reads a file that was opened.
+    pub(super) fn open(file: SegmentFile, opened: NamedFile) -> Result<Self, ArchiveError> {
+        if file.encoding == Encoding::Plain {
+            return Ok(Self::Plain(Arc::new(ChunkFile::new(opened))));
+        }
+        Ok(Self::Decoded(Decoded::new(file, opened)?))
+    }
+
+    /// The file, if it grows: as long as it is open no other file is taken for it.
+    pub(super) fn growing(&self, file: SegmentFile) -> Option<Arc<ChunkFile>> {
+        match self {
+            Self::Plain(opened) if file.partial => Some(Arc::clone(opened)),
+            Self::Plain(_) | Self::Decoded(_) => None,
+        }
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on, which in a compressed file must not lie before
+    /// those that were read last.
+    pub(super) fn read_exact_at(
+        &mut self,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<(), ArchiveError> {
+        match self {
+            Self::Plain(file) => file.read_exact_at(buffer, offset),
+            Self::Decoded(decoded) => decoded.read_exact_at(buffer, offset),
+        }
+    }
 }
 
 /// Which positions are read from a file.
@@ -39,7 +75,7 @@ pub(super) struct Span {
     /// The end of its segment, or where its timeline was left.
     pub(super) end: Lsn,
     /// What was durable when it was opened.
-    durable_end: Lsn,
+    pub(super) durable_end: Lsn,
 }
 
 impl Span {
@@ -48,13 +84,25 @@ impl Span {
     fn holds(&self, position: Lsn, end: Lsn) -> bool {
         (self.start..self.end).contains(&position) && end.min(self.end) <= self.durable_end
     }
+
+    /// Up to where the file is read.
+    pub(super) fn input_end(&self) -> Lsn {
+        self.end.min(self.durable_end)
+    }
+
+    /// The end of its segment.
+    pub(super) fn segment_end(&self, files: &SegmentFiles) -> Lsn {
+        files.end_of(self.start)
+    }
 }
 
 /// The file of the segment that grows, which all feeds at the end share.
 #[derive(Debug)]
 pub(crate) struct SharedFile {
     span: Span,
-    file: Arc<ChunkFile>,
+    file: SegmentFile,
+    opened: Arc<ChunkFile>,
+    check: Arc<FileCheck>,
 }
 
 impl Feed {
@@ -73,32 +121,46 @@ impl Feed {
         {
             self.open = Some(OpenFile {
                 span: shared.span,
-                source: Source::Plain(Arc::clone(&shared.file)),
+                file: shared.file,
+                source: Source::Plain(Arc::clone(&shared.opened)),
+                check: Arc::clone(&shared.check),
             });
             return Ok(());
         }
+        match self.find_file(self.position, limit)? {
+            Some((span, file, opened)) => self.take(span, file, opened),
+            None => Err(self.missing(self.position)),
+        }
+    }
+
+    /// Opens the file that holds the byte at `position`, of which what lies before `limit` is durable.
+    pub(super) fn find_file(
+        &self,
+        position: Lsn,
+        limit: Lsn,
+    ) -> Result<Option<(Span, SegmentFile, NamedFile)>, FeedError> {
         // Twice: the file may have been given another name while it was looked for.
         for _ in 0..2 {
             let files = self.view.files();
-            for (timeline, end) in files.candidates(&self.path, self.position) {
-                let name = files.name_of(timeline, self.position);
+            for (timeline, end) in files.candidates(&self.path, position) {
+                let name = files.name_of(timeline, position);
                 if let Some((file, opened)) = files.find_among(self.names(name))? {
                     let span = Span {
                         newest: self.path.timeline(),
-                        start: files.size().start_of(self.position),
+                        start: files.size().start_of(position),
                         end,
                         durable_end: limit,
                     };
-                    return self.take(span, file, opened);
+                    return Ok(Some((span, file, opened)));
                 }
             }
         }
-        Err(self.missing())
+        Ok(None)
     }
 
     /// The files that may hold a segment. One that still grows is durable only as far as a writer
     /// says that it is.
-    fn names(&self, name: SegmentName) -> impl Iterator<Item = SegmentFile> + use<> {
+    pub(super) fn names(&self, name: SegmentName) -> impl Iterator<Item = SegmentFile> + use<> {
         let growing = (self.view.followed() != Followed::CompleteSegmentsOnly)
             .then_some(SegmentFile::partial(name));
         let complete = SegmentFile::complete(name);
@@ -115,29 +177,24 @@ impl Feed {
         self.view.make_durable(&opened)?;
         let mut header = [0; LONG_HEADER_LENGTH];
         let path = opened.path().to_owned();
-        let source = if file.encoding == Encoding::Plain {
-            let needed = span.end.min(span.durable_end).bytes_since(span.start);
+        let id = FileId::of(&opened, file.partial)?;
+        if file.encoding == Encoding::Plain {
+            let needed = span.input_end().bytes_since(span.start);
             let length = opened.length()?;
             if length < needed {
                 return Err(ArchiveError::Lost {
                     timeline: file.name.timeline(),
                     found: Lsn(span.start.0.saturating_add(length)),
-                    expected: span.end.min(span.durable_end),
+                    expected: span.input_end(),
                 }
                 .into());
             }
-            opened.read_full_at(&mut header, 0)?;
-            let file = Arc::new(ChunkFile::new(opened));
-            if span.durable_end < span.end {
-                let file = Arc::clone(&file);
-                *self.view.newest_file() = Some(SharedFile { span, file });
-            }
-            Source::Plain(file)
-        } else {
-            let decoded = Decoded::new(file, opened)?;
-            header = *decoded.header();
-            Source::Decoded(decoded)
-        };
+        }
+        let mut source = Source::open(file, opened)?;
+        match &mut source {
+            Source::Plain(file) => file.read_exact_at(&mut header, 0)?,
+            Source::Decoded(decoded) => header = *decoded.header(),
+        }
         self.check_header(span, &header)
             .map_err(|corruption| ArchiveError::Corrupt {
                 path,
@@ -147,12 +204,27 @@ impl Feed {
                     lsn: span.durable_end,
                 },
             })?;
-        self.open = Some(OpenFile { span, source });
+        let check = self.check_of(file, id, &source, span.start, &header)?;
+        if let Source::Plain(opened) = &source
+            && span.durable_end < span.end
+        {
+            *self.view.newest_file() = Some(SharedFile {
+                span,
+                file,
+                opened: Arc::clone(opened),
+                check: Arc::clone(&check),
+            });
+        }
+        self.open = Some(OpenFile {
+            span,
+            file,
+            source,
+            check,
+        });
         Ok(())
     }
 
-    /// Checks that a segment is the one that its name says, of this cluster and timeline. Its
-    /// records were checked when they arrived, and are by who gets them.
+    /// Checks that a segment is the one that its name says, of this cluster and timeline.
     fn check_header(
         &self,
         span: Span,
@@ -166,12 +238,12 @@ impl Feed {
         }
     }
 
-    /// Says why there is no file for the bytes from here on.
-    pub(super) fn missing(&self) -> FeedError {
+    /// Says why there is no file for the bytes from `position` on.
+    pub(super) fn missing(&self, position: Lsn) -> FeedError {
         let files = self.view.files();
-        let number = files.size().segment_of(self.position);
+        let number = files.size().segment_of(position);
         let timeline = owner(&self.path, number, files.size());
-        let segment = files.name_of(timeline, self.position);
+        let segment = files.name_of(timeline, position);
         let listing = match Listing::read(files.directory()) {
             Ok(listing) => listing,
             Err(error) => return error.into(),
@@ -184,7 +256,8 @@ impl Feed {
             })
         };
         if listing.segments().any(is_older) {
-            FeedError::Hole { segment }
+            let start = files.size().start_of(position);
+            FeedError::Hole { segment, start }
         } else {
             FeedError::Removed { segment }
         }

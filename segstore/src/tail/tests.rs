@@ -38,7 +38,13 @@ impl Model {
 fn check(tail: &Tail, model: &Model, capacity: usize, at: (f64, f64)) {
     let held: usize = tail.pieces.iter().map(|piece| piece.bytes.len()).sum();
     assert_eq!(held, tail.length);
-    assert!(held <= capacity);
+    assert_eq!(held + tail.pieces.len() * PIECE_OVERHEAD, tail.memory);
+    assert!(tail.memory <= capacity);
+    assert!(
+        tail.pieces
+            .iter()
+            .all(|piece| piece.bytes.len() <= MAX_PIECE)
+    );
     let first = model.end() - held as u64;
     let place = |part: f64| {
         #[expect(
@@ -145,18 +151,36 @@ proptest! {
 }
 
 #[test]
-fn a_small_piece_does_not_keep_the_buffer_that_it_was_read_into() {
+fn no_piece_keeps_the_buffer_that_it_was_read_into() {
+    let capacity = 1 << 20;
+    let mut tail = Tail::new(capacity);
+    let mut position = 0;
+    // A server can send a little WAL, and fill the rest of each buffer with something else.
+    for length in [1, 1000, LARGE - 1, LARGE, 2 * LARGE, MAX_PIECE + 1, 700_000] {
+        for _ in 0..20 {
+            let buffer = Bytes::from(vec![7; 1 << 20]);
+            let piece = buffer.slice(5..5 + length);
+            let (start, end) = (Lsn(position), Lsn(position + length as u64));
+            tail.append(timeline(1), start, end, &[piece]);
+            position = end.0;
+            assert!(buffer.is_unique());
+            let held: usize = tail.pieces.iter().map(|piece| piece.bytes.len()).sum();
+            assert!(held + tail.pieces.len() * PIECE_OVERHEAD <= capacity);
+        }
+    }
+    assert!(tail.length > capacity - 2 * MAX_PIECE);
+}
+
+#[test]
+fn pieces_of_one_byte_take_no_more_memory_than_there_may_be() {
     let mut tail = Tail::new(1 << 20);
-    let buffer = Bytes::from(vec![7; 1 << 20]);
-    let small = buffer.slice(5..5 + LARGE - 1);
-    let end = Lsn(small.len() as u64);
-    tail.append(timeline(1), Lsn(0), end, &[small]);
-    assert!(buffer.is_unique());
-    let large = buffer.slice(..LARGE);
-    tail.append(timeline(1), end, Lsn(end.0 + LARGE as u64), &[large]);
-    assert!(!buffer.is_unique(), "a large one was copied");
-    tail.clear();
-    assert!(buffer.is_unique());
+    for position in 0..100_000 {
+        let byte = Bytes::from_static(b"x");
+        tail.append(timeline(1), Lsn(position), Lsn(position + 1), &[byte]);
+        let queue = tail.pieces.capacity() * size_of::<Piece>();
+        assert!(queue <= 2 << 20, "{queue}");
+        assert!(tail.memory <= 1 << 20);
+    }
 }
 
 #[test]

@@ -23,6 +23,12 @@ pub enum ClientError {
         #[source]
         source: FrameError,
     },
+    /// An answer in HTTP, as by a proxy that has no server to connect to.
+    #[error("server answered in HTTP (\"{status_line}\"), not in the PostgreSQL protocol")]
+    Http {
+        /// The first line of the answer as far as it had come, in printable ASCII and shortened.
+        status_line: String,
+    },
     /// A message that is not what its tag promises.
     #[error("protocol violation by the server during {state}")]
     Decode {

@@ -239,6 +239,17 @@ pub struct TimelineEnd {
 }
 
 impl TimelineEnd {
+    /// Whether the reply names no timeline that follows: `next_tli` is 0. A cascading walsender
+    /// answers so that finds its server promoted and looks for the successor of the newest timeline.
+    ///
+    /// Source: src/backend/replication/walsender.c, `XLogSendPhysical`; src/backend/access/transam/
+    /// timeline.c, `tliSwitchPoint` (PG 15).
+    #[must_use]
+    pub fn has_no_successor(result: &ResultSet) -> bool {
+        let next = result.rows().first().and_then(|row| row.first());
+        next.is_some_and(|value| value.as_deref() == Some(b"0"))
+    }
+
     /// Reads a reply.
     ///
     /// # Errors

@@ -9,10 +9,11 @@ use walproto::{TimelineHistory, TimelineId};
 use super::Attempt;
 use crate::connection::{ConnectError, Connection};
 use crate::error::ReceiveError;
-use crate::event::{ReceiverEvent, Warning};
+use crate::event::Warning;
 use crate::follow::{Course, Refusal};
 use crate::hosts::connect_all;
 use crate::negotiate::Server;
+use crate::receiver::StandingWarning;
 
 impl Attempt<'_> {
     /// Of the servers that answer and may be followed, the one on the newest timeline; of those
@@ -54,13 +55,12 @@ impl Attempt<'_> {
     }
 
     /// Tells which histories are gone that no server that answered could give back.
-    pub(super) fn warn_of_lost_histories(&self) {
+    pub(super) fn warn_of_lost_histories(&mut self) {
         let lost = self.archive.as_ref().map(Archive::lost_histories);
         let timelines = lost.as_deref().unwrap_or_default();
-        if !timelines.is_empty() {
-            let warning = Warning::HistoriesLost { timelines };
-            self.reporter.report(&ReceiverEvent::Warning(warning));
-        }
+        let warning = (!timelines.is_empty()).then_some(Warning::HistoriesLost { timelines });
+        let about = StandingWarning::HistoriesLost;
+        self.warnings.tell(self.reporter, about, warning);
     }
 
     /// Whether nothing can be streamed from a server yet, which may be followed.
@@ -81,8 +81,9 @@ impl Attempt<'_> {
             .await?;
         let Examined { recovery, restored } = examined?;
         for timeline in restored {
+            let about = StandingWarning::HistoryRestored(timeline);
             let warning = Warning::HistoryRestored { timeline };
-            self.reporter.report(&ReceiverEvent::Warning(warning));
+            self.warnings.tell(self.reporter, about, Some(warning));
         }
         self.recovery = recovery;
         if let Some(held) = self.held() {

@@ -11,6 +11,7 @@ use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
 use crate::follow::{self, Course, Held, Refusal};
 use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
+use crate::receiver::StandingWarning;
 use crate::slot::{NewPhysicalSlot, create_slot};
 
 impl Attempt<'_> {
@@ -27,28 +28,33 @@ impl Attempt<'_> {
 
     /// What to stream from a server that was chosen, if it can be streamed.
     pub(super) async fn decide(
-        &self,
+        &mut self,
         connection: &mut Connection,
         server: &Server,
     ) -> Result<Course, ReceiveError> {
         let held = self.held();
         let slot = match &self.config.slot {
             Some(name) => {
-                if slots_are_unlimited(connection).await? {
-                    let warning = Warning::SlotUnlimited { slot: name };
-                    self.reporter.report(&ReceiverEvent::Warning(warning));
-                }
+                let unlimited = slots_are_unlimited(connection).await?;
+                let warning = unlimited.then_some(Warning::SlotUnlimited { slot: name });
+                let about = StandingWarning::SlotLimit;
+                self.warnings.tell(self.reporter, about, warning);
                 self.check_slot(connection, server, name, held.as_ref())
                     .await?
             }
             None => Slot::Unknown,
         };
         match (held, self.config.start) {
-            (Some(held), Some(start)) if start > held.record_end => Err(ReceiveError::NotEmpty {
-                start,
-                timeline: held.timeline,
-                resume_at: held.resume_at,
-            }),
+            // The first segment begins before the position that was asked for.
+            (Some(held), Some(start))
+                if server.facts.segment_size.start_of(start) > held.record_end =>
+            {
+                Err(ReceiveError::NotEmpty {
+                    start,
+                    timeline: held.timeline,
+                    resume_at: held.resume_at,
+                })
+            }
             (Some(held), _) => Ok(self.resume(&held, server)?),
             (None, start) => {
                 let of_slot = match slot {
@@ -67,7 +73,7 @@ impl Attempt<'_> {
 
     /// Looks at the slot. After a failover the new primary does not have it, and gets it.
     async fn check_slot(
-        &self,
+        &mut self,
         connection: &mut Connection,
         server: &Server,
         name: &SlotName,
@@ -95,11 +101,16 @@ impl Attempt<'_> {
                 }),
                 OnLostSlot::Warn => {
                     let warning = Warning::SlotReservesNothing { slot: name };
-                    self.reporter.report(&ReceiverEvent::Warning(warning));
+                    let about = StandingWarning::SlotReserve;
+                    self.warnings.tell(self.reporter, about, Some(warning));
                     Ok(found)
                 }
             },
-            _ => Ok(found),
+            _ => {
+                let about = StandingWarning::SlotReserve;
+                self.warnings.tell(self.reporter, about, None);
+                Ok(found)
+            }
         }
     }
 
@@ -163,7 +174,7 @@ impl Attempt<'_> {
     pub(super) async fn switch(
         &mut self,
         connection: &mut Connection,
-        timeline: TimelineId,
+        (timeline, start): (TimelineId, Lsn),
         end: TimelineEnd,
     ) -> Result<(Server, TimelineId, Lsn), ReceiveError> {
         while connection.event().await? != Event::Ready {}
@@ -183,13 +194,13 @@ impl Attempt<'_> {
                 switch_point,
             });
         }
-        let Some(held) = self.held() else {
-            return Err(ReceiveError::ArchiveLost);
-        };
+        let held = self.held();
         // Of WAL on an older timeline, only what the one that ended shares counts. With all of it
         // here, the course leads to a newer timeline, so that none is streamed again at once.
-        let left = history.switch_point_of(held.timeline);
-        let received_end = left.map_or(held.record_end, |left| held.record_end.min(left));
+        let received_end = held.as_ref().map_or(start, |held| {
+            let left = history.switch_point_of(held.timeline);
+            left.map_or(held.record_end, |left| held.record_end.min(left))
+        });
         if received_end < switch_point {
             return Err(ReceiveError::SwitchPastEnd {
                 timeline,
@@ -198,7 +209,11 @@ impl Attempt<'_> {
                 received_end,
             });
         }
-        let course = self.resume(&held, &server)?;
+        let course = match &held {
+            Some(held) => self.resume(held, &server)?,
+            // The timeline ended where the stream began, so that nothing of it was received.
+            None => follow::begin(switch_point, &server.upstream, server.facts.segment_size)?,
+        };
         let (timeline, start) = self.embark(&server, course).await?;
         Ok((server, timeline, start))
     }

@@ -1,5 +1,7 @@
 //! Promotions of a server that does what a test tells it to, into an archive on a disk.
 
+mod outages;
+
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::config::{OnFork, ReceiverConfig, Reconnect};
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Reporter};
 use crate::receiver::Receiver;
-use crate::sample::{START, generator, segment_size};
+use crate::sample::{START, generator, generator_of, segment_size};
 use crate::scripted::{Sender, Server, config, error, message};
 
 /// How long a test waits for what has to happen.
@@ -75,6 +77,7 @@ impl Primary {
             ("SHOW", "data_directory_mode") => setting("0700").encode(),
             ("SHOW", "wal_block_size") => setting(&BLOCK_SIZE.to_string()).encode(),
             ("SHOW", "wal_sender_timeout") => setting("1h").encode(),
+            ("SHOW", "transaction_read_only") => setting("off").encode(),
             ("TIMELINE_HISTORY", number) => {
                 let of_number =
                     |history: &&TimelineHistory| history.timeline() == number.parse().unwrap();
@@ -273,6 +276,25 @@ async fn a_timeline_without_wal_is_passed_over_on_the_same_connection() {
     .await;
     received.unwrap();
     assert_eq!(timelines(&asked), ["1", "4"]);
+}
+
+#[tokio::test]
+async fn an_empty_archive_follows_a_promotion_exactly_where_the_stream_began() {
+    let first = generator();
+    assert_eq!(first.end(), START);
+    let history = format!("1\t{START}\tno reason specified\n");
+    let history = TimelineHistory::parse(timeline(2), history.into()).unwrap();
+    let mut second = generator_of(history);
+    second.fill(100_000);
+    let mut primary = Primary::new(&first, &[]);
+    primary.promoted = Some(Box::new(Primary::new(&second, &[])));
+    let directory = tempfile::tempdir().unwrap();
+    let (received, asked) = receive(primary, &directory, |settings| {
+        settings.end = just_before_the_end(&second);
+    })
+    .await;
+    received.unwrap();
+    assert_eq!(timelines(&asked), ["1", "2"]);
 }
 
 #[tokio::test]

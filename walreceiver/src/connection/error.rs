@@ -111,6 +111,14 @@ impl ConnectError {
     }
 }
 
+impl ConnectError {
+    /// Whether a server that was tried is likely to be there soon.
+    pub(crate) fn is_server_starting(&self) -> bool {
+        let starting = |attempt: &Attempt| attempt.failure.is_server_starting();
+        self.attempts.iter().any(starting)
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, attempt) in self.attempts.iter().enumerate() {
@@ -278,15 +286,31 @@ impl ConnectFailure {
     }
 }
 
-/// Whether a refusal lasts until somebody changes something.
+impl ConnectFailure {
+    /// Whether the address refuses connections, or the server says that it is starting up.
+    pub(crate) fn is_server_starting(&self) -> bool {
+        match self {
+            Self::Connect { error } => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            failure => failure.sqlstate() == Some(SqlState::CANNOT_CONNECT_NOW),
+        }
+    }
+}
+
+/// Whether a refusal lasts until somebody changes something. Not a protocol violation: that is the
+/// code of PgBouncer's own troubles, all of which may pass.
+///
+/// Source: pgbouncer's src/client.c and src/server.c, `disconnect_client` (1.24).
 pub(crate) fn is_permanent(state: SqlState) -> bool {
     [
         SqlState::INVALID_PASSWORD,
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
         SqlState::INSUFFICIENT_PRIVILEGE,
         SqlState::FEATURE_NOT_SUPPORTED,
-        SqlState::PROTOCOL_VIOLATION,
         SqlState::SYNTAX_ERROR,
+        SqlState::UNDEFINED_OBJECT,
     ]
     .contains(&state)
 }

@@ -1,18 +1,31 @@
-//! What an error means for the receiver: where it was met, and whether another try is of use.
+//! What an error means for the receiver: where it was met, and whether it ends receiving.
 
-use segstore::{ArchiveError, WriteError};
+use segstore::{ArchiveError, ErrorKind, WriteError};
+use walproto::error::SqlState;
 use walproto::{Lsn, TimelineId};
 
 use super::ReceiveError;
 use crate::connection::is_permanent;
 use crate::follow::Refusal;
 
+/// How far a run has come, which decides what may end it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// It has never streamed, and does not serve what it receives: nobody relies on it yet, and
+    /// what a user has to correct ends it.
+    Before,
+    /// It has streamed, or serves from its start on: commits and standbys wait for it.
+    After,
+}
+
 impl ReceiveError {
     /// Where it happened, if it is about a place in the WAL.
     #[must_use]
     pub fn position(&self) -> Option<(TimelineId, Lsn)> {
         match self {
-            Self::Write(error) | Self::Damaged { source: error, .. } => position_of_write(error),
+            Self::Write(error)
+            | Self::Damaged { source: error, .. }
+            | Self::Diverged { source: error, .. } => position_of_write(error),
             Self::Archive(error) => position_in_archive(error),
             Self::IncompleteTail(tail) => Some((tail.timeline, tail.lsn)),
             Self::Refused(refusal) | Self::OthersMissing { refusal } => match *refusal {
@@ -72,6 +85,7 @@ impl ReceiveError {
                 ..
             }
             | Self::ServerEnded { timeline, lsn }
+            | Self::NoSuccessor { timeline, lsn }
             | Self::DiskStayedFull { timeline, lsn, .. } => Some((*timeline, *lsn)),
             Self::Connect(_)
             | Self::Connection(_)
@@ -92,46 +106,76 @@ impl ReceiveError {
         }
     }
 
-    /// Whether another try would end the same way, until somebody does something about it.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
+    /// Whether it ends receiving.
+    ///
+    /// This is the closed list of what does. Everything else is tried again, because a receiver that
+    /// has ended hangs every commit that waits for it: PostgreSQL's own walreceiver never gives up.
+    /// In [`Phase::After`] receiving is ended by the archive itself, by a decision about lineage, by
+    /// WAL that is gone, and by the applier. In [`Phase::Before`] also by what a user has to correct.
+    /// Nothing has a wildcard, so that a new error makes somebody decide.
+    pub(crate) fn ends(&self, phase: Phase) -> bool {
+        let unless_streamed = phase == Phase::Before;
         match self {
-            Self::Connect(error) => !error.is_transient(),
-            Self::Connection(error) => error.sqlstate().is_some_and(is_permanent),
-            // A bit may have been flipped on the way: the receiver counts these.
-            Self::Write(WriteError::Corrupt { .. } | WriteError::Diverged { .. }) => false,
-            Self::Write(error) => !matches!(error, WriteError::DiskFull { .. }),
-            // There may be room again, as while WAL is written.
-            Self::Archive(ArchiveError::Disk(error)) => !error.is_disk_full(),
-            Self::IncompleteTail(_)
-            | Self::StandbyBehind { .. }
-            | Self::SlotInUse { .. }
-            | Self::ServerEnded { .. }
-            | Self::DiskStayedFull { .. }
-            | Self::OtherSwitch { .. }
-            | Self::NoServer
-            | Self::OthersMissing { .. }
-            | Self::SwitchPastEnd { .. } => false,
-            Self::Damaged { .. }
+            Self::Archive(error) => of_kind(error.kind()),
+            // Met once it may be a bit that was flipped on the way; `Damage` counts.
+            Self::Write(WriteError::Diverged { .. }) => false,
+            Self::Write(error) => of_kind(error.kind()),
+            Self::Diverged { .. }
+            | Self::Refused(
+                Refusal::OlderTimeline { .. }
+                | Refusal::ForeignTimeline { .. }
+                | Refusal::LostWal { .. }
+                | Refusal::Forked(_),
+            ) => true,
+            Self::WalRemoved { .. } | Self::LostSlot { .. } | Self::UnusableSlot { .. } => true,
+            // It would leave a gap in the archive, and cannot come up once WAL is there.
+            Self::NotEmpty { .. } => true,
+            Self::ApplierEnded | Self::Apply(_) => true,
+            // Without the archive nothing can be received.
+            Self::ArchiveLost => true,
+            Self::Connect(error) => unless_streamed && !error.is_transient(),
+            Self::Connection(error) => {
+                unless_streamed && error.sqlstate().is_some_and(is_permanent)
+            }
+            Self::Refused(Refusal::StartPastEnd { .. })
             | Self::Answer(_)
-            | Self::Refused(_)
-            | Self::Archive(_)
             | Self::NoHistory { .. }
             | Self::History(_)
             | Self::HistoriesTooLong { .. }
             | Self::SegmentSize(_)
             | Self::NoSuchSlot { .. }
             | Self::NotPhysical { .. }
-            | Self::LostSlot { .. }
-            | Self::UnusableSlot { .. }
-            | Self::WalRemoved { .. }
-            | Self::NotEmpty { .. }
-            | Self::Apply(_)
-            | Self::ApplierEnded
             | Self::Slot(_)
-            | Self::ArchiveLost
-            | Self::Thread { .. } => true,
+            | Self::Thread { .. } => unless_streamed,
+            Self::Damaged { .. }
+            | Self::IncompleteTail(_)
+            | Self::StandbyBehind { .. }
+            | Self::SlotInUse { .. }
+            | Self::ServerEnded { .. }
+            | Self::NoSuccessor { .. }
+            | Self::DiskStayedFull { .. }
+            | Self::OtherSwitch { .. }
+            | Self::NoServer
+            | Self::OthersMissing { .. }
+            | Self::SwitchPastEnd { .. } => false,
         }
+    }
+
+    /// Whether the server is not there yet but is likely to be soon: its address refuses
+    /// connections, or it says that it is starting up.
+    pub(crate) fn is_server_starting(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_server_starting(),
+            Self::Connection(error) => error.sqlstate() == Some(SqlState::CANNOT_CONNECT_NOW),
+            _ => false,
+        }
+    }
+}
+
+const fn of_kind(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Archive | ErrorKind::Lineage => true,
+        ErrorKind::Passing => false,
     }
 }
 
@@ -166,3 +210,6 @@ fn position_in_archive(error: &ArchiveError) -> Option<(TimelineId, Lsn)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,15 @@
-//! When damage is met too often for another try to get around it.
+//! Whether damage, or a difference, comes with every try.
 
 use segstore::WriteError;
 use walproto::{Lsn, TimelineId};
 
 use crate::error::ReceiveError;
 
-/// The same damage at the same position, met this often in a row, is on the server and not on the
-/// way from it.
+/// What is met this often in a row at the same position is on the server, and was not flipped on
+/// the way from it.
 const DAMAGE_TRIES: u32 = 3;
 
-/// Counts how often the same damage was met in a row.
+/// Counts how often the same was met in a row.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     place: Option<(TimelineId, Lsn)>,
@@ -17,30 +17,32 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Takes note of `error`, and turns damage that another try will not get around into an
-    /// error that says so.
+    /// Takes note of `error`, and turns what came with every try into an error that says so. A
+    /// difference from the archive is another history then, which ends receiving. Damage does not:
+    /// the archive is intact, and once the server's copy is mended, or another server is
+    /// promoted, receiving resumes.
     pub(super) fn count(&mut self, error: ReceiveError) -> ReceiveError {
-        let (place, source) = match error {
-            ReceiveError::Write(source @ WriteError::Corrupt { corruption, .. }) => {
-                ((corruption.timeline, corruption.lsn), source)
+        let place = match &error {
+            ReceiveError::Write(WriteError::Corrupt { corruption, .. }) => {
+                (corruption.timeline, corruption.lsn)
             }
-            ReceiveError::Write(source @ WriteError::Diverged { timeline, lsn, .. }) => {
-                ((timeline, lsn), source)
-            }
-            other => return other,
+            ReceiveError::Write(WriteError::Diverged { timeline, lsn, .. }) => (*timeline, *lsn),
+            _ => return error,
         };
         if self.place != Some(place) {
-            *self = Self {
-                place: Some(place),
-                met: 0,
-            };
+            self.place = Some(place);
+            self.met = 0;
         }
-        self.met += 1;
-        if self.met >= DAMAGE_TRIES {
-            let tries = self.met;
-            ReceiveError::Damaged { tries, source }
-        } else {
-            source.into()
+        self.met = self.met.saturating_add(1);
+        let tries = DAMAGE_TRIES;
+        match error {
+            ReceiveError::Write(source @ WriteError::Diverged { .. }) if self.met >= tries => {
+                ReceiveError::Diverged { tries, source }
+            }
+            ReceiveError::Write(source) if self.met >= tries => {
+                ReceiveError::Damaged { tries, source }
+            }
+            error => error,
         }
     }
 }

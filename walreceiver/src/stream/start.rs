@@ -6,6 +6,7 @@ use walproto::client::Event;
 use walproto::command::{Command, Identifier};
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::{ResultSet, TimelineEnd};
+use walproto::{Lsn, TimelineId};
 
 use super::{Order, StreamEnd};
 use crate::connection::{Connection, ConnectionError};
@@ -30,7 +31,9 @@ pub(super) async fn start(
         match connection.event().await? {
             Event::CopyStarted => return Ok(None),
             Event::Failed(message) => return Err(refused(order, message)),
-            Event::StreamEnded(table) => return stream_end(table.as_ref()).map(Some),
+            Event::StreamEnded(table) => {
+                return stream_end(table.as_ref(), order.timeline(), order.start).map(Some);
+            }
             Event::Ready | Event::Closed => return Ok(Some(StreamEnd::ServerEnded)),
             Event::Notice(message) => notice(connection, order, &message),
             _ => {}
@@ -50,11 +53,19 @@ pub(super) fn notice(connection: &mut Connection, order: &Order<'_>, message: &S
         }));
 }
 
-pub(super) fn stream_end(table: Option<&ResultSet>) -> Result<StreamEnd, ReceiveError> {
-    Ok(match table {
-        Some(table) => StreamEnd::TimelineEnded(TimelineEnd::decode(table)?),
-        None => StreamEnd::ServerEnded,
-    })
+/// Reads the end of a stream of `timeline`, of which WAL was received up to `lsn`.
+pub(super) fn stream_end(
+    table: Option<&ResultSet>,
+    timeline: TimelineId,
+    lsn: Lsn,
+) -> Result<StreamEnd, ReceiveError> {
+    match table {
+        Some(table) if TimelineEnd::has_no_successor(table) => {
+            Err(ReceiveError::NoSuccessor { timeline, lsn })
+        }
+        Some(table) => Ok(StreamEnd::TimelineEnded(TimelineEnd::decode(table)?)),
+        None => Ok(StreamEnd::ServerEnded),
+    }
 }
 
 /// Says what a server's refusal to stream means for us, by its SQLSTATE: its text may be in any
@@ -70,6 +81,7 @@ pub(super) fn refused(order: &Order<'_>, message: Box<ServerMessage>) -> Receive
         (SqlState::UNDEFINED_FILE, _) => ReceiveError::WalRemoved {
             timeline,
             start,
+            segments_are_moved: order.config.segments_are_moved,
             source,
         },
         (SqlState::UNDEFINED_OBJECT, Some(slot)) => ReceiveError::NoSuchSlot { slot },

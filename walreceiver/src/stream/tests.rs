@@ -103,6 +103,7 @@ impl Stage {
             &self.archive,
             recovery,
             &mut tail,
+            || {},
             stop,
         );
         let scripted = async {

@@ -255,6 +255,12 @@ pub enum TlsError {
     /// who sent it.
     #[error("server sent an error response during SSL exchange")]
     ErrorResponse,
+    /// A proxy or a web server answered.
+    #[error("server answered in HTTP (\"{status_line}\"), not in the PostgreSQL protocol")]
+    Http {
+        /// The first line of the answer, in printable ASCII and shortened.
+        status_line: String,
+    },
     /// The server answered `SSLRequest` with something else.
     #[error("received invalid response to SSL negotiation: {answer:#04x}")]
     InvalidResponse {

@@ -639,6 +639,19 @@ async fn what_a_server_may_answer_to_the_request_for_tls() {
         ),
         (
             "require",
+            b"HTTP/1.1 400 Bad Request\r\n",
+            Err(
+                "server answered in HTTP (\"HTTP/1.1 400 Bad Request\"), not in the PostgreSQL \
+                 protocol",
+            ),
+        ),
+        (
+            "require",
+            b"HELLO",
+            Err("received invalid response to SSL negotiation: 0x48"),
+        ),
+        (
+            "require",
             b"S\x16",
             Err("received unencrypted data after SSL response"),
         ),

@@ -24,7 +24,7 @@ fn wal_from_before_the_archive_is_told_apart_from_a_hole() {
         let mut feed = view.feed(None, START).unwrap();
         let error = take_all(&mut feed).unwrap_err();
         assert!(
-            matches!(error, FeedError::Hole { segment } if segment == second.name),
+            matches!(error, FeedError::Hole { segment, .. } if segment == second.name),
             "{error}"
         );
         assert_eq!(feed.position(), Lsn(START.0 + MIB));

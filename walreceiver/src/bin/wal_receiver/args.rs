@@ -29,6 +29,8 @@ use crate::serve::options::Serving;
 pub(crate) const STATUS_INTERVAL: u32 = 10;
 /// Seconds of silence after which a server is taken for gone unless told otherwise.
 pub(crate) const RECEIVE_TIMEOUT: u32 = 60;
+/// The longest wait between two tries to connect, in seconds, unless told otherwise.
+pub(crate) const RETRY_INTERVAL: u32 = 5;
 /// The most seconds that fit PostgreSQL's int of milliseconds.
 const MAX_SECONDS: u32 = i32::MAX.unsigned_abs() / 1000;
 
@@ -118,6 +120,7 @@ struct Given {
     start: Option<Lsn>,
     end: Option<Lsn>,
     status_interval: Option<Duration>,
+    retry_interval: Option<Duration>,
     create_slot: bool,
     drop_slot: bool,
     if_not_exists: bool,
@@ -153,6 +156,7 @@ pub(crate) fn parse(
         start: None,
         end: None,
         status_interval: Some(Duration::from_secs(STATUS_INTERVAL.into())),
+        retry_interval: None,
         create_slot: false,
         drop_slot: false,
         if_not_exists: false,
@@ -277,6 +281,16 @@ impl Given {
             Meaning::ReceiveTimeout => {
                 self.connection.receive_timeout = seconds("--receive-timeout", text(value)?)?;
             }
+            Meaning::RetryInterval => {
+                const OPTION: &str = "--retry-interval";
+                let value = text(value)?;
+                let interval = seconds(OPTION, value.clone())?;
+                self.retry_interval = Some(interval.ok_or(UsageError::Unexpected {
+                    option: OPTION,
+                    value,
+                    expected: "a number of seconds from 1 on",
+                })?);
+            }
             Meaning::Slot => self.slot = Some(text(value)?),
             Meaning::Verbose => self.verbose = true,
             Meaning::Compress => self.compress = Some(text(value)?),
@@ -322,6 +336,18 @@ impl Given {
                 });
             }
         }
+        if self.no_loop && self.retry_interval.is_some() {
+            return Err(UsageError::Together {
+                given: "--retry-interval",
+                action: "--no-loop",
+            });
+        }
+        if let (Some(action), Some(_)) = (slot_action, self.retry_interval) {
+            return Err(UsageError::Together {
+                given: "--retry-interval",
+                action,
+            });
+        }
         if slot_action.is_none() && self.directory.is_none() {
             return Err(UsageError::NoDirectory);
         }
@@ -354,7 +380,8 @@ impl Given {
                 reconnect: if self.no_loop {
                     walreceiver::Reconnect::Never
                 } else {
-                    face.reconnect()
+                    let default = Duration::from_secs(RETRY_INTERVAL.into());
+                    face.reconnect(self.retry_interval.unwrap_or(default))
                 },
                 first_connection_must_succeed: face.first_connection_must_succeed(),
                 apply: face.apply(),

@@ -206,6 +206,7 @@ impl ReceiverSource {
             lag_bytes: live.map(|live| live.lag_bytes()),
             lag_seconds: lag,
             last_error: observed.last_error.clone(),
+            disconnected_since: observed.disconnected_since.map(document::timestamp),
             retry_in_seconds: retry_in.map(|time| time.as_secs_f64()),
             held: self.held(&observed, live, server),
         }

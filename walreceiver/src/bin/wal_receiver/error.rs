@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use segstore::{ArchiveError, SegmentName};
 use walproto::SegmentSize;
-use walreceiver::connection::ConnectError;
+use walproto::error::SqlState;
+use walreceiver::connection::{ConnectError, ConnectFailure, ConnectionError};
 use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
@@ -109,13 +110,63 @@ impl MainError {
         }
     }
 
-    /// What the server advises, in its language.
+    /// What to do about it: what the server advises, in its language, or what we do.
     pub(crate) fn hint(&self) -> Option<&str> {
         match self {
-            Self::Slot(SlotError::Refused { message, .. }) => message.hint.as_deref(),
+            Self::Slot(SlotError::Refused { message, .. }) => match message.sqlstate {
+                SqlState::SYNTAX_ERROR => Some(NO_REPLICATION_COMMANDS),
+                _ => message.hint.as_deref(),
+            },
+            Self::Receive(error) => hint_of(error),
+            Self::Connect(error) => hint_of_connect(error),
             Self::SegmentsBelow { hint, .. } => Some(hint),
             _ => None,
         }
+    }
+}
+
+/// A server that takes the first replication command for SQL has not seen that the connection is
+/// for replication.
+const NO_REPLICATION_COMMANDS: &str = "The server takes replication commands for SQL, as behind a \
+     connection pooler that drops the parameter \"replication\". Connect to the server itself, or \
+     use a pooler that supports replication connections.";
+
+/// What to do about an error of receiving.
+pub(crate) fn hint_of(error: &ReceiveError) -> Option<&'static str> {
+    match error {
+        ReceiveError::WalRemoved {
+            segments_are_moved: true,
+            ..
+        } => Some(
+            "Fetch it from another archive of this cluster, or begin again with a new base backup: \
+             with barman, run \"barman receive-wal --reset SERVER\" first.",
+        ),
+        ReceiveError::WalRemoved { .. } => Some(
+            "Fetch it from another archive of this cluster, or begin again in a new directory with a \
+             new base backup.",
+        ),
+        ReceiveError::Connection(error) => hint_of_connection(error),
+        ReceiveError::Connect(error) => hint_of_connect(error),
+        _ => None,
+    }
+}
+
+fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
+    error
+        .attempts
+        .iter()
+        .find_map(|attempt| match &attempt.failure {
+            ConnectFailure::Connection(error) => hint_of_connection(error),
+            _ => None,
+        })
+}
+
+fn hint_of_connection(error: &ConnectionError) -> Option<&'static str> {
+    match error {
+        ConnectionError::Failed { message, .. } if message.sqlstate == SqlState::SYNTAX_ERROR => {
+            Some(NO_REPLICATION_COMMANDS)
+        }
+        _ => None,
     }
 }
 

@@ -46,13 +46,13 @@ impl Face {
         }
     }
 
-    /// What a lost connection is followed by.
-    pub(crate) const fn reconnect(self) -> Reconnect {
+    /// What a lost connection is followed by, if `longest` is the longest wait.
+    pub(crate) fn reconnect(self, longest: Duration) -> Reconnect {
         match self {
-            Self::PgReceivewal => Reconnect::Fixed(Duration::from_secs(5)),
+            Self::PgReceivewal => Reconnect::Fixed(longest),
             Self::WalReceiver => Reconnect::Backoff {
                 min: Duration::from_millis(200),
-                max: Duration::from_secs(15),
+                max: longest,
             },
         }
     }

@@ -1,6 +1,6 @@
 //! `--help`.
 
-use crate::args::{MAX_FEEDBACK_AGE, RECEIVE_TIMEOUT, STATUS_INTERVAL};
+use crate::args::{MAX_FEEDBACK_AGE, RECEIVE_TIMEOUT, RETRY_INTERVAL, STATUS_INTERVAL};
 use crate::face::Face;
 use crate::serve::options;
 
@@ -51,6 +51,8 @@ Beyond pg_receivewal (never abbreviated):
       --start=LSN        where to begin in a directory without WAL
       --receive-timeout=SECS
                          a server silent for this long is gone (default: {RECEIVE_TIMEOUT}, 0: never)
+      --retry-interval=SECS
+                         longest wait between two tries to connect (default: {RETRY_INTERVAL})
       --follow-fork      follow a new primary that lacks WAL which is kept here
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text){on_event}
@@ -71,7 +73,8 @@ Optional actions, instead of receiving:
 
 const ON_EVENT: &str = "
       --on-event=COMMAND run this by sh when WAL is missing or damaged, a slot is lost, the
-                         server forked off, or acknowledgements are held or go on";
+                         server forked off, acknowledgements are held or go on, or no WAL
+                         has been streamed for a minute";
 
 /// What the program has under its own name only.
 fn own(program: &str) -> String {

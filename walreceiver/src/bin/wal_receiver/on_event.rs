@@ -50,6 +50,8 @@ pub(crate) enum EventKind {
     Fork,
     /// A setting of the server makes its WAL too little for a base backup.
     WeakWal,
+    /// Nothing has been streamed for a minute.
+    Unreachable,
 }
 
 impl EventKind {
@@ -62,6 +64,7 @@ impl EventKind {
             Self::Corruption => "corruption",
             Self::Fork => "fork",
             Self::WeakWal => "weak_wal",
+            Self::Unreachable => "unreachable",
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The receiver's events in the words of `pg_receivewal`.
 
-use std::time::Duration;
+mod repeats;
+
+use std::time::{Duration, Instant};
 
 use segstore::WeakSetting;
 use tracing::{error, info, warn};
 use walreceiver::{ReceiveError, ReceiverEvent, Reporter, TimelineId, Warning};
 
+use self::repeats::Repeats;
+use crate::error::hint_of;
 use crate::logging::{chain, without_numbers};
 
 /// Logs the events of a receiver.
@@ -14,9 +18,42 @@ use crate::logging::{chain, without_numbers};
 /// receivelog.c, `close_walfile` (PG 15).
 pub(crate) struct LogReporter {
     /// Whether progress is told too, not only trouble.
-    pub(crate) verbose: bool,
-    /// Whether trouble that may come is told as well, about which `pg_receivewal` says nothing.
-    pub(crate) advice: bool,
+    verbose: bool,
+    /// Whether trouble that may come is told as well, about which `pg_receivewal` says nothing, and
+    /// the same error is logged only from time to time.
+    advice: bool,
+    repeats: Repeats,
+}
+
+impl LogReporter {
+    /// `advice` is for the program by its own name.
+    pub(crate) fn new(verbose: bool, advice: bool) -> Self {
+        Self {
+            verbose,
+            advice,
+            repeats: Repeats::default(),
+        }
+    }
+
+    fn disconnected(&self, error: &ReceiveError, retry_in: Duration) {
+        let repeated = match self.advice {
+            true => self.repeats.log(&chain(error), Instant::now()),
+            false => Some(0),
+        };
+        let Some(repeated) = repeated else { return };
+        tell_loss(error);
+        let seconds = whole_seconds(retry_in);
+        let suffix = match repeated {
+            0 => String::new(),
+            more => format!("; the same error came {more} more times since it was logged"),
+        };
+        info!(
+            event = "disconnected",
+            retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
+            repeated,
+            "disconnected; waiting {seconds} seconds to try again{suffix}"
+        );
+    }
 }
 
 impl Reporter for LogReporter {
@@ -27,15 +64,14 @@ impl Reporter for LogReporter {
                 file = file_name,
                 "not renaming \"{file_name}\", segment is not complete"
             ),
-            ReceiverEvent::Disconnected { error, retry_in } => {
-                tell_loss(error);
-                let seconds = whole_seconds(*retry_in);
-                info!(
-                    event = "disconnected",
-                    retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX),
-                    "disconnected; waiting {seconds} seconds to try again"
-                );
-            }
+            ReceiverEvent::Disconnected { error, retry_in } => self.disconnected(error, *retry_in),
+            ReceiverEvent::Unreachable { .. } if !self.advice => {}
+            ReceiverEvent::Unreachable { lasted, error } => error!(
+                event = "unreachable",
+                lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+                "{}",
+                unreachable(*lasted, *error)
+            ),
             ReceiverEvent::DiskWritable => {
                 info!(event = "disk_writable", "there is room on the disk again");
             }
@@ -53,6 +89,9 @@ impl Reporter for LogReporter {
             | ReceiverEvent::Connecting
             | ReceiverEvent::Connected { .. } => {}
             event => {
+                if matches!(event, ReceiverEvent::StreamingStarted { .. }) {
+                    self.repeats.forget();
+                }
                 if self.verbose {
                     progress(event);
                 }
@@ -68,9 +107,22 @@ pub(crate) fn tell_loss(error: &ReceiveError) {
         event = "connection_lost",
         timeline = timeline.map(TimelineId::number),
         lsn = lsn.map(display),
+        hint = hint_of(error),
         "{}",
         chain(error)
     );
+}
+
+/// What is said of an outage.
+pub(crate) fn unreachable(lasted: Duration, error: Option<&ReceiveError>) -> String {
+    let seconds = lasted.as_secs();
+    match error {
+        Some(error) => format!(
+            "no WAL streamed for {seconds} seconds, retrying: {}",
+            chain(error)
+        ),
+        None => format!("no WAL streamed for {seconds} seconds: the first connection is not made"),
+    }
 }
 
 /// What is told only with `--verbose`.
@@ -206,11 +258,7 @@ mod tests {
 
     fn report(format: LogFormat, verbose: bool, event: &ReceiverEvent<'_>) -> String {
         logged(format, || {
-            LogReporter {
-                verbose,
-                advice: true,
-            }
-            .report(event);
+            LogReporter::new(verbose, true).report(event);
         })
     }
 
@@ -303,6 +351,13 @@ mod tests {
                  prog: disconnected; waiting 2 seconds to try again\n",
             ),
             (
+                ReceiverEvent::Unreachable {
+                    lasted: Duration::from_secs(60),
+                    error: Some(&ReceiveError::NoServer),
+                },
+                "prog: error: no WAL streamed for 60 seconds, retrying: no server to connect to\n",
+            ),
+            (
                 ReceiverEvent::Warning(Warning::SlotUnlimited {
                     slot: &SlotName::new("s").unwrap(),
                 }),
@@ -312,6 +367,22 @@ mod tests {
             ),
         ] {
             assert_eq!(report(LogFormat::Text, false, &event), expected);
+        }
+    }
+
+    #[test]
+    fn the_same_error_is_logged_once_in_a_while_but_always_as_pg_receivewal() {
+        for (advice, lines) in [(true, 2), (false, 6)] {
+            let text = logged(LogFormat::Text, || {
+                let reporter = LogReporter::new(false, advice);
+                for _ in 0..3 {
+                    reporter.report(&ReceiverEvent::Disconnected {
+                        error: &ReceiveError::NoServer,
+                        retry_in: Duration::from_secs(1),
+                    });
+                }
+            });
+            assert_eq!(text.lines().count(), lines, "{text}");
         }
     }
 

@@ -137,10 +137,7 @@ async fn act(
                 && arguments.log_format == LogFormat::Text
                 && live_line::possible();
             let screen = live.then_some(screen);
-            let reporter = LogReporter {
-                verbose,
-                advice: face.advises(),
-            };
+            let reporter = LogReporter::new(verbose, face.advises());
             let on_event = match arguments.on_event {
                 None => None,
                 Some(command) => {

@@ -29,6 +29,7 @@ pub(crate) enum Meaning {
     NoSync,
     Start,
     ReceiveTimeout,
+    RetryInterval,
     FollowFork,
     LogFormat,
     OnEvent,
@@ -100,9 +101,10 @@ const POSTGRESQL: [Spec; 20] = [
 
 /// Our own. They are not abbreviated, so that every abbreviation that works with
 /// `pg_receivewal` goes on meaning the same.
-const OWN: [Spec; 5] = [
+const OWN: [Spec; 6] = [
     value("start", None, Meaning::Start),
     value("receive-timeout", None, Meaning::ReceiveTimeout),
+    value("retry-interval", None, Meaning::RetryInterval),
     flag("follow-fork", None, Meaning::FollowFork),
     value("log-format", None, Meaning::LogFormat),
     value("on-event", None, Meaning::OnEvent),

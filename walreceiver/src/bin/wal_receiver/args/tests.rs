@@ -52,6 +52,33 @@ fn defaults_of_pg_receivewal() {
 }
 
 #[test]
+fn the_longest_wait_between_two_tries_is_an_option() {
+    let words = ["-D", "wal", "--retry-interval=30"];
+    let longest = Duration::from_secs(30);
+    let ours = receive(Face::WalReceiver, &words).reconnect;
+    assert!(matches!(ours, Reconnect::Backoff { max, .. } if max == longest));
+    let theirs = receive(Face::PgReceivewal, &words).reconnect;
+    assert_eq!(theirs, Reconnect::Fixed(longest));
+    for (words, expected) in [
+        (
+            &["-D", "wal", "--retry-interval=0"][..],
+            "invalid value \"0\" for option --retry-interval, expected a number of seconds from 1 on",
+        ),
+        (
+            &["-D", "wal", "--retry-interval=5", "--no-loop"],
+            "cannot use --retry-interval together with --no-loop",
+        ),
+        (
+            &["--retry-interval=5", "--create-slot", "--slot=s"],
+            "cannot use --retry-interval together with --create-slot",
+        ),
+    ] {
+        let error = parse_words(Face::WalReceiver, words).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
 fn wal_receiver_acknowledges_unless_nothing_is_synced() {
     let config = receive(Face::WalReceiver, &["-D", "wal"]);
     let expected = ReceiverConfig {

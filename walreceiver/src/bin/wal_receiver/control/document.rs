@@ -72,6 +72,7 @@ pub(crate) struct ReceiverDocument {
     pub(crate) lag_bytes: Option<u64>,
     pub(crate) lag_seconds: Option<f64>,
     pub(crate) last_error: Option<String>,
+    pub(crate) disconnected_since: Option<String>,
     pub(crate) retry_in_seconds: Option<f64>,
     pub(crate) held: Vec<Held>,
 }

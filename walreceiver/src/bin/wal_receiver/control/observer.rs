@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -24,6 +24,8 @@ pub(super) struct Observed {
     pub(super) last_progress: Option<Progress>,
     /// Why the last connection was lost, until the next one streams.
     pub(super) last_error: Option<String>,
+    /// Since when nothing has been streamed; `None` while it streams.
+    pub(super) disconnected_since: Option<SystemTime>,
     /// Whether WAL is held for lack of room.
     pub(super) hold: DiskHold,
     /// What was last said about that.
@@ -63,6 +65,7 @@ impl Observer {
             upstream: None,
             last_progress: None,
             last_error: None,
+            disconnected_since: Some(SystemTime::now()),
             hold: DiskHold::default(),
             disk_full: None,
         };
@@ -103,6 +106,7 @@ impl Observer {
             ReceiverEvent::StreamingStarted { .. } => self.change(|observed| {
                 observed.phase = Phase::Streaming;
                 observed.last_error = None;
+                observed.disconnected_since = None;
             }),
             ReceiverEvent::Disconnected { error, retry_in } => {
                 let last_progress = *self.progress.borrow();
@@ -116,6 +120,9 @@ impl Observer {
                         observed.disk_full = Some(message.clone());
                     }
                     observed.last_error = Some(message);
+                    observed
+                        .disconnected_since
+                        .get_or_insert_with(SystemTime::now);
                 });
             }
             ReceiverEvent::Warning(warning @ Warning::DiskFull { .. }) => {

@@ -10,6 +10,7 @@ use super::{Event, EventKind, OnEvent};
 use crate::disk_hold::{DiskHold, HoldChange, is_disk_full};
 use crate::error::MainError;
 use crate::logging::{chain, without_numbers};
+use crate::report::unreachable;
 
 /// Has the command run for a receiver's events, and passes them on.
 pub(crate) struct EventReporter<R> {
@@ -55,9 +56,22 @@ impl Told {
             // The receiver tells it once, and also when it goes on.
             return of_warning(warning);
         }
+        if let ReceiverEvent::Unreachable { lasted, error } = event {
+            // Once an outage, each of which is news.
+            return Some(Event {
+                kind: EventKind::Unreachable,
+                position: error.and_then(ReceiveError::position),
+                message: unreachable(*lasted, *error),
+            });
+        }
         let change = self.hold.note(event);
         let event = match event {
             ReceiverEvent::Warning(warning) => of_warning(warning)?,
+            // A bit may have been flipped on the way: it is compared again.
+            ReceiverEvent::Disconnected {
+                error: ReceiveError::Write(WriteError::Diverged { .. }),
+                ..
+            } => return None,
             ReceiverEvent::Disconnected { error, .. } => of_error(error)?,
             ReceiverEvent::StreamingStarted { timeline, lsn } => released(Some((*timeline, *lsn))),
             ReceiverEvent::DiskWritable => released(None),
@@ -135,6 +149,7 @@ fn kind_of(error: &ReceiveError) -> Option<EventKind> {
     match error {
         error if is_disk_full(error) => Some(EventKind::Held),
         ReceiveError::Damaged { .. } => Some(EventKind::Corruption),
+        ReceiveError::Diverged { .. } => Some(EventKind::Fork),
         ReceiveError::Write(error) => of_write(error),
         ReceiveError::Archive(error) => of_archive(error),
         ReceiveError::WalRemoved { .. } => Some(EventKind::Gap),
@@ -162,7 +177,8 @@ fn of_write(error: &WriteError) -> Option<EventKind> {
     match error {
         WriteError::Archive(error) => of_archive(error),
         WriteError::Hole { .. } | WriteError::Missing { .. } => Some(EventKind::Gap),
-        WriteError::Diverged { .. } | WriteError::Corrupt { .. } => Some(EventKind::Corruption),
+        WriteError::Diverged { .. } => Some(EventKind::Fork),
+        WriteError::Corrupt { .. } => Some(EventKind::Corruption),
         _ => None,
     }
 }
@@ -224,6 +240,10 @@ mod tests {
             error,
             retry_in: Duration::ZERO,
         };
+        let outage = |error| ReceiverEvent::Unreachable {
+            lasted: Duration::from_secs(60),
+            error,
+        };
         let full = Warning::DiskFull { timeline, lsn };
         let nothing_reserved = Warning::SlotReservesNothing { slot: &slot };
         let fork = Warning::ForkFollowed {
@@ -237,6 +257,16 @@ mod tests {
             (lost(&zombie), Some((EventKind::Fork, Some(lsn)))),
             (lost(&ordinary), None),
             (lost(&zombie), None),
+            (outage(None), Some((EventKind::Unreachable, None))),
+            (lost(&zombie), None),
+            (
+                outage(Some(&zombie)),
+                Some((EventKind::Unreachable, Some(lsn))),
+            ),
+            (
+                outage(Some(&zombie)),
+                Some((EventKind::Unreachable, Some(lsn))),
+            ),
             (lost(&hole), Some((EventKind::Gap, Some(lsn)))),
             (lost(&lost_slot), Some((EventKind::LostSlot, Some(lsn)))),
             (

@@ -36,7 +36,8 @@ pub(crate) async fn tell(handle: &ServerHandle, on_event: Option<&OnEvent>) {
         if told.insert(message.clone()) {
             on_event.tell(Event {
                 kind,
-                position: failure.position,
+                // The damaged place, or else how far the client had come.
+                position: failure.error.damaged_at().or(failure.position),
                 message,
             });
         }

@@ -107,6 +107,9 @@ fn receiver(receiver: &ReceiverDocument) -> Fields {
     if let Some(error) = &receiver.last_error {
         fields.push(("last_error", error.clone()));
     }
+    if let Some(since) = &receiver.disconnected_since {
+        fields.push(("disconnected_since", since.clone()));
+    }
     if receiver.retry_in_seconds.is_some() {
         fields.push(("retry_in_seconds", seconds(receiver.retry_in_seconds)));
     }

@@ -1,0 +1,316 @@
+//! The check of what is read from files, before it is given.
+//!
+//! Bytes were checked when they arrived; a disk or a copy may have changed them since. They are good
+//! once all records that they belong to are complete and valid. So the check reads on where a record
+//! ends in a later chunk or file, and looks for its beginning where it began in an earlier file.
+
+use std::sync::Arc;
+
+use walproto::Lsn;
+
+use super::chunk::ChunkFile;
+use super::files::{OpenFile, Source, Span};
+use super::ledger::{BLOCK, FileCheck, FileId, good_end};
+use super::{Feed, FeedError};
+use crate::corruption::Corruption;
+use crate::disk::OpenMode;
+use crate::error::{ArchiveError, Evidence};
+use crate::page::{BLOCK_SIZE, FIRST_IS_CONTRECORD, LONG_HEADER_LENGTH, PageHeader};
+use crate::read::WalReader;
+use crate::segment::{SegmentFile, SegmentName};
+use crate::validator::Validator;
+
+/// A file that lies whole inside a record, and the check at its end.
+struct Passed {
+    name: SegmentName,
+    id: Option<FileId>,
+    growing: Option<Arc<ChunkFile>>,
+    validator: Validator,
+    end: Lsn,
+}
+
+impl Feed {
+    /// Checks the open file, so that bytes up to `end` can be given, and returns up to where they
+    /// can be: less if what follows is damaged, but something.
+    pub(super) fn check_up_to(&mut self, end: Lsn, limit: Lsn) -> Result<Lsn, FeedError> {
+        // Twice: a compressed file may have been replaced since it was opened.
+        for _ in 0..2 {
+            let Some(open) = &self.open else {
+                break;
+            };
+            let end = end.min(open.span.end);
+            if open.check.good_end() >= end {
+                return Ok(end);
+            }
+            let (check, span) = (Arc::clone(&open.check), open.span);
+            let mut block = self.view.ledger().block();
+            let checked = self.check_open(&check, span, end, &mut block);
+            self.view.ledger().put_back(block);
+            let good = check.good_end().min(end);
+            match checked {
+                // What is good is given first.
+                Ok(true) | Err(_) if good > self.position => return Ok(good),
+                Ok(_) => self.open_here(end, limit)?,
+                Err(error) => {
+                    // A file that takes its place is checked anew.
+                    self.view.ledger().forget(&check);
+                    *self.view.newest_file() = None;
+                    self.open = None;
+                    return Err(error);
+                }
+            }
+        }
+        Err(self.missing(self.position))
+    }
+
+    /// Checks the open file until all up to `end` is good, or the whole of a compressed one; `false`
+    /// when that was replaced.
+    fn check_open(
+        &mut self,
+        check: &FileCheck,
+        span: Span,
+        end: Lsn,
+        block: &mut [u8],
+    ) -> Result<bool, FeedError> {
+        let input_end = span.input_end();
+        let mut validator = check.validator(&self.path);
+        let mut compressed = None;
+        if let Some(OpenFile {
+            source: Source::Decoded(_),
+            file,
+            ..
+        }) = &self.open
+        {
+            let Some(source) = self.open_again(*file, check)? else {
+                return Ok(false);
+            };
+            compressed = Some(source);
+        }
+        let wanted = if compressed.is_some() { input_end } else { end };
+        while validator.position() < input_end && good_end(&validator) < wanted {
+            let source = match (&mut compressed, &mut self.open) {
+                (Some(compressed), _) => compressed,
+                (None, Some(open)) => &mut open.source,
+                (None, None) => break,
+            };
+            let pushed = push_block(&mut validator, source, span.start, input_end, block);
+            check.raise(good_end(&validator));
+            pushed?.map_err(|corruption| self.damaged(corruption, span))?;
+        }
+        if validator.position() < input_end || check.good_end() >= end {
+            return Ok(true);
+        }
+        if let Some(Source::Decoded(decoded)) = &mut compressed
+            && input_end == span.segment_end(self.view.files())
+        {
+            decoded.check_end(self.view.files().size())?;
+        }
+        if good_end(&validator) < input_end && input_end < span.durable_end {
+            self.complete_record(validator.clone(), span, block)?;
+        }
+        // Behind what is durable there is nothing to check by.
+        check.raise(input_end);
+        Ok(true)
+    }
+
+    /// Checks the rest of a record that goes on behind a file.
+    fn complete_record(
+        &self,
+        mut validator: Validator,
+        span: Span,
+        block: &mut [u8],
+    ) -> Result<(), FeedError> {
+        let before = validator.progress().record_end;
+        let mut passed = Vec::new();
+        while validator.position() < span.durable_end {
+            let at = validator.position();
+            let Some(found) = self.find_file(at, span.durable_end)? else {
+                return Err(self.missing(at));
+            };
+            let (span, file, opened) = found;
+            let id = FileId::of(&opened, file.partial)?;
+            let mut source = Source::open(file, opened)?;
+            let input_end = span.input_end();
+            while validator.progress().record_end == before && validator.position() < input_end {
+                push_block(&mut validator, &mut source, span.start, input_end, block)?
+                    .map_err(|corruption| self.damaged(corruption, span))?;
+            }
+            let end = validator.position();
+            passed.push(Passed {
+                name: file.name,
+                id,
+                growing: source.growing(file),
+                validator: validator.clone(),
+                end,
+            });
+            if validator.progress().record_end != before {
+                break;
+            }
+        }
+        let good = good_end(&validator);
+        let ledger = self.view.ledger();
+        for file in passed {
+            // What another feed has found is not given up for this.
+            if ledger.get(file.name, file.id).is_none() {
+                let good = good.min(file.end);
+                ledger.insert(file.name, file.id, file.growing, file.validator, good);
+            }
+        }
+        Ok(())
+    }
+
+    /// The check of a file that was opened, as far as it has come or from the beginning.
+    pub(super) fn check_of(
+        &self,
+        file: SegmentFile,
+        id: Option<FileId>,
+        source: &Source,
+        start: Lsn,
+        header: &[u8; LONG_HEADER_LENGTH],
+    ) -> Result<Arc<FileCheck>, FeedError> {
+        let ledger = self.view.ledger();
+        if let Some(known) = ledger.get(file.name, id) {
+            return Ok(known);
+        }
+        let validator = self.begin_at(start, header)?;
+        let growing = source.growing(file);
+        Ok(ledger.insert(file.name, id, growing, validator, Lsn::INVALID))
+    }
+
+    /// The check of a segment from its start on, which knows the record that goes on there.
+    fn begin_at(
+        &self,
+        start: Lsn,
+        header: &[u8; LONG_HEADER_LENGTH],
+    ) -> Result<Validator, FeedError> {
+        let files = self.view.files();
+        let path = &self.path;
+        let new = |at| {
+            let format = self.view.identity().wal_format();
+            Validator::new(format, Arc::clone(path), at).map_err(ArchiveError::from)
+        };
+        let Some(last_byte) = start.0.checked_sub(1).map(Lsn) else {
+            return Ok(new(start)?);
+        };
+        for (timeline, _) in files.candidates(path, last_byte) {
+            let name = files.name_of(timeline, last_byte);
+            if let Some(before) = self.view.ledger().at_end(name, start) {
+                return Ok(before.onto(Arc::clone(path)));
+            }
+        }
+        if remaining(header).is_none() {
+            return Ok(new(start)?);
+        }
+        let Some(mut from) = self.record_begins_in(start)? else {
+            // It began before the archive.
+            return Ok(new(start)?);
+        };
+        let mut block = self.view.ledger().block();
+        let mut reader = WalReader::new(files.clone(), Arc::clone(path), from);
+        let mut validator = new(from)?;
+        while validator.position() < start {
+            reader.seek(validator.position());
+            // One page first: where one is damaged, the next ones may be.
+            let is_first = validator.position() == from;
+            let end = from.checked_add(BLOCK_SIZE).filter(|_| is_first);
+            let count = reader.read(&mut block, end.unwrap_or(start))?;
+            let bytes = block.get(..count).unwrap_or_default();
+            if count == 0 {
+                validator = new(start)?;
+            } else if validator.push(bytes).is_err() {
+                // What is damaged there is told to who asks for it. The record may begin behind.
+                let page = validator.position().max(from).align_down(BLOCK_SIZE);
+                from = page.checked_add(BLOCK_SIZE).unwrap_or(start).min(start);
+                validator = new(from)?;
+            }
+        }
+        self.view.ledger().put_back(block);
+        Ok(validator)
+    }
+
+    /// The start of the segment in which the record begins that goes on at `start`, `None` if that
+    /// is not here.
+    fn record_begins_in(&self, start: Lsn) -> Result<Option<Lsn>, FeedError> {
+        let files = self.view.files();
+        let mut at = start;
+        loop {
+            let Some(last_byte) = at.0.checked_sub(1).map(Lsn) else {
+                return Ok(None);
+            };
+            at = files.size().start_of(last_byte);
+            let mut header = [0; LONG_HEADER_LENGTH];
+            let mut reader = WalReader::new(files.clone(), Arc::clone(&self.path), at);
+            if reader.read_full(&mut header, start)? < header.len() {
+                return Ok(None);
+            }
+            // What page headers take is less than this leaves out.
+            let goes_through = remaining(&header).map(u64::from);
+            if goes_through.is_none_or(|length| length < files.size().bytes() / 2) {
+                return Ok(Some(at));
+            }
+        }
+    }
+
+    /// Opens a compressed file once more, to be checked from its beginning; `None` when another one
+    /// has taken its place.
+    fn open_again(
+        &self,
+        file: SegmentFile,
+        check: &FileCheck,
+    ) -> Result<Option<Source>, ArchiveError> {
+        let Some(opened) = self.view.files().open(file, OpenMode::Read)? else {
+            return Ok(None);
+        };
+        let id = FileId::of(&opened, file.partial)?;
+        if !check.is_of(id) {
+            return Ok(None);
+        }
+        Ok(Some(Source::open(file, opened)?))
+    }
+
+    /// Where the archive is damaged.
+    fn damaged(&self, corruption: Corruption, span: Span) -> ArchiveError {
+        let files = self.view.files();
+        let lsn = corruption.lsn;
+        let candidates = files.candidates(&self.path, lsn).into_iter();
+        let mut names = candidates.map(|(timeline, _)| files.name_of(timeline, lsn));
+        let found = names.find_map(|name| files.find_among(self.names(name)).ok().flatten());
+        let path = match found {
+            Some((_, opened)) => opened.path().to_owned(),
+            // It was removed just now.
+            None => {
+                let name = files.name_of(self.path.timeline_of(lsn), lsn);
+                files.directory().path(SegmentFile::complete(name))
+            }
+        };
+        ArchiveError::Corrupt {
+            path,
+            offset: files.size().offset_of(lsn),
+            corruption,
+            evidence: Evidence::Durable {
+                lsn: span.durable_end,
+            },
+        }
+    }
+}
+
+/// Reads a block of a file that begins at `start`, and checks it.
+fn push_block(
+    validator: &mut Validator,
+    source: &mut Source,
+    start: Lsn,
+    end: Lsn,
+    block: &mut [u8],
+) -> Result<Result<(), Corruption>, ArchiveError> {
+    let at = validator.position();
+    let wanted = usize::try_from(end.bytes_since(at)).map_or(BLOCK, |wanted| wanted.min(BLOCK));
+    let block = block.get_mut(..wanted).unwrap_or_default();
+    source.read_exact_at(block, at.bytes_since(start))?;
+    Ok(validator.push(block).map(drop))
+}
+
+/// How much of a record that began before is still missing at the start of a page.
+fn remaining(header: &[u8; LONG_HEADER_LENGTH]) -> Option<u32> {
+    let (header, _) = PageHeader::parse(header.first_chunk()?);
+    (header.flags & FIRST_IS_CONTRECORD != 0).then_some(header.remaining)
+}

@@ -1,0 +1,221 @@
+//! A flipped bit in a file is never given.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
+
+use super::*;
+use crate::os_disk::OsDisk;
+
+/// Where the record begins that crosses into the third segment, and how long it is.
+const CROSSING: u64 = 2 * MIB - 30_000;
+
+/// Gives all that `feed` gives before it fails, and why it does.
+fn until_damage(mut feed: Feed) -> (Vec<u8>, FeedError) {
+    let mut taken = BytesMut::new();
+    for _ in 0..1000 {
+        match feed.next_step() {
+            Ok(FeedStep::Chunk(chunk)) => chunk.append_to(&mut taken).unwrap(),
+            Ok(step) => panic!("{step:?} at {}", feed.position()),
+            Err(error) => return (taken.to_vec(), error),
+        }
+    }
+    panic!("no end at {}", feed.position());
+}
+
+fn flipped(content: &[u8], at: Lsn) -> Vec<u8> {
+    let mut content = content.to_vec();
+    let offset = usize::try_from(segment_size().offset_of(at)).unwrap();
+    content[offset] ^= 0x10;
+    content
+}
+
+/// That what is given from `start` on is what was written, and ends before the damage at `bad` with
+/// an error that names a place no later.
+#[track_caller]
+fn assert_ends_before(view: &ArchiveView, wal: &Generator, start: Lsn, bad: Lsn) {
+    let (taken, error) = until_damage(view.feed(None, start).unwrap());
+    let end = Lsn(start.0 + taken.len() as u64);
+    assert!(end <= bad, "{end} was given, {bad} is damaged");
+    assert!(taken == bytes(wal, start, end));
+    let FeedError::Archive(ArchiveError::Corrupt {
+        path,
+        offset,
+        corruption,
+        ..
+    }) = &error
+    else {
+        panic!("{error}");
+    };
+    assert!(corruption.lsn <= bad, "{corruption}");
+    assert!(
+        end >= corruption.lsn.min(bad) || end == start,
+        "{end}: {error}"
+    );
+    assert_eq!(*offset, segment_size().offset_of(corruption.lsn));
+    let name = name(1, corruption.lsn).to_string();
+    assert!(path.to_str().unwrap().contains(&name), "{error}");
+    assert_eq!(
+        error.damaged_at(),
+        Some((corruption.timeline, corruption.lsn))
+    );
+}
+
+#[test]
+fn a_flipped_bit_in_a_plain_segment_is_not_given_and_a_repaired_file_is() {
+    let wal = wal(31);
+    for at in [
+        41,
+        1000,
+        300_000,
+        399_000,
+        CROSSING + 5000,
+        2 * MIB + 200,
+        2 * MIB + 200_000,
+    ] {
+        let world = World::with(&wal);
+        let bad = Lsn(START.0 + at);
+        let growing = segment_size().start_of(wal.end()) <= bad;
+        let name = name(1, bad);
+        let file = if growing {
+            SegmentFile::partial(name)
+        } else {
+            SegmentFile::complete(name)
+        };
+        let content = world.disk.content(path(file)).unwrap();
+        let views = world.views();
+        world
+            .disk
+            .plant(path(file), &flipped(&content, bad))
+            .unwrap();
+        for view in &views {
+            assert_ends_before(view, &wal, START, bad);
+            let own_start = segment_size().start_of(bad);
+            assert_ends_before(view, &wal, own_start, bad);
+        }
+        world.disk.plant(path(file), &content).unwrap();
+        for view in &views {
+            let mut feed = view.feed(None, START).unwrap();
+            assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_record_is_checked_though_it_began_in_the_segment_before() {
+    let wal = wal(32);
+    let third = Lsn(START.0 + 2 * MIB);
+    let world = World::with(&wal);
+    let before = path(SegmentFile::complete(name(1, Lsn(third.0 - 1))));
+    let content = world.disk.content(&before).unwrap();
+    // A record of the segment before, and the beginning of the one that crosses.
+    for at in [600_000, MIB - 5000] {
+        let bad = Lsn(START.0 + MIB + at);
+        world.disk.plant(&before, &flipped(&content, bad)).unwrap();
+        for view in world.views() {
+            let mut feed = view.feed(None, third).unwrap();
+            let crosses = bad.0 > START.0 + CROSSING;
+            if crosses {
+                assert_ends_before(&view, &wal, third, bad.max(third));
+            } else {
+                assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_what_a_compressed_segment_holds_is_not_given() {
+    let wal = wal(33);
+    let world = World::with(&wal);
+    let bad = Lsn(START.0 + 250_000);
+    let plain = path(SegmentFile::complete(name(1, START)));
+    let content = world.disk.content(&plain).unwrap();
+    for method in [
+        Compression::gzip(None).unwrap(),
+        Compression::LZ4,
+        Compression::zstd(None).unwrap(),
+    ] {
+        world.disk.plant(&plain, &flipped(&content, bad)).unwrap();
+        world.compress(name(1, START), method);
+        for view in world.views() {
+            assert_ends_before(&view, &wal, START, bad);
+        }
+        let file = SegmentFile::complete(name(1, START)).encoded(method.encoding());
+        world.disk.remove(Path::new(&path(file))).unwrap();
+    }
+}
+
+#[test]
+fn a_record_over_several_segments_is_checked_from_any_of_them() {
+    let mut wal = generator(34);
+    wal.fill(900_000);
+    wal.record(3_500_000);
+    wal.fill(100_000);
+    let world = World::with(&wal);
+    for view in world.views() {
+        for segment in 0..4 {
+            let start = Lsn(START.0 + segment * MIB);
+            let mut feed = view.feed(None, start).unwrap();
+            assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+        }
+    }
+    let bad = Lsn(START.0 + 2 * MIB + 500_000);
+    let file = path(SegmentFile::complete(name(1, bad)));
+    let content = world.disk.content(&file).unwrap();
+    world.disk.plant(&file, &flipped(&content, bad)).unwrap();
+    for view in world.views() {
+        for segment in 0..4 {
+            let start = Lsn(START.0 + segment * MIB);
+            let (taken, error) = until_damage(view.feed(None, start).unwrap());
+            assert!(taken.len() as u64 <= 900_000 + 8192, "{}", taken.len());
+            assert!(error.damaged_at().is_some_and(|(_, lsn)| lsn < bad));
+        }
+    }
+}
+
+/// Flips a bit of a file, which keeps its time.
+fn flip_unnoticed(path: &Path, offset: u64, time: SystemTime) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+#[test]
+fn a_file_is_checked_once_for_all_feeds_and_again_when_it_has_changed() {
+    let wal = wal(35);
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World {
+        disk: SimDisk::new(ROOT),
+        archive: sample::archive(OsDisk::new(), directory.path(), true),
+    };
+    let mut writer = world.writer(&wal);
+    write(&mut writer, &wal, wal.end());
+    writer.close().unwrap();
+    let view = world.archive.view().unwrap();
+    let mut feed = view.feed(None, START).unwrap();
+    assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+    let first = directory.path().join(name(1, START).to_string());
+    let time = File::open(&first)
+        .unwrap()
+        .metadata()
+        .unwrap()
+        .modified()
+        .unwrap();
+    flip_unnoticed(&first, 250_000, time);
+    let mut feed = view.feed(None, START).unwrap();
+    let (taken, _) = take_all(&mut feed).unwrap();
+    assert!(
+        taken != bytes(&wal, START, wal.end()),
+        "it was checked again"
+    );
+    // The same with another time is another file.
+    flip_unnoticed(&first, 251_000, time + std::time::Duration::from_secs(1));
+    assert_ends_before(&view, &wal, START, Lsn(START.0 + 250_000));
+}

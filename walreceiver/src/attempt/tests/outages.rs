@@ -1,0 +1,244 @@
+//! What servers, poolers and proxies say to a receiver that has streamed, or serves: it is tried
+//! again, whatever it is.
+
+use segstore::generator::Generator;
+
+use super::*;
+use crate::event::Warning;
+
+/// What became of a receiver, as it told.
+type Told = Arc<Mutex<Vec<String>>>;
+
+/// A receiver into a directory that hardly waits between two tries, and what it tells.
+fn retrying(
+    server: &Server,
+    directory: &TempDir,
+    change: impl FnOnce(&mut ReceiverConfig),
+) -> (Receiver, Told) {
+    let mut settings = ReceiverConfig::new(directory.path());
+    settings.start = Some(START);
+    let wait = Duration::from_millis(1);
+    settings.reconnect = Reconnect::Fixed(wait);
+    change(&mut settings);
+    let told = Told::default();
+    let note = Arc::clone(&told);
+    let receiver = Receiver::new(settings, config(&format!("host={}", server.host())));
+    let receiver = receiver.with_reporter(move |event: &ReceiverEvent<'_>| {
+        let text = match event {
+            ReceiverEvent::Disconnected { error, .. } => format!("lost: {error}"),
+            ReceiverEvent::StreamingStarted { timeline, .. } => format!("streams {timeline}"),
+            ReceiverEvent::Warning(warning) => format!("warning: {warning}"),
+            _ => return,
+        };
+        note.lock().unwrap().push(text);
+    });
+    (receiver, told)
+}
+
+fn wal() -> Generator {
+    let mut wal = generator();
+    wal.fill(100_000);
+    wal
+}
+
+/// Answers until the stream is asked for, and gives what was asked.
+async fn until_stream(primary: &Primary, sender: &mut Sender) -> String {
+    loop {
+        let command = sender.query().await;
+        if command.starts_with("START_REPLICATION") {
+            return command;
+        }
+        sender.say(&primary.reply(&command)).await;
+    }
+}
+
+/// Streams all there is, waits until it is acknowledged, and is gone.
+async fn stream_once(primary: &mut Primary, mut sender: Sender) {
+    let command = until_stream(primary, &mut sender).await;
+    let (start, wal, _) = primary.stream(&command);
+    sender.copy_both().await;
+    sender.wal(start, &wal).await;
+    let end = primary.wal.records().last().unwrap().end;
+    while sender.status().await.flush != end {}
+}
+
+/// PgBouncer's troubles, an account that is being changed, a proxy without a server, and others.
+fn answers() -> Vec<Vec<u8>> {
+    let refusals = [
+        "08P01", "28P01", "28000", "42501", "3D000", "0A000", "42704",
+    ];
+    let mut answers: Vec<_> = refusals.map(|code| error("FATAL", code)).into();
+    answers.push(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec());
+    answers.push(b"no protocol at all".to_vec());
+    // It asks for a password, and there is none.
+    answers.push(crate::scripted::authentication(3));
+    answers.push(Vec::new());
+    answers
+}
+
+#[tokio::test]
+async fn a_receiver_that_has_streamed_tries_again_whatever_it_is_answered() {
+    let answers = answers();
+    let script: Vec<_> = [None]
+        .into_iter()
+        .chain(answers.iter().cloned().map(Some))
+        .collect();
+    let (server, mut senders) = Server::welcoming_some(script);
+    let directory = tempfile::tempdir().unwrap();
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let serving = async {
+        let mut primary = Primary::new(&wal(), &[]);
+        stream_once(&mut primary, senders.recv().await.unwrap()).await;
+        // Then commands are refused, and answered by what is no answer.
+        for answer in [
+            [error("ERROR", "42601"), message(b'Z', b"I")].concat(),
+            completed("IDENTIFY_SYSTEM"),
+            message(b'!', b""),
+        ] {
+            let mut sender = senders.recv().await.unwrap();
+            assert_eq!(sender.query().await, "IDENTIFY_SYSTEM");
+            sender.say(&answer).await;
+        }
+        for code in ["08P01", "XX000", "55006", "42601"] {
+            let mut sender = senders.recv().await.unwrap();
+            until_stream(&primary, &mut sender).await;
+            sender
+                .say(&[error("ERROR", code), message(b'Z', b"I")].concat())
+                .await;
+        }
+        stream_once(&mut primary, senders.recv().await.unwrap()).await;
+    };
+    let received = async {
+        tokio::select! {
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            () = serving => {}
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
+    let told = told.lock().unwrap();
+    let lost = told.iter().filter(|line| line.starts_with("lost: "));
+    assert_eq!(lost.count(), 1 + answers.len() + 3 + 4, "{told:#?}");
+    let http = "server answered in HTTP (\"HTTP/1.1 503 Service Unavailable\"), not in the \
+                PostgreSQL protocol";
+    assert!(told.iter().any(|line| line.ends_with(http)), "{told:#?}");
+    // A stream that the server refused is none that has started.
+    let streams = told.iter().filter(|line| line.starts_with("streams "));
+    assert_eq!(streams.count(), 2, "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_ends_only_who_has_neither_streamed_nor_serves() {
+    let refusal = Some(error("FATAL", "28P01"));
+    let (server, _senders) = Server::welcoming_some(vec![refusal.clone()]);
+    let directory = tempfile::tempdir().unwrap();
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let received = timeout(DEADLINE, receiver.run(pending())).await.unwrap();
+    assert!(
+        matches!(received, Err(ReceiveError::Connect(_))),
+        "{received:?}"
+    );
+    assert_eq!(*told.lock().unwrap(), [""; 0]);
+
+    let (server, mut senders) = Server::welcoming_some(vec![refusal.clone(), refusal]);
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let _served = receiver.archive();
+    let received = async {
+        tokio::select! {
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            sender = senders.recv() => drop(sender),
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 2);
+}
+
+/// A standby that is promoted while the stream of the new timeline is asked for finds no timeline
+/// that follows it.
+#[tokio::test]
+async fn a_successor_that_is_not_named_yet_is_asked_for_again() {
+    let promotions = Promotions::new();
+    let (server, mut senders) = Server::welcoming();
+    let directory = tempfile::tempdir().unwrap();
+    let (receiver, told) = retrying(&server, &directory, |settings| {
+        settings.end = just_before_the_end(&promotions.fourth);
+    });
+    let serving = async {
+        let mut primary = Primary::new(&promotions.first, &[]);
+        let mut sender = senders.recv().await.unwrap();
+        let command = until_stream(&primary, &mut sender).await;
+        let (start, wal, _) = primary.stream(&command);
+        sender.copy_both().await;
+        sender.wal(start, &wal).await;
+        sender.say(&message(b'c', b"")).await;
+        while sender.goes_on().await {}
+        let end = TimelineEnd {
+            next_timeline: timeline(9),
+            switch_point: Lsn::INVALID,
+        };
+        let mut reply = rows(&end.encode());
+        let digit = reply.windows(5).position(|bytes| bytes == b"\0\0\0\x019");
+        reply[digit.unwrap() + 4] = b'0';
+        let farewell = [
+            reply,
+            message(b'C', b"START_STREAMING\0"),
+            completed("START_REPLICATION"),
+        ];
+        sender.say(&farewell.concat()).await;
+        let promoted = Mutex::new(promotions.promoted());
+        let mut sender = senders.recv().await.unwrap();
+        serve(&promoted, &mut sender).await;
+    };
+    let received = async {
+        tokio::select! {
+            received = receiver.run(pending()) => received,
+            () = serving => panic!("the receiver has to end first"),
+        }
+    };
+    let received = timeout(DEADLINE, received).await;
+    let told = told.lock().unwrap();
+    assert!(matches!(received, Ok(Ok(()))), "{received:?} {told:#?}");
+    let lost: Vec<_> = told
+        .iter()
+        .filter(|line| line.starts_with("lost: "))
+        .collect();
+    let end = promotions.first.end();
+    let expected = format!(
+        "lost: server ended timeline 1 at {end} without naming the timeline that follows, as \
+         during a promotion"
+    );
+    assert_eq!(lost, [&expected]);
+}
+
+#[tokio::test]
+async fn a_history_that_no_server_has_is_warned_of_once() {
+    let promotions = Promotions::new();
+    let directory = tempfile::tempdir().unwrap();
+    let (received, _) = receive(promotions.promoted(), &directory, |settings| {
+        settings.start = Some(promotions.switch_point);
+        settings.end = just_before_the_end(&promotions.fourth);
+    })
+    .await;
+    received.unwrap();
+    std::fs::remove_file(directory.path().join("00000003.history")).unwrap();
+    let (server, mut senders) = Server::welcoming();
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let serving = async {
+        let mut lacking = Primary::new(&promotions.fourth, &[]);
+        for _ in 0..3 {
+            stream_once(&mut lacking, senders.recv().await.unwrap()).await;
+        }
+        senders.recv().await.unwrap()
+    };
+    let received = async {
+        tokio::select! {
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            _ = serving => {}
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
+    let timelines = &[timeline(3)];
+    let warning = format!("warning: {}", Warning::HistoriesLost { timelines });
+    let told = told.lock().unwrap();
+    let times = told.iter().filter(|line| **line == warning).count();
+    assert_eq!(times, 1, "{told:#?}");
+}

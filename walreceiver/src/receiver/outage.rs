@@ -1,0 +1,138 @@
+//! For how long nothing has been streamed, and when somebody should know.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::ReceiveError;
+use crate::event::{ReceiverEvent, Reporter};
+
+/// How long an outage lasts before it is told: longer than a server takes to restart.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a connection streams at the moment, as an attempt shows it.
+#[derive(Debug, Default)]
+pub(crate) struct Streaming(AtomicBool);
+
+impl Streaming {
+    /// The server has begun to stream.
+    pub(crate) fn begins(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection that is lost now did.
+    pub(super) fn was_on(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// The time since something was streamed.
+#[derive(Debug)]
+pub(super) struct Outage {
+    since: Instant,
+    told: bool,
+    cause: Option<ReceiveError>,
+}
+
+impl Outage {
+    /// Nothing has been streamed yet.
+    pub(super) fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            told: false,
+            cause: None,
+        }
+    }
+
+    /// Takes note of why the last try has ended.
+    pub(super) fn note_cause(&mut self, cause: ReceiveError) {
+        self.cause = Some(cause);
+    }
+
+    /// Does `work`, and meanwhile tells of the outage once it has lasted too long.
+    pub(super) async fn watch<T>(
+        &mut self,
+        streaming: &Streaming,
+        reporter: &dyn Reporter,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        let told_at = self.since + PATIENCE;
+        if !self.told {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep_until(told_at) => {}
+            }
+            if !streaming.is_on() {
+                self.told = true;
+                reporter.report(&ReceiverEvent::Unreachable {
+                    lasted: self.since.elapsed(),
+                    error: self.cause.as_ref(),
+                });
+            }
+        }
+        work.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Mutex;
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    /// How often an outage was told while `work` is done.
+    async fn told(outage: &mut Outage, streaming: &Streaming, seconds: u64) -> Vec<String> {
+        let told = Mutex::new(Vec::new());
+        let reporter = |event: &ReceiverEvent<'_>| {
+            let ReceiverEvent::Unreachable { error, .. } = event else {
+                panic!("{event:?}");
+            };
+            let cause = error.map(ToString::to_string).unwrap_or_default();
+            told.lock().unwrap().push(cause);
+        };
+        let work = async {
+            let endless = timeout(Duration::from_secs(seconds), pending::<()>());
+            endless.await.unwrap_err();
+        };
+        outage.watch(streaming, &reporter, work).await;
+        told.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_told_once_after_a_minute_with_its_cause() {
+        let streaming = Streaming::default();
+        let mut outage = Outage::begin();
+        assert_eq!(told(&mut outage, &streaming, 50).await, [""; 0]);
+        outage.note_cause(ReceiveError::NoServer);
+        // A try may hang for longer than the rest of the minute.
+        let causes = told(&mut outage, &streaming, 50).await;
+        assert_eq!(causes, ["no server to connect to"]);
+        outage.note_cause(ReceiveError::NoServer);
+        assert_eq!(told(&mut outage, &streaming, 500).await, [""; 0]);
+        // The next one is another one.
+        outage = Outage::begin();
+        assert_eq!(told(&mut outage, &streaming, 59).await, [""; 0]);
+        assert_eq!(told(&mut outage, &streaming, 2).await.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_streams_is_no_outage() {
+        let streaming = Streaming::default();
+        let mut outage = Outage::begin();
+        advance(Duration::from_secs(30)).await;
+        streaming.begins();
+        assert_eq!(told(&mut outage, &streaming, 500).await, [""; 0]);
+    }
+}
