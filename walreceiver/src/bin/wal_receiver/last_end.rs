@@ -233,7 +233,7 @@ impl LastEnd {
             timeline: timeline.map(walproto::TimelineId::number),
             lsn: lsn.map(|lsn| lsn.to_string()),
             message: on_one_line(&message),
-            hint: error.hint().map(|hint| on_one_line(hint)),
+            hint: error.hint().map(on_one_line),
             ..end
         }
     }
