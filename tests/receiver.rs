@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -43,6 +44,30 @@ impl ReceiverBuilder {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Runs a copy of the program as the user `postgres`, who need not be able to read this checkout;
+    /// without root's rights to give up, the program itself as it is. The copy lies in `directory`,
+    /// which that user can enter.
+    #[must_use]
+    pub fn as_postgres(self, directory: &Path) -> Self {
+        let Some((user, group)) = crate::unprivileged_user() else {
+            return self;
+        };
+        let copy = directory.join("program");
+        fs::copy(self.command.get_program(), &copy).unwrap();
+        let mut copied = command(&copy);
+        copied.args(self.command.get_args()).uid(user).gid(group);
+        copied.current_dir("/");
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                copied.env(name, value);
+            }
+        }
+        Self {
+            command: copied,
+            ..self
+        }
     }
 
     /// Lets the process see a small disk of its own at `directory`; see [`Receiver::sees`] for how

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
@@ -20,6 +20,7 @@ use crate::live::Live;
 use crate::lock::ProcessLock;
 use crate::missing::{MissingSegments, missing_segments};
 use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
+use crate::prepare::Preparer;
 use crate::segment::{SegmentFile, SegmentName};
 use crate::segment_reader::SegmentReader;
 use crate::takeover;
@@ -59,6 +60,8 @@ pub struct Archive {
     lock: Arc<ProcessLock>,
     /// Tells views in this process how far the archive is durable.
     live: Arc<Live>,
+    /// Makes segments ready for one writer after the other; none before the first.
+    preparer: Mutex<Option<Arc<Mutex<Preparer>>>>,
 }
 
 impl Archive {
@@ -140,6 +143,11 @@ impl Archive {
     /// what is not durable yet.
     pub fn set_tail_capacity(&self, bytes: usize) {
         self.live.set_tail_capacity(bytes);
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn directory(&self) -> &ArchiveDirectory {
+        &self.directory
     }
 
     pub(crate) const fn live(&self) -> &Arc<Live> {

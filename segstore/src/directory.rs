@@ -13,7 +13,10 @@ use crate::named_file::NamedFile;
 use crate::segment::OWN_DIRECTORY;
 
 mod anew;
+mod handles;
 mod markers;
+
+use handles::Handles;
 
 /// What the name of a file ends in that is not finished and lies beside what it is to replace. No
 /// slot's name has a dot.
@@ -38,6 +41,10 @@ pub(crate) enum Place {
     Removed,
     /// Says that nothing of the archive need be durable: it was last written without syncs.
     NotDurable,
+    /// Says that nothing was written since all of the archive was last synced.
+    CleanEnd,
+    /// The name of that while WAL is written.
+    Unclean,
     /// Files that are not finished; emptied whenever an archive is opened.
     Temporary,
     /// Segments that are ready to be written.
@@ -73,6 +80,8 @@ impl Place {
             Self::Position => "position",
             Self::Removed => "removed",
             Self::NotDurable => "not-durable",
+            Self::CleanEnd => "clean-end",
+            Self::Unclean => "unclean",
             Self::Temporary => "tmp",
             Self::Prepared => "prepared",
             Self::Poison => "poison",
@@ -93,6 +102,7 @@ pub(crate) struct ArchiveDirectory {
     replaced: Arc<AtomicU64>,
     /// Whether a sync of the names beside the segments has failed.
     root_sync_failed: Arc<AtomicBool>,
+    handles: Arc<Handles>,
 }
 
 impl ArchiveDirectory {
@@ -102,6 +112,7 @@ impl ArchiveDirectory {
             root: root.into(),
             replaced: Arc::default(),
             root_sync_failed: Arc::default(),
+            handles: Arc::default(),
         }
     }
 
@@ -131,6 +142,11 @@ impl ArchiveDirectory {
     /// The path of a file beside the segments.
     pub(crate) fn path(&self, name: impl Display) -> PathBuf {
         self.root.join(name.to_string())
+    }
+
+    /// The path of our own subdirectory.
+    pub(crate) fn own_directory(&self) -> PathBuf {
+        self.root.join(OWN_DIRECTORY)
     }
 
     /// The path of something that is ours.
@@ -220,13 +236,14 @@ impl ArchiveDirectory {
 
     /// Makes the names in a directory durable. Beside the segments a sync that failed is final:
     /// several threads give names there, and whoever syncs next would succeed without those of the
-    /// others that the failed one was to cover.
+    /// others that the failed one was to cover. A directory that cannot be opened is another error
+    /// than one that cannot be synced, and none of what is durable.
     pub(crate) fn sync(&self, path: &Path) -> Result<(), DiskError> {
         let is_root = path == &*self.root;
         let synced = if is_root && self.root_sync_failed.load(Ordering::Acquire) {
             Err(io::Error::other("a sync of it has failed before"))
         } else {
-            self.disk.sync_directory(path)
+            self.handle(path)?.sync()
         };
         if is_root && synced.is_err() {
             self.root_sync_failed.store(true, Ordering::Release);

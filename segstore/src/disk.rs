@@ -79,7 +79,7 @@ impl Access {
 
 /// Directories and the names in them.
 ///
-/// A name that was created, renamed or removed is durable only after [`Disk::sync_directory`].
+/// A name that was created, renamed or removed is durable only after [`DiskDirectory::sync`].
 pub trait Disk: Send + Sync + Debug {
     /// Opens a file.
     ///
@@ -112,11 +112,11 @@ pub trait Disk: Send + Sync + Debug {
     /// The operating system's.
     fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>>;
 
-    /// Makes the names in a directory durable.
+    /// Opens a directory, to make the names in it durable.
     ///
     /// # Errors
-    /// The operating system's; after one, nothing that was not durable before may be trusted.
-    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+    /// The operating system's. They say nothing about what is durable.
+    fn open_directory(&self, directory: &Path) -> io::Result<Box<dyn DiskDirectory>>;
 
     /// Sets who may read the files and directories that are created from now on.
     fn set_access(&self, access: Access);
@@ -126,6 +126,29 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// The operating system's.
     fn apply_access(&self, path: &Path) -> io::Result<()>;
+}
+
+/// An open directory.
+pub trait DiskDirectory: Send + Sync + Debug {
+    /// Makes the names in it durable.
+    ///
+    /// # Errors
+    /// The operating system's; after one, nothing that was not durable before may be trusted.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Takes the directory's exclusive lock if no other handle has it, until this handle is
+    /// dropped; `false` when another one has. Nobody can remove such a lock as a file is removed.
+    ///
+    /// # Errors
+    /// Of kind [`Unsupported`](io::ErrorKind::Unsupported) where the file system cannot lock
+    /// directories, as network file systems cannot; otherwise the operating system's.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether `path` is still the name of this directory.
+    ///
+    /// # Errors
+    /// The operating system's, other than that nothing has that name.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// An open file. Positions are bytes from its beginning.
@@ -186,6 +209,12 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// The operating system's.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether `path` is still the name of this file.
+    ///
+    /// # Errors
+    /// The operating system's, other than that nothing has that name.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 
     /// The operating system's handle, with which the file's bytes can be sent without passing
     /// through this process; `None` where there is none.

@@ -37,6 +37,31 @@ pub enum ArchiveError {
         pid: Option<u32>,
     },
 
+    /// The lock of who streams into this archive is not this process's alone any more.
+    #[error(
+        "lost lock of archive \"{}\": \"{}\" was moved, removed or replaced while this process \
+         streams into it, so that another one may do so too; stop that one and start this one again",
+        directory.display(), path.display()
+    )]
+    LockLost {
+        /// The archive.
+        directory: PathBuf,
+        /// The directory or file that was locked.
+        path: PathBuf,
+    },
+
+    /// A sync failed, and the marker that the next process is to find could not be written.
+    #[error(
+        "{error}: {}; that could not be noted in the archive: {marker}: {}",
+        error.source, marker.source
+    )]
+    Unmarked {
+        /// The failed sync.
+        error: DiskError,
+        /// Why it could not be noted.
+        marker: DiskError,
+    },
+
     /// Another process serves this archive, and keeps its replication slots.
     #[error(
         "the replication slots of archive \"{}\" are in use by {}, which serves it; stop that one \
@@ -303,6 +328,15 @@ pub enum ArchiveError {
     /// WAL can only be read from the start of a page on.
     #[error(transparent)]
     NotPageAligned(#[from] NotPageAligned),
+}
+
+impl ArchiveError {
+    /// Whether the same may succeed later although nobody mends the archive: the disk is full, or
+    /// the system lacks resources.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_temporary())
+    }
 }
 
 /// Why WAL that is not valid is not just the end of WAL.

@@ -131,7 +131,7 @@ mod writer;
 pub use archive::{Archive, ArchiveOptions, published_position};
 pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
-pub use disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+pub use disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, ErrorKind, Evidence, Operation};
 pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedEnd, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};

@@ -2,33 +2,83 @@
 //! who decides what is removed.
 
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::directory::{ArchiveDirectory, Place};
-use crate::disk::OpenMode;
+use crate::disk::{DiskDirectory, OpenMode};
 use crate::error::{ArchiveError, DiskError, Operation};
 use crate::named_file::NamedFile;
+
+/// A lock that only one handle has, in this process or another.
+///
+/// It is taken on the file that is named after it, which keeps the holder's process id, and on a
+/// directory that the archive cannot do without: whoever removes the file lets nobody in. Network
+/// file systems cannot lock directories; there the file alone is locked.
+#[derive(Debug)]
+struct PathLock {
+    file: NamedFile,
+    /// `None` where directories cannot be locked.
+    guard: Option<Box<dyn DiskDirectory>>,
+}
+
+/// A lock that another handle has, and the process id in its file.
+struct Taken {
+    pid: Option<u32>,
+}
+
+impl PathLock {
+    fn try_take(
+        directory: &ArchiveDirectory,
+        place: Place,
+        locked: &Path,
+    ) -> Result<Result<Self, Taken>, DiskError> {
+        let guard = directory.disk().open_directory(locked);
+        let guard = guard.map_err(DiskError::at(Operation::Open, locked))?;
+        let guard = match guard.try_lock() {
+            Ok(true) => Some(guard),
+            Ok(false) => {
+                let path = directory.own(place);
+                let file = NamedFile::open_if_exists(directory.disk(), path, OpenMode::Read)?;
+                let pid = file.map(|file| holder(&file)).transpose()?.flatten();
+                return Ok(Err(Taken { pid }));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            Err(error) => return Err(DiskError::at(Operation::Lock, locked)(error)),
+        };
+        let file = open_or_create(directory, place)?;
+        if !file.try_lock()? {
+            let pid = holder(&file)?;
+            return Ok(Err(Taken { pid }));
+        }
+        Ok(Ok(Self { file, guard }))
+    }
+}
 
 /// Held as long as it lives. What goes with the process is the lock; the file stays, and its
 /// content, the holder's process id, only serves to name the holder.
 #[derive(Debug)]
 pub(crate) struct ProcessLock {
-    file: NamedFile,
+    lock: PathLock,
+    archive: PathBuf,
+    /// The archive's directory as it was found.
+    root: Box<dyn DiskDirectory>,
 }
 
 impl ProcessLock {
     /// Takes the lock of who streams.
     pub(crate) fn to_stream(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
-        Self::take(directory, Place::StreamLock, |directory, pid| {
+        let locked = directory.root().to_owned();
+        Self::take(directory, Place::StreamLock, &locked, |directory, pid| {
             ArchiveError::Locked { directory, pid }
         })
     }
 
     /// Takes the lock of who keeps the replication slots.
     pub(crate) fn to_keep_slots(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
-        Self::take(directory, Place::SlotsLock, |directory, pid| {
+        let locked = directory.own(Place::Slots);
+        Self::take(directory, Place::SlotsLock, &locked, |directory, pid| {
             ArchiveError::SlotsLocked { directory, pid }
         })
     }
@@ -36,12 +86,17 @@ impl ProcessLock {
     fn take(
         directory: &ArchiveDirectory,
         place: Place,
+        locked: &Path,
         refusal: impl FnOnce(PathBuf, Option<u32>) -> ArchiveError,
     ) -> Result<Self, ArchiveError> {
-        let file = open_or_create(directory, place)?;
-        if !file.try_lock()? {
-            return Err(refusal(directory.root().to_owned(), holder(&file)?));
-        }
+        let archive = directory.root().to_owned();
+        let root = directory.disk().open_directory(&archive);
+        let root = root.map_err(DiskError::at(Operation::Open, &archive))?;
+        let lock = match PathLock::try_take(directory, place, locked)? {
+            Ok(lock) => lock,
+            Err(Taken { pid }) => return Err(refusal(archive, pid)),
+        };
+        let file = &lock.file;
         file.set_length(0)?;
         let pid = format!("{}\n", std::process::id());
         match file.write_at(&[IoSlice::new(pid.as_bytes())], 0) {
@@ -50,14 +105,39 @@ impl ProcessLock {
             Err(error) if error.is_disk_full() => {}
             written => written?,
         }
-        Ok(Self { file })
+        Ok(Self {
+            lock,
+            archive,
+            root,
+        })
+    }
+
+    /// Checks that no other process can take this lock: that the archive's directory is where it
+    /// was and, where only the file is locked, that file too. It is not for every write.
+    ///
+    /// # Errors
+    /// [`ArchiveError::LockLost`].
+    pub(crate) fn check(&self) -> Result<(), ArchiveError> {
+        let lost = |path: &Path| ArchiveError::LockLost {
+            directory: self.archive.clone(),
+            path: path.to_owned(),
+        };
+        // An error of the look itself says nothing.
+        if !self.root.is_at(&self.archive).unwrap_or(true) {
+            return Err(lost(&self.archive));
+        }
+        let file = &self.lock.file;
+        if self.lock.guard.is_none() && !file.is_in_place().unwrap_or(true) {
+            return Err(lost(file.path()));
+        }
+        Ok(())
     }
 }
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {
         // Only a courtesy: a process id without a lock means nothing.
-        let _ = self.file.set_length(0);
+        let _ = self.lock.file.set_length(0);
     }
 }
 
@@ -71,7 +151,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// overlooks the other, whichever process they are in.
 #[derive(Debug)]
 pub(crate) struct RemovalLock {
-    _file: NamedFile,
+    _lock: PathLock,
 }
 
 impl RemovalLock {
@@ -85,9 +165,12 @@ impl RemovalLock {
     }
 
     fn take_within(directory: &ArchiveDirectory, patience: Duration) -> Result<Self, ArchiveError> {
-        let file = open_or_create(directory, Place::RemovalLock)?;
+        let locked = directory.own_directory();
         let since = Instant::now();
-        while !file.try_lock()? {
+        loop {
+            if let Ok(lock) = PathLock::try_take(directory, Place::RemovalLock, &locked)? {
+                return Ok(Self { _lock: lock });
+            }
             if since.elapsed() >= patience {
                 let held = io::Error::new(io::ErrorKind::TimedOut, "another process holds it");
                 let path = directory.own(Place::RemovalLock);
@@ -95,7 +178,6 @@ impl RemovalLock {
             }
             sleep(PAUSE);
         }
-        Ok(Self { _file: file })
     }
 }
 
@@ -123,25 +205,4 @@ fn holder(file: &NamedFile) -> Result<Option<u32>, DiskError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::sim::SimDisk;
-
-    #[test]
-    fn a_lock_that_is_held_for_ever_is_not_waited_for() {
-        let disk = SimDisk::new("/a");
-        let directory = ArchiveDirectory::new(Arc::new(disk), Path::new("/a"));
-        directory.create_own().unwrap();
-        let held = RemovalLock::take(&directory).unwrap();
-        let refused = RemovalLock::take_within(&directory, Duration::ZERO).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "could not lock \"/a/.wal-receiver/removal.lock\""
-        );
-        drop(held);
-        drop(RemovalLock::take_within(&directory, Duration::ZERO).unwrap());
-    }
-}
+mod tests;

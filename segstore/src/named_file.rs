@@ -100,6 +100,11 @@ impl NamedFile {
         self.at(Operation::Lock, self.file.try_lock())
     }
 
+    /// Whether its path is still its name.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        self.file.is_at(&self.path)
+    }
+
     /// The operating system's handle, if there is one.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.file.file_descriptor()

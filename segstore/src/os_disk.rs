@@ -11,11 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+use crate::disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 
 mod direct;
+mod directory;
+mod owner;
+mod spares;
 
 use direct::{DirectFile, DirectWrites};
+use directory::OsDirectory;
+use spares::Spares;
 
 /// The most buffers that one `pwritev` takes (`IOV_MAX` of Linux).
 const VECTOR_MAX: usize = 1024;
@@ -23,11 +28,14 @@ const VECTOR_MAX: usize = 1024;
 /// The operating system's disk.
 ///
 /// Files are opened with `O_CLOEXEC`, as all of the standard library's are. Modes follow the
-/// [`Access`] that was set, whatever the process's umask is.
+/// [`Access`] that was set, whatever the process's umask is. What root creates belongs to the owner
+/// of the directory that it is created in. A few file descriptors are kept for files that are to
+/// be written.
 #[derive(Debug, Default)]
 pub struct OsDisk {
     group_access: AtomicBool,
     direct: Arc<DirectWrites>,
+    spares: Spares,
 }
 
 impl OsDisk {
@@ -60,10 +68,16 @@ impl Disk for OsDisk {
                 options.mode(self.access().file_mode());
             }
         }
-        let file = options.open(path)?;
-        if mode == OpenMode::CreateNew && self.access() == Access::Group {
-            // The umask may have taken the group's bit away.
-            file.set_permissions(Permissions::from_mode(Access::Group.file_mode()))?;
+        let file = match mode {
+            OpenMode::Read => options.open(path)?,
+            OpenMode::ReadWrite | OpenMode::CreateNew => self.spares.open(|| options.open(path))?,
+        };
+        if mode == OpenMode::CreateNew {
+            owner::give_file(&file, path)?;
+            if self.access() == Access::Group {
+                // The umask may have taken the group's bit away.
+                file.set_permissions(Permissions::from_mode(Access::Group.file_mode()))?;
+            }
         }
         Ok(Box::new(OsFile {
             file,
@@ -85,6 +99,7 @@ impl Disk for OsDisk {
         fs::DirBuilder::new()
             .mode(access.directory_mode())
             .create(path)?;
+        owner::give_directory(path)?;
         if access == Access::Group {
             self.apply_access(path)?;
         }
@@ -111,15 +126,8 @@ impl Disk for OsDisk {
         Ok(entries)
     }
 
-    /// Makes the names in a directory durable; file systems that cannot sync a directory are
-    /// taken to need no sync of it.
-    ///
-    /// Source: src/common/file_utils.c, `fsync_fname` (PG 15).
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        match rustix::fs::fsync(File::open(directory)?) {
-            Err(Errno::BADF | Errno::INVAL) => Ok(()),
-            result => Ok(result?),
-        }
+    fn open_directory(&self, directory: &Path) -> io::Result<Box<dyn DiskDirectory>> {
+        Ok(Box::new(OsDirectory::open(directory)?))
     }
 
     fn set_access(&self, access: Access) {
@@ -194,6 +202,10 @@ impl DiskFile for OsFile {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        directory::is_at(&self.file, path)
     }
 
     fn file_descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -57,6 +57,11 @@ impl Watermark {
         PositionFile::open(directory, Place::Watermark).map(Self)
     }
 
+    /// Keeps the file open, if there is one, so that no later write needs a file descriptor.
+    pub(crate) fn keep_open(&mut self) -> Result<(), DiskError> {
+        self.0.keep_open()
+    }
+
     /// The position, `None` when nothing was acknowledged yet.
     #[must_use]
     pub const fn get(&self) -> Option<ArchivePosition> {
@@ -136,6 +141,11 @@ impl PublishedPosition {
             }
             result => result.map(Self),
         }
+    }
+
+    /// As [`Watermark::keep_open`].
+    pub(crate) fn keep_open(&mut self) -> Result<(), DiskError> {
+        self.0.keep_open()
     }
 
     /// The position that was last told, `None` when none was.
@@ -219,6 +229,15 @@ impl PositionFile {
         Ok(this)
     }
 
+    fn keep_open(&mut self) -> Result<(), DiskError> {
+        if self.file.is_none() {
+            let path = self.directory.own(self.place);
+            let disk = self.directory.disk();
+            self.file = NamedFile::open_if_exists(disk, path, OpenMode::ReadWrite)?;
+        }
+        Ok(())
+    }
+
     fn exists(&self) -> Result<bool, DiskError> {
         let path = self.directory.own(self.place);
         Ok(NamedFile::open_if_exists(self.directory.disk(), path, OpenMode::Read)?.is_some())
@@ -234,6 +253,8 @@ impl PositionFile {
             // What is open is the file that is replaced.
             self.file = None;
             create(&self.directory, &path, &slot)?;
+            // If it cannot be opened now, the next write opens it.
+            self.keep_open().ok();
             return Ok(None);
         }
         let file = match self.file.take() {

@@ -27,6 +27,7 @@ use crate::directory::{ArchiveDirectory, Place};
 use crate::disk::OpenMode;
 use crate::error::{DiskError, Operation};
 use crate::named_file::NamedFile;
+use crate::segment::SegmentName;
 
 /// When the next segment is made ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,11 +40,14 @@ pub enum Preparation {
     Inline,
 }
 
-/// Makes files for segments to come.
+/// Makes files for segments to come. It outlives the writers of an archive: a new connection to the
+/// server must not have a segment written with zeros that is ready already.
 #[derive(Debug)]
 pub(crate) struct Preparer {
     workshop: Workshop,
     way: Way,
+    /// The growing segment, and up to which offset its blocks are known to have been written.
+    growing: Option<(SegmentName, u64)>,
 }
 
 #[derive(Debug)]
@@ -106,10 +110,33 @@ impl Preparer {
             Preparation::Inline => Way::Inline(None),
             Preparation::Background => Way::Background(
                 Background::start(workshop.clone())
-                    .map_err(DiskError::at(Operation::Create, place))?,
+                    .map_err(DiskError::at(Operation::StartThread, place))?,
             ),
         };
-        Ok(Self { workshop, way })
+        Ok(Self {
+            workshop,
+            way,
+            growing: None,
+        })
+    }
+
+    /// Whether it makes files in this way.
+    pub(crate) const fn is(&self, preparation: Preparation) -> bool {
+        match self.way {
+            Way::Background(_) => matches!(preparation, Preparation::Background),
+            Way::Inline(_) => matches!(preparation, Preparation::Inline),
+        }
+    }
+
+    /// Notes how much of the growing segment is known to have been written.
+    pub(crate) const fn note_growing(&mut self, name: SegmentName, filled: u64) {
+        self.growing = Some((name, filled));
+    }
+
+    /// How much of the segment `name` is known to have been written.
+    pub(crate) fn filled(&self, name: SegmentName) -> u64 {
+        let known = self.growing.filter(|(growing, _)| *growing == name);
+        known.map_or(0, |(_, filled)| filled)
     }
 
     /// Has the next file made unless there is one, or one is being made. A file that cannot be

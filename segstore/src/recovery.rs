@@ -26,7 +26,8 @@
 //!
 //! **After a failed sync** the cache shows bytes that will never reach the disk, and a second
 //! sync succeeds without them. A file with such a marker is copied into a new one, which is
-//! synced and takes its name; its tail is then sent and compared once more.
+//! synced and takes its name; its tail is then sent and compared once more. Where no marker could be
+//! written either, there is no note of a clean end, and the newest file is copied as well.
 
 use walproto::{Lsn, TimelineId};
 
@@ -35,7 +36,6 @@ use crate::error::ArchiveError;
 use crate::flushed::FlushedLsn;
 use crate::listing::Listing;
 use crate::page::BLOCK_SIZE;
-use crate::prepare::remove_prepared;
 use crate::segment_files::SegmentFiles;
 use crate::validator::WalFormat;
 use crate::writer::Notes;
@@ -45,8 +45,10 @@ mod rebuild;
 mod run;
 mod settle;
 mod uncertain;
+mod unclean;
 
 use run::Run;
+pub(crate) use unclean::renew_name;
 
 /// What is read at once, in bytes.
 const BLOCK: usize = 256 << 10;
@@ -97,8 +99,12 @@ pub(crate) struct Examination<'a> {
 
 impl Examination<'_> {
     pub(crate) fn recover(self) -> Result<Recovery, ArchiveError> {
+        // Until all of it is synced, an end of this process is not a clean one.
+        let was_clean = self.files.directory().begin_unclean()?;
         let rebuilt = self.rebuild_poisoned()?;
-        remove_prepared(self.files.directory())?;
+        if !was_clean && self.archive.is_synced() {
+            self.renew_newest()?;
+        }
         let mut listing = Listing::read(self.files.directory())?;
         for _ in 0..MOST_CHANGES {
             let found = self.look(&listing, rebuilt);
@@ -142,6 +148,10 @@ impl Examination<'_> {
         if found.is_none() && self.check_nothing_lost(None).is_err() {
             // All of it was moved away. What is begun now may end before what was noted of it.
             self.notes = self.archive.forget_positions()?;
+        }
+        if self.archive.is_synced() {
+            // Without it, the next recovery does more than it must.
+            drop(self.files.directory().note_clean_end());
         }
         Ok(Recovery {
             tip: found.map(|(tip, _)| tip),

@@ -18,7 +18,13 @@
 //!
 //! Operations are counted from 0; those that change nothing are not counted. One thread gives
 //! the same operations every time, so a test can go through all points at which power is cut.
+//!
+//! Accesses are counted apart: each time a file or directory is opened or created, a directory is
+//! listed, or a file is read. They may fail for want of file descriptors or memory, which says
+//! nothing about what is durable ([`AccessFault`]).
 
+mod directory;
+mod fault;
 mod file;
 mod names;
 mod survival;
@@ -28,19 +34,12 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+use crate::disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
+use directory::Directory;
+pub use fault::{AccessFault, Fault};
 use file::{Change, File};
 use names::Names;
 pub use survival::Survival;
-
-/// What an injected error does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// The operation fails with `EIO`. If it is a sync, what it was to make durable is dropped.
-    Io,
-    /// The operation fails with `ENOSPC`; a write may have written its first half.
-    NoSpace,
-}
 
 /// A disk in memory that can lose power. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +59,13 @@ struct State {
     cut_at: Option<u64>,
     power_is_cut: bool,
     faults: BTreeMap<u64, Fault>,
+    /// From which operation on all of them fail.
+    broken_from: Option<u64>,
+    accesses: u64,
+    access_faults: BTreeMap<u64, AccessFault>,
+    descriptors_are_used_up: bool,
+    directory_locks: BTreeMap<u64, u64>,
+    bytes_written: u64,
     full: bool,
     log: Vec<String>,
 }
@@ -116,6 +122,46 @@ impl SimDisk {
         self.lock().faults.insert(operation, fault);
     }
 
+    /// Makes the operation of this number fail and every one after it, as on a disk that went
+    /// away, until the next reboot or [`SimDisk::mend`].
+    pub fn break_at(&self, operation: u64) {
+        self.lock().broken_from = Some(operation);
+    }
+
+    /// Takes back all errors that were injected and not met yet. What was dropped by a failed
+    /// sync stays so.
+    pub fn mend(&self) {
+        let mut state = self.lock();
+        state.broken_from = None;
+        state.faults.clear();
+        state.access_faults.clear();
+        state.descriptors_are_used_up = false;
+        state.full = false;
+    }
+
+    /// How many accesses there were since the disk was made or rebooted.
+    #[must_use]
+    pub fn accesses(&self) -> u64 {
+        self.lock().accesses
+    }
+
+    /// Makes the access of this number fail.
+    pub fn fail_access_at(&self, access: u64, fault: AccessFault) {
+        self.lock().access_faults.insert(access, fault);
+    }
+
+    /// Uses up the process's file descriptors, or frees them: until then nothing can be opened,
+    /// created or listed.
+    pub fn use_up_descriptors(&self, used_up: bool) {
+        self.lock().descriptors_are_used_up = used_up;
+    }
+
+    /// How many bytes were written to files since the disk was made or rebooted.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.lock().bytes_written
+    }
+
     /// Makes the disk full, or gives it room again. While it is full no file can be created and
     /// none can take more space than was written or allocated before.
     pub fn set_full(&self, full: bool) {
@@ -139,6 +185,12 @@ impl SimDisk {
         state.cut_at = None;
         state.power_is_cut = false;
         state.faults.clear();
+        state.broken_from = None;
+        state.accesses = 0;
+        state.access_faults.clear();
+        state.descriptors_are_used_up = false;
+        state.directory_locks.clear();
+        state.bytes_written = 0;
         state.full = false;
         state.log.clear();
     }
@@ -189,10 +241,27 @@ impl State {
             self.power_is_cut = true;
             return Ok(Verdict::Cut);
         }
+        if self.broken_from.is_some_and(|broken| broken <= number) {
+            return Ok(Verdict::Fail(Fault::Io));
+        }
         Ok(self
             .faults
             .get(&number)
             .map_or(Verdict::Go, |&fault| Verdict::Fail(fault)))
+    }
+
+    /// Counts an access, which takes a file descriptor if it `opens` something.
+    fn access(&mut self, opens: bool) -> io::Result<()> {
+        self.powered()?;
+        let number = self.accesses;
+        self.accesses += 1;
+        if let Some(fault) = self.access_faults.get(&number) {
+            return Err(fault.error(opens));
+        }
+        if opens && self.descriptors_are_used_up {
+            return Err(AccessFault::TooManyFiles.error(opens));
+        }
+        Ok(())
     }
 
     fn create(&mut self, path: &Path) -> io::Result<u64> {
@@ -232,15 +301,6 @@ impl Verdict {
     }
 }
 
-impl Fault {
-    fn error(self) -> io::Error {
-        match self {
-            Self::Io => rustix::io::Errno::IO.into(),
-            Self::NoSpace => no_space(),
-        }
-    }
-}
-
 fn no_space() -> io::Error {
     rustix::io::Errno::NOSPC.into()
 }
@@ -257,7 +317,7 @@ fn power_is_cut() -> io::Error {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
-        state.powered()?;
+        state.access(true)?;
         let id = match mode {
             OpenMode::Read | OpenMode::ReadWrite => state.names.file_at(path)?,
             OpenMode::CreateNew => state.create(path)?,
@@ -308,8 +368,9 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
-        let state = self.lock();
-        state.powered()?;
+        let mut state = self.lock();
+        state.access(true)?;
+        let state = &*state;
         state.names.list(directory, |id| {
             state
                 .files
@@ -318,18 +379,18 @@ impl Disk for SimDisk {
         })
     }
 
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+    fn open_directory(&self, directory: &Path) -> io::Result<Box<dyn DiskDirectory>> {
         let mut state = self.lock();
-        state.powered()?;
+        state.access(true)?;
         let id = state.names.directory_at(directory)?;
-        let verdict = state.begin(|| format!("sync directory {}", directory.display()))?;
-        match verdict {
-            Verdict::Go => state.names.sync(id),
-            Verdict::Fail(Fault::Io) => state.names.forget_unsynced(id),
-            Verdict::Fail(Fault::NoSpace) | Verdict::Cut => {}
-        }
-        verdict.refuse()?;
-        verdict.end()
+        state.next_handle += 1;
+        Ok(Box::new(Directory {
+            disk: self.clone(),
+            id,
+            path: directory.to_owned(),
+            number: state.next_handle,
+            life: state.life,
+        }))
     }
 
     /// Does nothing: the simulated disk knows no users.
@@ -374,7 +435,10 @@ impl Handle {
                 return Err(no_space());
             }
             match (&verdict, change) {
-                (Verdict::Go | Verdict::Cut, change) => file.apply(change),
+                (Verdict::Go | Verdict::Cut, change) => {
+                    state.bytes_written += change.bytes();
+                    file.apply(change);
+                }
                 (Verdict::Fail(Fault::NoSpace), Change::Write { offset, mut bytes }) => {
                     bytes.truncate(bytes.len() / 2);
                     file.apply(Change::Write { offset, bytes });
@@ -404,6 +468,7 @@ impl DiskFile for Handle {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state, id| {
+            state.access(false)?;
             let file = state.file(id)?;
             let rest = usize::try_from(offset)
                 .ok()
@@ -449,6 +514,10 @@ impl DiskFile for Handle {
             let file = state.files.get_mut(&id).ok_or_else(power_is_cut)?;
             Ok(file.try_lock(self.number))
         })
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.with(|state, id| Ok(state.names.file_at(path).is_ok_and(|named| named == id)))
     }
 }
 

@@ -4,13 +4,18 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+use crate::disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 
 /// What happens, and when.
 pub(crate) trait Tamper: Debug + Send + Sync {
     /// Before a file is opened; an error is the answer.
     fn before_open(&self, _path: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Whether directories can be locked.
+    fn locks_directories(&self) -> bool {
+        true
     }
 
     /// What of a directory is seen.
@@ -48,8 +53,13 @@ impl<D: Disk, T: Tamper> Disk for Tampered<D, T> {
         Ok(entries)
     }
 
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.disk.sync_directory(directory)
+    fn open_directory(&self, directory: &Path) -> io::Result<Box<dyn DiskDirectory>> {
+        let directory = self.disk.open_directory(directory)?;
+        Ok(if self.tamper.locks_directories() {
+            directory
+        } else {
+            Box::new(Unlockable(directory))
+        })
     }
 
     fn set_access(&self, access: Access) {
@@ -58,5 +68,22 @@ impl<D: Disk, T: Tamper> Disk for Tampered<D, T> {
 
     fn apply_access(&self, path: &Path) -> io::Result<()> {
         self.disk.apply_access(path)
+    }
+}
+
+#[derive(Debug)]
+struct Unlockable(Box<dyn DiskDirectory>);
+
+impl DiskDirectory for Unlockable {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.0.is_at(path)
     }
 }

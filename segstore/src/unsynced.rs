@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Access, DirectoryEntry, Disk, DiskFile, OpenMode};
+use crate::disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 
 /// Another disk without its syncs: what the operating system writes back by itself is all that
 /// a crash of the machine leaves.
@@ -33,8 +33,10 @@ impl Disk for UnsyncedDisk {
         self.0.list(directory)
     }
 
-    fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
-        Ok(())
+    fn open_directory(&self, directory: &Path) -> io::Result<Box<dyn DiskDirectory>> {
+        Ok(Box::new(UnsyncedDirectory(
+            self.0.open_directory(directory)?,
+        )))
     }
 
     fn set_access(&self, access: Access) {
@@ -43,6 +45,23 @@ impl Disk for UnsyncedDisk {
 
     fn apply_access(&self, path: &Path) -> io::Result<()> {
         self.0.apply_access(path)
+    }
+}
+
+#[derive(Debug)]
+struct UnsyncedDirectory(Box<dyn DiskDirectory>);
+
+impl DiskDirectory for UnsyncedDirectory {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.0.try_lock()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.0.is_at(path)
     }
 }
 
@@ -80,6 +99,10 @@ impl DiskFile for UnsyncedFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         self.0.try_lock()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.0.is_at(path)
     }
 
     fn file_descriptor(&self) -> Option<BorrowedFd<'_>> {

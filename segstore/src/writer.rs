@@ -38,11 +38,11 @@
 //!
 //! A stopped writer takes no more bytes but still syncs what it took. A latched one does nothing:
 //! after a failed fsync nobody knows what the file holds, in this process and in the next
-//! (the page cache shows bytes that will never reach the disk). A full disk changes nothing: the
-//! same bytes may be appended again.
+//! (the page cache shows bytes that will never reach the disk). A full disk changes nothing, nor does
+//! a want of file descriptors or memory: the same bytes may be appended again.
 
 use std::io::IoSlice;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -50,6 +50,7 @@ use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::compressor::Compressor;
 use crate::corruption::Corruption;
+use crate::disk::OpenMode;
 use crate::error::{ArchiveError, DiskError};
 use crate::flushed::{Appended, Durable, FlushedLsn};
 use crate::live::{Live, Unsynced};
@@ -98,7 +99,7 @@ pub struct Writer {
     name_is_new: bool,
     /// Complete segments that are not handed to the compressor yet.
     sealed: Vec<SegmentName>,
-    preparer: Preparer,
+    preparer: Arc<Mutex<Preparer>>,
     /// How long the first segment may wait for being made ready; later ones do not.
     patience: Duration,
     overlap: Option<WalReader>,
@@ -110,8 +111,10 @@ pub struct Writer {
     compressor: Option<Arc<Compressor>>,
     /// What views in this process are told with each sync.
     unsynced: Unsynced,
+    /// Whether a sync makes anything durable.
+    is_synced: bool,
     /// Held as long as anything is written.
-    _lock: Arc<ProcessLock>,
+    lock: Arc<ProcessLock>,
 }
 
 /// What the archive holds on the way along the writer's timeline.
@@ -196,7 +199,8 @@ pub(crate) struct Parts {
     pub(crate) history: Arc<TimelineHistory>,
     pub(crate) validator: Validator,
     pub(crate) stored: Stored,
-    pub(crate) preparer: Preparer,
+    pub(crate) preparer: Arc<Mutex<Preparer>>,
+    pub(crate) is_synced: bool,
     pub(crate) notes: Notes,
     pub(crate) compressor: Option<Arc<Compressor>>,
     pub(crate) lock: Arc<ProcessLock>,
@@ -231,15 +235,46 @@ impl Writer {
             notes: parts.notes,
             compressor: parts.compressor,
             unsynced: Unsynced::new(parts.live),
-            _lock: parts.lock,
+            is_synced: parts.is_synced,
+            lock: parts.lock,
         };
+        this.lock.check()?;
+        // From here on only a clean end says that there is nothing in the cache alone.
+        this.files.directory().begin_unclean()?;
         // Before the first byte, so that from then on recovery can tell what a crash took from
         // what was damaged.
         this.unsynced.synced(this.safe());
         this.notes.watermark.raise(this.safe())?;
         this.notes.published.publish(this.safe())?;
-        this.preparer.request();
+        if !this.has_growing_segment() {
+            this.preparer().request();
+        }
         Ok(this)
+    }
+
+    /// Whether there is a segment to go on in: then another one is only needed once that is full,
+    /// which may be never on this connection.
+    fn has_growing_segment(&self) -> bool {
+        let name = self.files.name_of(self.timeline(), self.stored.byte_end);
+        let growing = self.files.open(SegmentFile::partial(name), OpenMode::Read);
+        matches!(growing, Ok(Some(_)))
+    }
+
+    fn preparer(&self) -> MutexGuard<'_, Preparer> {
+        self.preparer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that no other process can have come to stream into the archive; about once a second
+    /// is enough, since the directory itself is locked where that is possible.
+    ///
+    /// # Errors
+    /// [`ArchiveError::LockLost`]; no more bytes are taken then.
+    pub fn check_lock(&mut self) -> Result<(), WriteError> {
+        self.lock.check().map_err(|error| {
+            let error = WriteError::Archive(error);
+            self.stop_after(&error);
+            error
+        })
     }
 
     /// The timeline that is written.
@@ -280,7 +315,8 @@ impl Writer {
     /// follow one another. They are checked, then compared with what is there or written.
     ///
     /// # Errors
-    /// - [`WriteError::DiskFull`]: nothing has changed, the same bytes may be appended again.
+    /// - [`WriteError::DiskFull`], [`WriteError::OutOfResources`]: nothing has changed, the same
+    ///   bytes may be appended again.
     /// - Those of wrong input: what came before the first wrong byte, up to the last complete
     ///   record, is kept, and [`sync`](Self::sync) makes it durable. No more bytes are taken.
     /// - Those of the disk: no more bytes are taken; after a failed fsync nothing is synced
@@ -310,7 +346,19 @@ impl Writer {
             Ok(()) => progress.byte_end,
             Err(_) => progress.record_end.max(at),
         };
-        if let Err(error) = self.store(Batch::new(at, data), at, end) {
+        let batch = Batch::new(at, data);
+        let stored = match verdict {
+            Ok(()) => self.store(batch, at, end),
+            // WAL of another history need not make sense after ours.
+            Err(_) => {
+                let received_end = Lsn(data
+                    .iter()
+                    .fold(at.0, |end, piece| end + piece.len() as u64));
+                self.check_same_history(batch, at, received_end)
+                    .and_then(|()| self.store(batch, at, end))
+            }
+        };
+        if let Err(error) = stored {
             self.stop_after(&error);
             return Err(error);
         }
@@ -390,7 +438,7 @@ impl Writer {
     /// Passes to the state in which `error` leaves the writer.
     fn stop_after(&mut self, error: &WriteError) {
         match error {
-            WriteError::DiskFull(_) => {}
+            error if error.is_temporary() => {}
             WriteError::SyncFailed { .. } => self.state = State::Latched,
             _ if self.state == State::Open => self.state = State::Stopped,
             _ => {}
@@ -406,3 +454,14 @@ impl Writer {
         }
     }
 }
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(segment) = &self.segment {
+            self.preparer().note_growing(segment.name, segment.filled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
 use crate::error::ReceiveError;
-use crate::event::{Progress, ReceiverEvent, Reporter};
+use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
 use crate::receiver::{ReceivedArchive, StandingWarnings, Streaming, show};
@@ -22,6 +22,14 @@ use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;
 mod course;
+mod examine;
+mod first_start;
+
+pub(crate) use choice::HostMemory;
+
+/// How often the start of an archive is looked for again, because a checkpoint has removed the
+/// oldest WAL just then.
+const MAX_FIRST_STARTS: u32 = 3;
 
 /// One try, and what is left after it.
 pub(crate) struct Attempt<'a> {
@@ -33,12 +41,16 @@ pub(crate) struct Attempt<'a> {
     pub(crate) applier: Option<&'a Applier>,
     pub(crate) behind: Option<&'a Behind>,
     pub(crate) tail: &'a mut TailMemory,
+    pub(crate) hosts: &'a mut HostMemory,
     pub(crate) warnings: &'a mut StandingWarnings,
     pub(crate) streaming: &'a Streaming,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
     pub(crate) recovery: Option<Recovery>,
+    /// Up to where WAL has to be durable before it is acknowledged, on the stream that begins an
+    /// archive.
+    pub(crate) acknowledge_from: Option<Lsn>,
     /// When a server answered.
     pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
@@ -78,6 +90,7 @@ impl Attempt<'_> {
             system_id: server.facts.system_id,
         });
         let mut announced = false;
+        let mut first_starts = 0;
         loop {
             if self.config.end.is_some_and(|end| end < start) {
                 // The server may never write another byte that would show it.
@@ -108,11 +121,24 @@ impl Attempt<'_> {
                     let left = timeline;
                     (timeline, start) = other;
                     self.switched(&server.upstream.history, left, timeline);
+                    self.warn_of_nothing_compared(timeline, start);
+                    announced = false;
+                    continue;
+                }
+                // A checkpoint removed it after it was found.
+                (Err(ReceiveError::WalRemoved { .. }), None)
+                    if self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS =>
+                {
+                    first_starts += 1;
+                    self.look_again(&mut connection).await?;
+                    let course = self.decide(&mut connection, &server).await?;
+                    (timeline, start) = self.embark(&server, course).await?;
                     announced = false;
                     continue;
                 }
                 (streamed, _) => streamed?,
             };
+            self.acknowledge_from = None;
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}
                 StreamEnd::ApplierEnded => return Err(ReceiveError::ApplierEnded),
@@ -148,6 +174,14 @@ impl Attempt<'_> {
                 timeline,
                 switch_point,
             });
+        }
+    }
+
+    /// Says so when a stream begins where the archive ends.
+    fn warn_of_nothing_compared(&self, timeline: TimelineId, lsn: Lsn) {
+        if self.held().is_some_and(|held| lsn >= held.record_end) {
+            let warning = Warning::NothingCompared { timeline, lsn };
+            self.reporter.report(&ReceiverEvent::Warning(warning));
         }
     }
 
@@ -193,6 +227,7 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
+            acknowledge_from: self.acknowledge_from,
             server_end: if server.timeline() == timeline {
                 server.upstream.flush
             } else {

@@ -23,9 +23,11 @@ pub struct ReceiverConfig {
     /// The physical replication slot to stream from. It must exist.
     pub slot: Option<SlotName>,
     /// Where to begin when the archive holds no WAL; rounded down to the start of its segment.
-    /// `None` is the slot's restart LSN where the server tells it (15 and later), else the
-    /// server's flush position. Without meaning for an archive that holds WAL.
+    /// `None` is the slot's restart LSN where the server tells it (15 and later), else what
+    /// `first_start` says. Without meaning for an archive that holds WAL.
     pub start: Option<Lsn>,
+    /// Where to begin when the archive holds no WAL, and neither `start` nor the slot says it.
+    pub first_start: FirstStart,
     /// Stop, as on request, once WAL beyond this position has been received.
     pub end: Option<Lsn>,
     /// The longest time without a status message to the server; `None` is only when there is
@@ -68,6 +70,7 @@ impl ReceiverConfig {
             sync: true,
             slot: None,
             start: None,
+            first_start: FirstStart::OldestWal,
             end: None,
             short_syncs: ShortSyncs::OnThread,
             status_interval: Some(Duration::from_secs(10)),
@@ -85,6 +88,18 @@ impl ReceiverConfig {
             compress_growing: false,
         }
     }
+}
+
+/// Where an archive begins that has no WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstStart {
+    /// With the oldest WAL of its timeline that the server still has. Nothing is acknowledged before
+    /// all is durable that the server had flushed when the connection was made. So the WAL of a
+    /// commit that is acknowledged is in the archive, unless the server had removed it already.
+    OldestWal,
+    /// With the segment of the server's flush position, as `pg_receivewal` does. A commit that waits
+    /// for WAL from before is acknowledged all the same.
+    ServerFlush,
 }
 
 /// What follows a lost connection. Errors that end receiving ([`Receiver::run`](crate::Receiver::run))

@@ -20,6 +20,7 @@ use walproto::command::{Command, SettingName};
 use walproto::error::ServerMessage;
 use walproto::result::{ResultSet, Setting};
 
+pub(crate) use connect::{Address, addresses};
 pub(crate) use error::is_permanent;
 pub use error::{Attempt, ConnectError, ConnectFailure, ConnectionError};
 

@@ -1,5 +1,6 @@
 //! Why receiving ends.
 
+use std::fmt;
 use std::io;
 
 use segstore::{ArchiveError, WriteError};
@@ -217,11 +218,23 @@ pub enum ReceiveError {
         switch_point: Lsn,
     },
 
-    /// Of several hosts one is on an older or foreign timeline, and another could not be asked:
-    /// in the middle of a failover that is the one to follow.
-    #[error("waiting for another host than the one that answered")]
+    /// Of several hosts none is followed, and some could not be asked: in the middle of a failover
+    /// one of them is the one to follow.
+    #[error("waiting for another host than server {server}")]
     OthersMissing {
-        /// Why the one that answered is not followed.
+        /// One that answered.
+        server: String,
+        /// Why it is not followed.
+        #[source]
+        reason: Box<Self>,
+    },
+
+    /// What some of several hosts know forbids to follow any of them.
+    #[error("no host is followed, because of {}", Servers(servers))]
+    Split {
+        /// The hosts.
+        servers: Vec<String>,
+        /// What they know.
         #[source]
         refusal: Refusal,
     },
@@ -306,4 +319,16 @@ pub enum ReceiveError {
         #[source]
         source: io::Error,
     },
+}
+
+struct Servers<'a>(&'a [String]);
+
+impl fmt::Display for Servers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, server) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " and " };
+            write!(f, "{separator}server {server}")?;
+        }
+        Ok(())
+    }
 }

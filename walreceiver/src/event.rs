@@ -166,6 +166,21 @@ pub enum Warning<'a> {
         /// The end of what the new timeline lacks.
         old_end: Lsn,
     },
+    /// One of several hosts is not followed. Once, and again when the reason is another one.
+    HostPassedOver {
+        /// The server.
+        server: &'a str,
+        /// Why it is not followed.
+        error: &'a ReceiveError,
+    },
+    /// The server has removed the WAL before the archive's end, so that none of the archive could be
+    /// compared with it. Receiving resumes there if the next record names the archive's last one.
+    NothingCompared {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The archive's end.
+        lsn: Lsn,
+    },
     /// The slot reserves no WAL although there is WAL in the archive.
     SlotReservesNothing {
         /// The slot.
@@ -263,6 +278,21 @@ impl fmt::Display for Warning<'_> {
                 f,
                 "timeline {timeline} forked off at {fork} and lacks WAL up to {old_end} of \
                  timeline {old_timeline}, which stays in the archive"
+            ),
+            Self::HostPassedOver { server, error } => {
+                write!(f, "server {server} is not followed")?;
+                let mut reason: Option<&dyn Error> = Some(*error);
+                while let Some(error) = reason {
+                    write!(f, ": {error}")?;
+                    reason = error.source();
+                }
+                Ok(())
+            }
+            Self::NothingCompared { timeline, lsn } => write!(
+                f,
+                "WAL before {lsn} (timeline {timeline}) has been removed on the server, so that \
+                 none of the archive could be compared with it; only the next record shows whether \
+                 it is the same WAL"
             ),
             Self::SlotReservesNothing { slot } => write!(
                 f,

@@ -17,7 +17,10 @@
 //! ancestors that end where they begin are passed over: they have no WAL of their own, so the
 //! archive's tip would never get there.
 
-use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId, TimelineSwitch};
+use segstore::BLOCK_SIZE;
+use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId, TimelineSwitch};
+
+pub(crate) mod among;
 
 /// What a server says of itself.
 #[derive(Clone, Debug)]
@@ -82,7 +85,7 @@ pub struct Fork {
     pub record_end: Lsn,
 }
 
-/// Why a server is not followed. Every one of these is final: another try meets it again.
+/// Why a server is not followed: decisions about lineage, which another try meets again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -134,6 +137,37 @@ pub enum Refusal {
         .0.record_end.bytes_since(.0.switch_point)
     )]
     Forked(Fork),
+    /// A primary next to another server that was promoted.
+    #[error(
+        "server is on timeline {server}, older than timeline {newest} of another host: it was \
+         replaced by a promotion; shut it down, and do not let applications connect to it"
+    )]
+    Superseded {
+        /// The server's timeline.
+        server: TimelineId,
+        /// The newest timeline of all servers.
+        newest: TimelineId,
+    },
+    /// Two servers that were promoted apart from each other.
+    #[error(
+        "two hosts have different histories of timeline {timeline}: each was promoted without the \
+         other; shut down the wrong one, and remove it from the list of hosts"
+    )]
+    SplitTimeline {
+        /// The timeline of both.
+        timeline: TimelineId,
+    },
+    /// Servers of two clusters, and an archive that does not know yet which is its own.
+    #[error(
+        "two hosts are of different clusters, with system identifiers {one} and {other}; remove \
+         the wrong one from the list of hosts"
+    )]
+    TwoClusters {
+        /// The first server's.
+        one: SystemId,
+        /// The other server's.
+        other: SystemId,
+    },
     /// A first start at a position that the server's history does not have.
     #[error(
         "start position {start} is past the server's WAL, which ends at {flush} on timeline \
@@ -239,6 +273,11 @@ pub(crate) fn resume(
 /// Our last record may begin in the segment before the one in which it ends, and only that one does
 /// a slot keep for us. What is not sent once more is then checked from the archive.
 ///
+/// If our WAL ends with a segment, that is the one before, in which its last page is. If the server
+/// has removed that too, as it may once all of it was acknowledged, nothing is left to be compared:
+/// our WAL is continued from its end. The first record after it names the position of our last one,
+/// which is checked.
+///
 /// A server reads the segment in which a timeline ends from the file of the next one
 /// (src/backend/replication/walsender.c, `WalSndSegmentOpen`, PG 15), which it lacks if that one
 /// ended in the same segment and its base backup was taken later. The last timeline that began in
@@ -254,7 +293,15 @@ pub(crate) fn without_removed(
     let end = left.map_or(held.record_end, |left| held.record_end.min(left));
     let segment_start = segment_size.start_of(end);
     if held.timeline == timeline && start < segment_start {
-        return Some((timeline, segment_start));
+        // Where our WAL ends with a segment, what can be compared lies in the one before.
+        let last_page = Lsn(end.0.saturating_sub(1)).align_down(BLOCK_SIZE);
+        let is_earlier = start < segment_size.start_of(last_page);
+        let next = if end == segment_start && is_earlier {
+            last_page
+        } else {
+            segment_start
+        };
+        return Some((timeline, next));
     }
     let begun_in_segment = |ancestor: &&TimelineSwitch| {
         ancestor.switch_point > end && segment_size.start_of(ancestor.switch_point) == segment_start

@@ -67,7 +67,8 @@ pub mod tls;
 
 pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
 pub use config::{
-    Acknowledge, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply, ShortSyncs,
+    Acknowledge, FirstStart, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply,
+    ShortSyncs,
 };
 pub use downstream::{Confirmed, ConfirmedPositions, Downstream, Needs};
 pub use error::ReceiveError;

@@ -80,6 +80,24 @@ impl Server {
         })
     }
 
+    /// Asks again where the server's WAL ends; `false` when it has become another server meanwhile, as
+    /// by a promotion.
+    ///
+    /// # Errors
+    /// When it does not answer, or its answer makes no sense.
+    pub(crate) async fn ask_again(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<bool, ReceiveError> {
+        let answer = connection.execute(&Command::IdentifySystem).await?;
+        let now = IdentifySystem::decode(&answer)?;
+        if now.system_id != self.facts.system_id || now.timeline != self.timeline() {
+            return Ok(false);
+        }
+        self.upstream.flush = self.upstream.flush.max(now.xlogpos);
+        Ok(true)
+    }
+
     /// Its timeline.
     pub(crate) const fn timeline(&self) -> TimelineId {
         self.upstream.history.timeline()

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::apply::{Applier, Apply, ApplyConfig};
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, HostMemory};
 use crate::config::{ReceiverConfig, Reconnect};
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::{Behind, Downstream};
@@ -149,9 +149,10 @@ impl Receiver {
             // be reached.
             if archive.identity().is_some() && (is_served || archive.is_synced()) {
                 match archive.recover() {
+                    Err(error) if error.is_temporary() => {}
                     // A sync that failed must not be tried again.
-                    Err(ArchiveError::Disk(error)) if !error.is_disk_full() => {
-                        return Err(error.into());
+                    Err(error @ (ArchiveError::Disk(_) | ArchiveError::Unmarked { .. })) => {
+                        return Err(error);
                     }
                     // It is met again, and told, next to a server: that may mend it.
                     Err(_) if !is_served => {}
@@ -270,6 +271,7 @@ impl Work {
         let mut backoff = backoff(self.config.reconnect);
         let mut damage = Damage::default();
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
+        let mut hosts = HostMemory::default();
         let mut warnings = StandingWarnings::default();
         let mut ever_connected = false;
         let mut phase = if self.archive.receiver_count() > 0 {
@@ -289,10 +291,12 @@ impl Work {
                 applier,
                 behind: self.behind.as_ref(),
                 tail: &mut tail,
+                hosts: &mut hosts,
                 warnings: &mut warnings,
                 streaming: &streaming,
                 archive: Some(kept),
                 recovery: None,
+                acknowledge_from: None,
                 connected_at: None,
                 advanced: false,
             };

@@ -66,6 +66,9 @@ pub(crate) struct Order<'a> {
     pub(crate) behind: Option<&'a Behind>,
     pub(crate) history: &'a TimelineHistory,
     pub(crate) start: Lsn,
+    /// Up to where WAL has to be durable before any is acknowledged, `None` is not at all: an
+    /// archive that begins covers then all that a commit may wait for.
+    pub(crate) acknowledge_from: Option<Lsn>,
     /// The end of the server's WAL on this timeline, as far as it is known before it streams.
     pub(crate) server_end: Lsn,
     pub(crate) segment_size: SegmentSize,

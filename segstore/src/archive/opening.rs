@@ -1,6 +1,6 @@
 //! Opening an archive, and finding out whose it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::{Archive, ArchiveOptions};
 use crate::compressor::Compressor;
@@ -13,7 +13,9 @@ use crate::identity::{Identity, ServerFacts};
 use crate::listing::Listing;
 use crate::lock::ProcessLock;
 use crate::page::BLOCK_SIZE;
-use crate::segment::{Encoding, SegmentName};
+use crate::prepare::remove_prepared;
+use crate::recovery::renew_name;
+use crate::segment::{Encoding, SegmentFile, SegmentName};
 use crate::takeover;
 use crate::unsynced::UnsyncedDisk;
 
@@ -57,7 +59,9 @@ impl Archive {
         if options.sync {
             directory.make_durable()?;
         }
+        directory.keep_open()?;
         directory.empty_temporary()?;
+        remove_prepared(&directory)?;
         let discovery = match identity {
             Some(_) => None,
             None => discovery::discover(&directory, &listing)?,
@@ -75,6 +79,7 @@ impl Archive {
             compressor: None,
             lock: Arc::new(lock),
             live: Arc::default(),
+            preparer: Mutex::default(),
         };
         if let Some(size) = archive.segment_size() {
             listing.check(&archive.directory, size)?;
@@ -165,6 +170,7 @@ impl Archive {
             }
         }
         takeover::import_partials(&self.directory, listing, size)?;
+        self.renew_compressed(listing)?;
         takeover::finish_compressions(&self.directory, listing, self.compression, size)?;
         if self.compression.encoding() != Encoding::Plain && self.compressor.is_none() {
             let left = left_plain(listing, self.compression.encoding());
@@ -172,6 +178,22 @@ impl Archive {
             self.compressor = Some(Arc::new(compressor));
         }
         Ok(())
+    }
+
+    /// Gives compressed segments their names once more whose plain files are still there, if it is
+    /// not known that the names are durable: the plain files go next.
+    fn renew_compressed(&self, listing: &Listing) -> Result<(), ArchiveError> {
+        if !self.sync || self.directory.is_clean_end()? {
+            return Ok(());
+        }
+        let files = || listing.segments().map(|(file, _)| file);
+        for file in files().filter(|file| !file.partial && file.encoding != Encoding::Plain) {
+            let plain = SegmentFile::complete(file.name);
+            if listing.length_of(plain).is_some() {
+                renew_name(&self.directory, file)?;
+            }
+        }
+        Ok(self.directory.sync_root()?)
     }
 }
 

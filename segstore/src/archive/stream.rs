@@ -1,6 +1,6 @@
 //! An archive that WAL is streamed into.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
@@ -31,6 +31,7 @@ impl Archive {
     /// When there is no identity yet, a history is missing, WAL that was there is damaged or
     /// gone, or the disk refuses. The archive is as it was.
     pub fn recover(&self) -> Result<Recovery, ArchiveError> {
+        self.lock.check()?;
         let mut recovery = Examination {
             archive: self,
             files: self.segment_files()?,
@@ -56,9 +57,13 @@ impl Archive {
     }
 
     fn notes(&self) -> Result<Notes, ArchiveError> {
+        let mut watermark = Watermark::open(&self.directory)?;
+        let mut published = PublishedPosition::open(&self.directory)?;
+        watermark.keep_open()?;
+        published.keep_open()?;
         Ok(Notes {
-            watermark: Watermark::open(&self.directory)?,
-            published: PublishedPosition::open(&self.directory)?,
+            watermark,
+            published,
             raised: None,
         })
     }
@@ -100,19 +105,39 @@ impl Archive {
         }
         let stored = self.stored_on_path(&recovery, &history, start)?;
         let validator = self.validator_from(&recovery, &history, start)?;
-        let size = files.size().bytes();
-        let preparer = Preparer::new(self.directory.clone(), size, preparation)?;
+        let preparer = self.preparer(files.size().bytes(), preparation)?;
         Writer::new(Parts {
             files,
             history,
             validator,
             stored,
             preparer,
+            is_synced: self.sync,
             notes: recovery.notes,
             compressor: self.compressor.clone(),
             lock: Arc::clone(&self.lock),
             live: Arc::clone(&self.live),
         })
+    }
+
+    /// What makes segments of `size` bytes ready, be it for a writer before.
+    fn preparer(
+        &self,
+        size: u64,
+        preparation: Preparation,
+    ) -> Result<Arc<Mutex<Preparer>>, ArchiveError> {
+        let mut kept = self.preparer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(preparer) = &*kept {
+            let is_right = preparer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is(preparation);
+            if is_right {
+                return Ok(Arc::clone(preparer));
+            }
+        }
+        let preparer = Preparer::new(self.directory.clone(), size, preparation)?;
+        Ok(Arc::clone(kept.insert(Arc::new(Mutex::new(preparer)))))
     }
 
     /// What checks the stream from `start` on, and knows the record before it if there is one.

@@ -22,7 +22,7 @@ const ANEW: &str = ".anew";
 
 impl ArchiveDirectory {
     /// Writes a name once more, for the next sync of its directory.
-    pub(super) fn name_anew(&self, path: &Path) -> Result<(), DiskError> {
+    pub(crate) fn name_anew(&self, path: &Path) -> Result<(), DiskError> {
         let mut aside = path.as_os_str().to_owned();
         aside.push(ANEW);
         let aside = PathBuf::from(aside);

@@ -1,8 +1,15 @@
-//! The markers of what must not be taken for durable: an archive that is written without syncs, and
-//! files of which a sync has failed.
+//! The markers of what must not be taken for durable: an archive that is written without syncs,
+//! files of which a sync has failed, and an archive whose writer did not end cleanly.
+//!
+//! The last one is for the case that after a failed sync no marker can be written either. It says
+//! nothing of why the writer did not end cleanly: a kill looks the same. It need not be durable
+//! itself, since a crash of the machine takes the page cache along that it warns of. One file has
+//! either of two names, so that a full disk does not keep it from changing.
 
 use std::fmt::Display;
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use super::{ArchiveDirectory, Place};
 use crate::disk::OpenMode;
@@ -22,6 +29,38 @@ impl ArchiveDirectory {
     pub(crate) fn is_not_durable(&self) -> Result<bool, DiskError> {
         let marker = self.own(Place::NotDurable);
         Ok(NamedFile::open_if_exists(self.disk(), marker, OpenMode::Read)?.is_some())
+    }
+
+    /// Notes that WAL is about to be written or files to be renamed; whether all of the archive was
+    /// synced until now.
+    pub(crate) fn begin_unclean(&self) -> Result<bool, DiskError> {
+        match self.rename_unsynced(&self.own(Place::CleanEnd), &self.own(Place::Unclean)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nothing was written since all of the archive was synced.
+    pub(crate) fn is_clean_end(&self) -> Result<bool, DiskError> {
+        let note = self.own(Place::CleanEnd);
+        Ok(NamedFile::open_if_exists(self.disk(), note, OpenMode::Read)?.is_some())
+    }
+
+    /// Notes that all of the archive is synced. Without room for the note the next recovery does
+    /// more than it must, which is all.
+    pub(crate) fn note_clean_end(&self) -> Result<(), DiskError> {
+        if self.root_sync_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (from, to) = (self.own(Place::Unclean), self.own(Place::CleanEnd));
+        match self.rename_unsynced(&from, &to) {
+            Err(error) if error.is_not_found() => match self.open(to, OpenMode::CreateNew) {
+                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                Ok(_) | Err(_) => Ok(()),
+            },
+            renamed => renamed,
+        }
     }
 
     /// Makes all of the archive durable that was written without being synced, if anything was.

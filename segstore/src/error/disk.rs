@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 /// A call to the disk that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {operation} \"{}\"{}", path.display(), Advice(source))]
@@ -35,6 +37,25 @@ impl DiskError {
             self.source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         )
+    }
+
+    /// Whether the process or the system lacks file descriptors, memory or threads for now. That
+    /// says nothing about what is durable; the error of a failed sync never is one of these.
+    #[must_use]
+    pub fn is_out_of_resources(&self) -> bool {
+        let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+        match (self.operation, Errno::from_io_error(&self.source)) {
+            (Operation::Sync, _) | (_, None) => false,
+            (Operation::StartThread, Some(Errno::AGAIN)) => true,
+            (_, Some(error)) => lacking.contains(&error),
+        }
+    }
+
+    /// Whether the same may succeed later although nobody mends the archive: the disk is full, or
+    /// the system lacks resources.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.is_disk_full() || self.is_out_of_resources()
     }
 
     /// Whether there is no such file.

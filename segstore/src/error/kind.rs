@@ -14,15 +14,15 @@ pub enum ErrorKind {
     /// The upstream is another cluster, or its WAL is not the continuation of the archive's.
     Lineage,
     /// The archive is intact, and so is its lineage: what was received does not fit, or there is
-    /// no room at the moment. Another try may succeed.
+    /// no room, or no file descriptor or memory, at the moment. Another try may succeed.
     Passing,
 }
 
 impl DiskError {
-    /// What it is about: only a lack of room passes.
+    /// What it is about: only a lack of room or of resources passes.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        if self.is_disk_full() {
+        if self.is_temporary() {
             ErrorKind::Passing
         } else {
             ErrorKind::Archive
@@ -37,6 +37,8 @@ impl ArchiveError {
         match self {
             Self::Disk(error) => error.kind(),
             Self::Locked { .. }
+            | Self::LockLost { .. }
+            | Self::Unmarked { .. }
             | Self::SlotsLocked { .. }
             | Self::MixedClusters { .. }
             | Self::UnknownFormat { .. }
@@ -77,7 +79,10 @@ impl WriteError {
             | Self::Stopped
             | Self::Latched => ErrorKind::Archive,
             Self::Diverged { .. } => ErrorKind::Lineage,
-            Self::DiskFull(_) | Self::Hole { .. } | Self::Corrupt { .. } => ErrorKind::Passing,
+            Self::DiskFull(_)
+            | Self::OutOfResources(_)
+            | Self::Hole { .. }
+            | Self::Corrupt { .. } => ErrorKind::Passing,
         }
     }
 }

@@ -151,6 +151,19 @@ fn after_a_failed_sync_the_next_write_spares_the_slot_that_is_durable() {
 }
 
 #[test]
+fn what_is_told_to_be_removed_is_durable() {
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    let mut removed = RemovedPosition::open(&directory).unwrap();
+    for lsn in 1..=3 {
+        removed.raise(TimelineId::FIRST, Lsn(lsn)).unwrap();
+        assert_eq!(RemovedPosition::read(&directory).unwrap(), Some(Lsn(lsn)));
+    }
+    disk.reboot(Survival::Nothing);
+    assert_eq!(RemovedPosition::read(&directory).unwrap(), Some(Lsn(3)));
+}
+
+#[test]
 fn a_watermark_without_a_valid_slot_is_damaged() {
     let disk = SimDisk::new("/a");
     let directory = directory(&disk);

@@ -8,6 +8,7 @@ use crate::disk::OpenMode;
 use crate::error::{ArchiveError, DiskError};
 use crate::named_file::NamedFile;
 use crate::segment::{EntryName, SegmentFile};
+use crate::segment_files::length_without_zeros;
 
 impl Examination<'_> {
     /// Puts a synced copy in the place of each file that is marked; whether there was one.
@@ -36,7 +37,7 @@ impl Examination<'_> {
         Ok(!marked.is_empty())
     }
 
-    fn rebuild(&self, file: impl Display + Copy) -> Result<(), DiskError> {
+    pub(super) fn rebuild(&self, file: impl Display + Copy) -> Result<(), DiskError> {
         let directory = self.files.directory();
         let path = directory.path(file);
         let old = NamedFile::open_if_exists(directory.disk(), path.clone(), OpenMode::Read)?;
@@ -52,9 +53,13 @@ impl Examination<'_> {
             if bytes.is_empty() {
                 break;
             }
-            new.write_at(&[IoSlice::new(bytes)], offset)?;
+            // Of a growing segment most may be zeros, which take no room where they stay a hole.
+            if length_without_zeros(bytes).is_some() {
+                new.write_at(&[IoSlice::new(bytes)], offset)?;
+            }
             offset += count as u64;
         }
+        new.allocate(offset)?;
         directory.finish_temporary(&new, &path)?;
         directory.note_replaced();
         Ok(())

@@ -3,7 +3,7 @@
 use super::Examination;
 use super::run::Run;
 use crate::disk::OpenMode;
-use crate::error::{ArchiveError, DiskError};
+use crate::error::{ArchiveError, DiskError, Operation};
 use crate::listing::Listing;
 use crate::named_file::NamedFile;
 use crate::segment::{Encoding, SegmentFile};
@@ -47,11 +47,16 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Leaves a marker, so that the next recovery trusts the cache no more than this one may.
+    /// Leaves a marker, so that the next recovery trusts the cache no more than this one may. That
+    /// there was no clean end tells it too, but a marker has the tail fetched again.
     fn sync_failed(&self, file: SegmentFile, error: DiskError) -> ArchiveError {
-        // The error that is returned is the one that says what is wrong with the disk.
-        drop(self.files.directory().poison(file));
-        error.into()
+        if error.operation != Operation::Sync {
+            return error.into();
+        }
+        match self.files.directory().poison(file) {
+            Ok(()) => error.into(),
+            Err(marker) => ArchiveError::Unmarked { error, marker },
+        }
     }
 
     /// Gives segments that are valid to their end their final names, and removes those without

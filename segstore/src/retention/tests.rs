@@ -113,6 +113,28 @@ fn a_segment_that_is_compressed_meanwhile_goes_too() {
 }
 
 #[test]
+fn what_is_saved_of_a_slot_is_kept_until_its_later_position_is_saved() {
+    let disk = world();
+    let slots = slots(&disk, UNLIMITED);
+    let session = slots.session(1);
+    let name = "a".parse().unwrap();
+    session.create(&name, NewSlot::default()).unwrap();
+    let held = session.acquire(&name).unwrap();
+    let stand = |number| held.advance(TimelineId::FIRST, Lsn(number * MIB + 100));
+    let needed = || {
+        let required = slots.decide_removal(SegmentNumber(12));
+        required.map(|(segment, _)| segment.0)
+    };
+    stand(8).unwrap();
+    slots.save().unwrap();
+    stand(11).unwrap();
+    // A crash now takes it back to 8.
+    assert_eq!(needed(), Some(8));
+    slots.save().unwrap();
+    assert_eq!(needed(), Some(11));
+}
+
+#[test]
 fn what_lies_before_what_is_asked_for_goes() {
     let disk = world();
     let slots = slots(&disk, UNLIMITED);

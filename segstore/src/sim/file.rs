@@ -108,6 +108,14 @@ impl File {
 }
 
 impl Change {
+    /// How many bytes are written.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Write { bytes, .. } => bytes.len() as u64,
+            Self::Length(_) | Self::Allocate(_) => 0,
+        }
+    }
+
     fn apply_to(&self, image: &mut Vec<u8>) {
         match self {
             Self::Write { offset, bytes } => put(image, *offset, bytes),

@@ -13,6 +13,13 @@ fn create(disk: &SimDisk, name: &str, content: &[u8]) -> Box<dyn DiskFile> {
     file
 }
 
+fn sync_directory(disk: &SimDisk, directory: impl AsRef<Path>) {
+    disk.open_directory(directory.as_ref())
+        .unwrap()
+        .sync()
+        .unwrap();
+}
+
 fn disk() -> SimDisk {
     SimDisk::new("/d")
 }
@@ -22,7 +29,7 @@ fn only_what_was_synced_is_sure() {
     let disk = disk();
     let file = create(&disk, "a", b"first");
     file.sync_data().unwrap();
-    disk.sync_directory(Path::new("/d")).unwrap();
+    sync_directory(&disk, Path::new("/d"));
     file.write_at(&[IoSlice::new(b"SECOND")], 0).unwrap();
     drop(create(&disk, "b", b"x"));
     assert_eq!(disk.content(path("a")).unwrap(), b"SECOND");
@@ -40,7 +47,7 @@ fn a_synced_file_in_an_unsynced_directory_may_vanish_and_the_reverse() {
     assert_eq!(disk.content(path("a")), None);
 
     drop(create(&disk, "a", b"bytes"));
-    disk.sync_directory(Path::new("/d")).unwrap();
+    sync_directory(&disk, Path::new("/d"));
     disk.reboot(Survival::Nothing);
     assert_eq!(disk.content(path("a")).unwrap(), b"");
 }
@@ -52,7 +59,7 @@ fn torn_writes_leave_whole_sectors() {
         let disk = disk();
         let file = create(&disk, "a", &[1; 2048]);
         file.sync_data().unwrap();
-        disk.sync_directory(Path::new("/d")).unwrap();
+        sync_directory(&disk, Path::new("/d"));
         file.write_at(&[IoSlice::new(&[2; 1024]), IoSlice::new(&[3; 1000])], 100)
             .unwrap();
         disk.reboot(Survival::Chance(seed));
@@ -75,7 +82,7 @@ fn any_subset_of_unsynced_names_is_possible_but_a_rename_is_whole() {
     for seed in 0..100 {
         let disk = disk();
         create(&disk, "old", b"x").sync_data().unwrap();
-        disk.sync_directory(Path::new("/d")).unwrap();
+        sync_directory(&disk, Path::new("/d"));
         disk.rename(&path("old"), &path("new")).unwrap();
         create(&disk, "other", b"y").sync_data().unwrap();
         disk.reboot(Survival::Chance(seed));
@@ -91,10 +98,10 @@ fn a_rename_between_directories_needs_both_synced() {
     let disk = disk();
     disk.create_directory(&path("sub")).unwrap();
     create(&disk, "sub/a", b"x").sync_data().unwrap();
-    disk.sync_directory(&path("sub")).unwrap();
-    disk.sync_directory(Path::new("/d")).unwrap();
+    sync_directory(&disk, path("sub"));
+    sync_directory(&disk, Path::new("/d"));
     disk.rename(&path("sub/a"), &path("a")).unwrap();
-    disk.sync_directory(Path::new("/d")).unwrap();
+    sync_directory(&disk, Path::new("/d"));
     disk.reboot(Survival::Nothing);
     assert_eq!(disk.content(path("a")).unwrap(), b"x");
     assert_eq!(disk.content(path("sub/a")).unwrap(), b"x");
@@ -117,7 +124,7 @@ fn after_a_failed_sync_reads_show_what_the_reboot_takes() {
     let disk = disk();
     let file = create(&disk, "a", b"old");
     file.sync_data().unwrap();
-    disk.sync_directory(Path::new("/d")).unwrap();
+    sync_directory(&disk, Path::new("/d"));
     file.write_at(&[IoSlice::new(b"new")], 0).unwrap();
     disk.fail_at(disk.operations(), Fault::Io);
     let error = file.sync_data().unwrap_err();
@@ -147,7 +154,7 @@ fn a_full_disk_takes_writes_only_where_there_was_room_before() {
 fn a_lock_is_free_when_its_handle_or_the_power_is_gone() {
     let disk = disk();
     let first = create(&disk, "a", b"");
-    disk.sync_directory(Path::new("/d")).unwrap();
+    sync_directory(&disk, Path::new("/d"));
     let second = disk.open(&path("a"), OpenMode::ReadWrite).unwrap();
     assert!(first.try_lock().unwrap() && !second.try_lock().unwrap());
     drop(first);

@@ -37,6 +37,9 @@ impl Writer {
             .notes
             .raised
             .is_none_or(|raised| now.saturating_duration_since(raised) >= WATERMARK_INTERVAL);
+        if due {
+            self.check_lock()?;
+        }
         if due && durable.timeline == self.timeline() {
             let raised = self.notes.watermark.raise(ArchivePosition {
                 timeline: durable.timeline,
@@ -60,6 +63,11 @@ impl Writer {
             .watermark
             .raise(safe)
             .map_err(WriteError::of_write)?;
+        // In another directory it would be about what another process writes.
+        if self.is_synced && self.lock.check().is_ok() {
+            // Without it, the next recovery does more than it must.
+            drop(self.files.directory().note_clean_end());
+        }
         Ok(durable)
     }
 

@@ -16,6 +16,11 @@ pub enum WriteError {
     #[error("disk full: {0}")]
     DiskFull(DiskError),
 
+    /// There are no file descriptors or no memory for it. Nothing has changed: the same may be tried
+    /// again.
+    #[error("out of resources: {0}")]
+    OutOfResources(DiskError),
+
     /// The disk refused, other than for lack of room.
     #[error(transparent)]
     Disk(DiskError),
@@ -116,9 +121,26 @@ impl WriteError {
     pub(super) fn of_write(error: DiskError) -> Self {
         if error.is_disk_full() {
             Self::DiskFull(error)
+        } else if error.is_out_of_resources() {
+            Self::OutOfResources(error)
         } else {
             Self::Disk(error)
         }
+    }
+
+    /// An error of reading what the archive holds, with the same exception.
+    pub(super) fn of_read(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Disk(error) if error.is_out_of_resources() => Self::OutOfResources(error),
+            error => Self::Archive(error),
+        }
+    }
+
+    /// Whether nothing has changed, and the same may be tried again: the disk is full, or the
+    /// system lacks resources.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::DiskFull(_) | Self::OutOfResources(_))
     }
 }
 

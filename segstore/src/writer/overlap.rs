@@ -31,7 +31,7 @@ impl Writer {
         let mut block = vec![0; BLOCK];
         while reader.position() < end {
             let position = reader.position();
-            let count = reader.read(&mut block, end).map_err(WriteError::Archive)?;
+            let count = reader.read(&mut block, end).map_err(WriteError::of_read)?;
             let stored = block.get(..count).unwrap_or_default();
             // A provisional tail may end short of its segment's files.
             if count == 0 {
@@ -49,6 +49,25 @@ impl Writer {
         }
         self.overlap = Some(reader);
         Ok(None)
+    }
+
+    /// Compares bytes that are not valid, from `from` up to `end`, with the archive as far as its
+    /// record end. The archive is valid up to there, so that they are of another history, if the
+    /// same bytes do not come when they are sent again.
+    pub(super) fn check_same_history(
+        &mut self,
+        batch: Batch<'_>,
+        from: Lsn,
+        end: Lsn,
+    ) -> Result<(), WriteError> {
+        let end = end.min(self.stored.record_end);
+        let mut position = from;
+        while position < end {
+            let until = end.min(self.files.end_of(position));
+            self.compare(batch, position, until)?;
+            position = until;
+        }
+        Ok(())
     }
 
     fn diverged(&self, difference: Difference, file: Option<SegmentFile>) -> WriteError {
@@ -82,7 +101,7 @@ impl Writer {
         self.segment = None;
         self.overlap = None;
         let name = self.files.name_of(self.timeline(), lsn);
-        let found = self.files.find(name).map_err(WriteError::Disk)?;
+        let found = self.files.find(name).map_err(WriteError::of_write)?;
         if let Some((old, _)) = found {
             let copy = self.copy_prefix(lsn)?;
             self.remove_segments_after(lsn)?;
@@ -97,7 +116,7 @@ impl Writer {
     /// A synced file that has no name yet, with the bytes of the segment before `end`.
     pub(super) fn copy_prefix(&mut self, end: Lsn) -> Result<Prepared, WriteError> {
         let copy = self
-            .preparer
+            .preparer()
             .take(Duration::ZERO)
             .map_err(WriteError::of_write)?;
         if let Err(error) = self.copy_into(&copy.file, end) {
@@ -114,7 +133,7 @@ impl Writer {
         let mut block = vec![0; BLOCK];
         while reader.position() < end {
             let position = reader.position();
-            let count = reader.read(&mut block, end).map_err(WriteError::Archive)?;
+            let count = reader.read(&mut block, end).map_err(WriteError::of_read)?;
             let Some(bytes) = block.get(..count).filter(|bytes| !bytes.is_empty()) else {
                 return Err(self.missing(position));
             };
@@ -129,7 +148,7 @@ impl Writer {
     /// last goes first, so that no crash leaves a hole.
     fn remove_segments_after(&mut self, lsn: Lsn) -> Result<(), WriteError> {
         let name = self.files.name_of(self.timeline(), lsn);
-        let listing = Listing::read(self.files.directory()).map_err(WriteError::Disk)?;
+        let listing = Listing::read(self.files.directory()).map_err(WriteError::of_write)?;
         let later = listing.of_timeline(self.timeline());
         let later: Vec<_> = later.filter(|(file, _)| file.name > name).collect();
         for (file, _) in later.into_iter().rev() {

@@ -6,6 +6,7 @@ use walproto::Lsn;
 
 use super::{OpenSegment, WriteError, Writer};
 use crate::disk::OpenMode;
+use crate::error::Operation;
 use crate::named_file::NamedFile;
 use crate::prepare::Prepared;
 use crate::segment::{SegmentFile, SegmentName};
@@ -23,6 +24,7 @@ impl Writer {
             return Ok(());
         }
         self.finish_open_segment()?;
+        self.check_lock()?;
         if self.name_is_new {
             self.sync_names(self.name_before(lsn))?;
         }
@@ -34,11 +36,15 @@ impl Writer {
             if file.length().map_err(WriteError::of_write)? < size {
                 file.allocate(size).map_err(WriteError::of_write)?;
             }
-            self.segment = Some(OpenSegment::new(name, file));
+            let filled = self.preparer().filled(name);
+            self.segment = Some(OpenSegment {
+                filled,
+                ..OpenSegment::new(name, file)
+            });
             return Ok(());
         }
         let prepared = if self.files.size().offset_of(lsn) == 0 {
-            self.preparer
+            self.preparer()
                 .take(self.patience)
                 .map_err(WriteError::of_write)?
         } else {
@@ -85,7 +91,7 @@ impl Writer {
         // Only compared: it is still growing if a crash came before its last name did.
         let partial = SegmentFile::partial(name);
         let found = self.files.open(partial, OpenMode::ReadWrite);
-        if let Some(file) = found.map_err(WriteError::Disk)? {
+        if let Some(file) = found.map_err(WriteError::of_write)? {
             let mut segment = OpenSegment::new(name, file);
             segment.dirty = true;
             segment.full = true;
@@ -116,7 +122,7 @@ impl Writer {
             segment.dirty = false;
             segment.syncs = segment.syncs.saturating_add(1);
             if segment.syncs == SYNCS_TO_PREPARE {
-                self.preparer.request();
+                self.preparer().request();
             }
         }
         Ok(())
@@ -131,8 +137,13 @@ impl Writer {
     /// Makes the names of segments durable; `name` is that of the last one, which a failure is
     /// noted of.
     pub(super) fn sync_names(&mut self, name: SegmentName) -> Result<(), WriteError> {
-        if let Err(error) = self.files.directory().sync_root() {
-            return Err(self.sync_failed(name, error));
+        match self.files.directory().sync_root() {
+            Ok(()) => {}
+            Err(error) if error.operation == Operation::Sync => {
+                return Err(self.sync_failed(name, error));
+            }
+            // The directory could not even be opened.
+            Err(error) => return Err(WriteError::of_write(error)),
         }
         self.names_changed = false;
         self.name_is_new = false;
@@ -157,6 +168,11 @@ impl Writer {
         else {
             return Ok(());
         };
+        // A name is given by its path, which may be in another process's directory by now.
+        if let Err(error) = self.check_lock() {
+            self.segment = Some(segment);
+            return Err(error);
+        }
         self.names_changed = true;
         let renamed = self.rename(&segment.file, SegmentFile::complete(segment.name));
         if renamed.is_ok() {

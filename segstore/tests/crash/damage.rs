@@ -215,6 +215,45 @@ fn other_bytes_than_the_archives_stop_the_stream_and_change_nothing() {
     assert_eq!(segments(&world), before);
 }
 
+/// As above, but the other WAL is not even valid there: the bytes of another history need not make
+/// sense after the archive's.
+#[test]
+fn bytes_that_are_not_valid_below_the_record_end_are_another_history() {
+    let world = archive(23, true);
+    let before = segments(&world);
+    let (archive, recovery) = world.recover().unwrap();
+    let tip = recovery.tip().unwrap();
+    let record_end = tip.record_end.lsn();
+    let last = world.wal.records().last().unwrap();
+    // In the header of the last record, the length and the link to the one before.
+    for at in [last.start, Lsn(last.start.0 + 8)] {
+        let recovery = archive.recover().unwrap();
+        let mut bytes = world.bytes(tip.resume_at, world.wal.end()).to_vec();
+        let offset = usize::try_from(at.0 - tip.resume_at.0).unwrap();
+        bytes[offset] ^= 1;
+        // More than the archive has.
+        bytes.extend_from_slice(&[1; 64]);
+        let history = world.wal.history();
+        let preparation = segstore::Preparation::Inline;
+        let mut writer = archive
+            .writer(recovery, history, tip.resume_at, preparation)
+            .unwrap();
+        let error = writer.append(tip.resume_at, &[Bytes::from(bytes)]);
+        let Err(WriteError::Diverged {
+            lsn,
+            record_end: archives,
+            ..
+        }) = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!((lsn, archives), (at, record_end));
+        assert_eq!(writer.sync().unwrap().byte_end, tip.resume_at);
+    }
+    drop((recovery, archive));
+    assert_eq!(segments(&world), before);
+}
+
 /// Valid WAL that is not the world's from some record's start on: the position and the bytes.
 fn other_record(world: &World, resume_at: Lsn) -> (Lsn, Vec<u8>) {
     let last = world.wal.records().last().unwrap();

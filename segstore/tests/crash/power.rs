@@ -30,9 +30,10 @@ pub(crate) fn cut_everywhere<const N: usize>(
             let mut world = prepare();
             let why = format!("seed {seed}, cut {cut}, {survival:?}");
             world.disk.cut_power_at(world.disk.operations() + cut);
-            // The last operation is that of the lock, whose release nobody waits for.
+            // The last operations are the note of a clean end and that of the lock, whose release
+            // nobody waits for.
             let end = world.live(&mut Rng::with_seed(seed));
-            assert!(end.is_err() || cut + 1 == count, "{why}");
+            assert!(end.is_err() || cut + 2 >= count, "{why}");
             world.disk.reboot(survival);
             let mut rng = Rng::with_seed(seed ^ cut);
             world.disk.cut_power_at(rng.u64(0..count));

@@ -180,7 +180,7 @@ impl World {
             let batch = self.batch(at, Lsn(at.0 + length), rng);
             match writer.append(at, &batch) {
                 Ok(appended) => assert_eq!(appended.byte_end, Lsn(at.0 + length)),
-                Err(WriteError::DiskFull(_)) => {
+                Err(error) if error.is_temporary() => {
                     assert_eq!(writer.position(), at);
                     continue;
                 }
@@ -192,7 +192,7 @@ impl World {
                         self.acknowledge(durable);
                         writer.acknowledged(durable, now)?;
                     }
-                    Err(WriteError::DiskFull(_)) => {}
+                    Err(error) if error.is_temporary() => {}
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -1,56 +1,189 @@
 //! Which server to stream from.
 
+use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 use std::time::Instant;
 
-use segstore::{Archive, ArchiveError, Recovery, ServerFacts};
+use segstore::{Archive, ArchiveError};
+use walproto::SegmentSize;
 use walproto::client::SessionTimes;
-use walproto::{TimelineHistory, TimelineId};
 
 use super::Attempt;
-use crate::connection::{ConnectError, Connection};
-use crate::error::ReceiveError;
-use crate::event::Warning;
-use crate::follow::{Course, Refusal};
-use crate::hosts::connect_all;
+use crate::connection::{Attempt as Try, ConnectError, ConnectFailure, Connection};
+use crate::error::{Phase, ReceiveError};
+use crate::event::{ReceiverEvent, Warning};
+use crate::follow::Refusal;
+use crate::follow::among::{Candidate, Choice, Kin, Split, choose};
+use crate::hosts::{Answer, Answered, Suits, ask_all, connect_checked};
 use crate::negotiate::Server;
 use crate::receiver::StandingWarning;
 
+/// Remembers over all connections why hosts are passed over, so that it is said once.
+#[derive(Debug, Default)]
+pub(crate) struct HostMemory {
+    told: BTreeMap<String, Reason>,
+}
+
+/// A reason without its positions, which change all the time.
+type Reason = (
+    Discriminant<ReceiveError>,
+    Option<Discriminant<Refusal>>,
+    Option<Discriminant<ArchiveError>>,
+);
+
+impl HostMemory {
+    /// Whether the reason is another one than before.
+    fn is_news(&mut self, server: &str, error: &ReceiveError) -> bool {
+        let (mut refusal, mut of_archive) = (None, None);
+        match error {
+            // To the user these are one: once the archive has the newer timeline, it says so itself.
+            ReceiveError::Refused(Refusal::Superseded { .. } | Refusal::OlderTimeline { .. }) => {}
+            ReceiveError::Refused(error) => refusal = Some(discriminant(error)),
+            ReceiveError::Archive(error) => of_archive = Some(discriminant(error)),
+            _ => {}
+        }
+        let reason = (discriminant(error), refusal, of_archive);
+        self.told.insert(server.to_owned(), reason) != Some(reason)
+    }
+}
+
+/// A server that answered, and its answer.
+type Asked<'a> = Answer<'a, Server>;
+
 impl Attempt<'_> {
-    /// Of the servers that answer and may be followed, the one on the newest timeline; of those
-    /// one that has what comes next, for commits on it may wait for us.
+    /// The server to follow, of those that answer. Each host that is refused is named, but for
+    /// one that is the only one.
     pub(super) async fn choose(&mut self) -> Result<(Connection, Server), ReceiveError> {
-        let mut best: Option<((TimelineId, bool), Connection, Server)> = None;
-        let mut refused = None;
         let times = SessionTimes {
             receive_timeout: self.config.receive_timeout,
             status_interval: self.config.status_interval,
         };
-        let answered = connect_all(self.connection, times).await?;
-        for mut connection in answered.connections {
+        let config = self.connection;
+        let answered = ask_all(config, times, |mut connection| async {
+            let server = Server::identify(&mut connection).await;
+            (connection, server)
+        })
+        .await;
+        let Answered {
+            mut answers,
+            refused,
+            failed,
+        } = answered;
+        if !(answers.is_empty() && refused.is_empty()) {
             self.connected_at.get_or_insert_with(Instant::now);
-            match self.consider(&mut connection).await {
-                Ok(server) => {
-                    let rank = (server.timeline(), !self.must_wait_for(&server));
-                    if best.as_ref().is_none_or(|(best, ..)| rank > *best) {
-                        best = Some((rank, connection, server));
-                    }
-                }
-                Err(error) => refused = refused.or(Some(error)),
+        }
+        let is_alone = answers.len() + refused.len() + failed.len() == 1;
+        let mut rest = Rest {
+            is_alone,
+            refused,
+            failed,
+        };
+        let mut chosen = self.pick(&answers, &mut rest).await?;
+        if !is_alone
+            && let Some(answer) = answers.get_mut(chosen)
+            && !is_as_before(answer).await
+        {
+            // It was lost while the others were waited for, or has been promoted.
+            let connected = connect_checked(config, &answer.address, times).await;
+            let (mut connection, suits) =
+                connected.map_err(|attempts| ConnectError { attempts })?;
+            answer.said = Server::identify(&mut connection).await?;
+            answer.suits = suits;
+            answer.connection = connection;
+            chosen = self.pick(&answers, &mut rest).await?;
+        }
+        if chosen < answers.len() {
+            let answer = answers.swap_remove(chosen);
+            return Ok((answer.connection, answer.said));
+        }
+        Err(ReceiveError::NoServer)
+    }
+
+    /// The place of the answer to go on with.
+    async fn pick(
+        &mut self,
+        answers: &[Asked<'_>],
+        rest: &mut Rest,
+    ) -> Result<usize, ReceiveError> {
+        let verdicts = self
+            .examine(answers.iter().map(|answer| &answer.said))
+            .await?;
+        let mut refused = std::mem::take(&mut rest.refused);
+        let mut candidates = Vec::new();
+        for (answer, verdict) in answers.iter().zip(verdicts) {
+            let kin = match &verdict {
+                Ok(()) => Kin::Ours,
+                Err(ArchiveError::OtherHistory { .. }) => Kin::Contradicts,
+                Err(_) => Kin::Foreign,
+            };
+            candidates.push(Candidate {
+                system_id: answer.said.facts.system_id,
+                upstream: &answer.said.upstream,
+                suits: answer.suits,
+                kin,
+            });
+            if let Err(error) = verdict {
+                refused.push((answer.connection.server().to_owned(), error.into()));
             }
         }
-        let others = ConnectError {
-            attempts: answered.failed,
+        let name = |index: usize| {
+            let answer = answers.get(index);
+            answer.map_or(String::new(), |answer| {
+                answer.connection.server().to_owned()
+            })
         };
-        match (best, refused) {
-            (Some((_, connection, server)), _) => Ok((connection, server)),
-            (
-                None,
-                Some(ReceiveError::Refused(
-                    refusal @ (Refusal::OlderTimeline { .. } | Refusal::ForeignTimeline { .. }),
-                )),
-            ) if others.is_transient() => Err(ReceiveError::OthersMissing { refusal }),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(ReceiveError::NoServer),
+        // All servers of one cluster have segments of one size.
+        let segment_size = answers
+            .iter()
+            .zip(&candidates)
+            .find_map(|(answer, candidate)| {
+                (candidate.kin == Kin::Ours).then_some(answer.said.facts.segment_size)
+            });
+        let decided = choose(
+            self.held().as_ref(),
+            &candidates,
+            segment_size.unwrap_or(SegmentSize::DEFAULT),
+            self.follows_forks(),
+        );
+        let chosen = match decided {
+            Ok(choice) => {
+                let Choice {
+                    chosen,
+                    refused: by_lineage,
+                } = choice;
+                let named = by_lineage
+                    .into_iter()
+                    .map(|(index, refusal)| (name(index), refusal.into()));
+                refused.extend(named);
+                chosen
+            }
+            Err(Split { refusal, .. }) if rest.is_alone => return Err(refusal.into()),
+            Err(Split { servers, refusal }) => {
+                self.name_refused(&refused);
+                let servers = servers.into_iter().map(name).collect();
+                return Err(ReceiveError::Split { servers, refusal });
+            }
+        };
+        if !rest.is_alone {
+            self.name_refused(&refused);
+        }
+        match chosen {
+            Some(chosen) => {
+                let server = name(chosen);
+                self.hosts.told.remove(&server);
+                Ok(chosen)
+            }
+            None => Err(rest.why_none(answers, refused)),
+        }
+    }
+
+    /// Names the hosts that are not followed.
+    fn name_refused(&mut self, refused: &[(String, ReceiveError)]) {
+        for (server, error) in refused {
+            if self.hosts.is_news(server, error) {
+                let warning = Warning::HostPassedOver { server, error };
+                self.reporter.report(&ReceiverEvent::Warning(warning));
+            }
         }
     }
 
@@ -62,68 +195,61 @@ impl Attempt<'_> {
         let about = StandingWarning::HistoriesLost;
         self.warnings.tell(self.reporter, about, warning);
     }
+}
 
-    /// Whether nothing can be streamed from a server yet, which may be followed.
-    fn must_wait_for(&self, server: &Server) -> bool {
-        let course = self.held().map(|held| self.resume(&held, server));
-        matches!(course, Some(Ok(Course::Wait { .. })))
-    }
+/// The hosts that gave no answer to choose from.
+struct Rest {
+    /// Whether there is one host with one address only.
+    is_alone: bool,
+    /// Those whose answer made no sense.
+    refused: Vec<(String, ReceiveError)>,
+    failed: Vec<Try>,
+}
 
-    /// Whether a server may be followed.
-    pub(super) async fn consider(
+impl Rest {
+    /// Why there is no server to follow.
+    fn why_none(
         &mut self,
-        connection: &mut Connection,
-    ) -> Result<Server, ReceiveError> {
-        let server = Server::identify(connection).await?;
-        let (facts, histories) = (server.facts, server.histories.clone());
-        let examined = self
-            .blocking(move |archive| examine(archive, &facts, &histories))
-            .await?;
-        let Examined { recovery, restored } = examined?;
-        for timeline in restored {
-            let about = StandingWarning::HistoryRestored(timeline);
-            let warning = Warning::HistoryRestored { timeline };
-            self.warnings.tell(self.reporter, about, Some(warning));
+        answers: &[Asked<'_>],
+        refused: Vec<(String, ReceiveError)>,
+    ) -> ReceiveError {
+        let mut attempts = std::mem::take(&mut self.failed);
+        attempts.extend(answers.iter().filter_map(|answer| match answer.suits {
+            Suits::No { wanted, found } => Some(Try {
+                server: answer.connection.server().to_owned(),
+                failure: ConnectFailure::Target { found, wanted },
+            }),
+            Suits::Fallback | Suits::Well => None,
+        }));
+        let others = ConnectError { attempts };
+        let may_be_another =
+            others.is_transient() || refused.iter().any(|(_, error)| !error.ends(Phase::After));
+        match refused.into_iter().next() {
+            None if others.attempts.is_empty() => ReceiveError::NoServer,
+            None => others.into(),
+            Some((server, error)) if may_be_another && is_passed_over(&error) => {
+                let reason = Box::new(error);
+                ReceiveError::OthersMissing { server, reason }
+            }
+            Some((_, error)) => error,
         }
-        self.recovery = recovery;
-        if let Some(held) = self.held() {
-            self.resume(&held, &server)?;
-        }
-        Ok(server)
     }
 }
 
-/// What became of the archive next to a server.
-struct Examined {
-    /// What it holds; `None` if there is no WAL in it.
-    recovery: Option<Recovery>,
-    /// The timelines whose histories were gone, and were taken from the server.
-    restored: Vec<TimelineId>,
+/// Whether an error says that the server is the wrong one, so that another one is the right one.
+const fn is_passed_over(error: &ReceiveError) -> bool {
+    matches!(
+        error,
+        ReceiveError::Refused(
+            Refusal::OlderTimeline { .. } | Refusal::Superseded { .. } | Refusal::LostWal { .. }
+        ) | ReceiveError::Archive(ArchiveError::OtherCluster { .. })
+    )
 }
 
-/// Compares a server with the archive, and finds out what the archive holds. An archive without
-/// WAL is not told yet whose it is going to be: nothing is decided.
-fn examine(
-    archive: &mut Archive,
-    facts: &ServerFacts,
-    histories: &[TimelineHistory],
-) -> Result<Examined, ArchiveError> {
-    if archive.system_id().is_some() {
-        archive.bind(facts)?;
-    }
-    for history in histories {
-        archive.check_history(history)?;
-    }
-    let mut restored = Vec::new();
-    for history in histories {
-        // Whatever else becomes of the server: it is the one that was here.
-        if archive.restore_history(history)? {
-            restored.push(history.timeline());
-        }
-    }
-    let recovery = match archive.identity() {
-        Some(_) => Some(archive.recover()?),
-        None => None,
-    };
-    Ok(Examined { recovery, restored })
+/// Whether a server is still there and what it was when it was asked: others may have taken their
+/// time since, and a server with a short `idle_session_timeout` has hung up meanwhile.
+async fn is_as_before(answer: &mut Asked<'_>) -> bool {
+    let asked = answer.said.ask_again(&mut answer.connection).await;
+    // An error is met again on the next connection, if it is not about this one.
+    asked.is_ok_and(|is_the_same| is_the_same)
 }

@@ -5,7 +5,8 @@ use walproto::result::TimelineEnd;
 use walproto::{Lsn, SlotName, TimelineId};
 
 use super::Attempt;
-use crate::config::{OnFork, OnLostSlot};
+use super::first_start::oldest_wal;
+use crate::config::{FirstStart, OnFork, OnLostSlot};
 use crate::connection::Connection;
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
@@ -17,13 +18,17 @@ use crate::slot::{NewPhysicalSlot, create_slot};
 impl Attempt<'_> {
     /// How to go on with what the archive has.
     pub(super) fn resume(&self, held: &Held, server: &Server) -> Result<Course, Refusal> {
-        let follow_fork = self.config.fork == OnFork::Follow;
         follow::resume(
             held,
             &server.upstream,
             server.facts.segment_size,
-            follow_fork,
+            self.follows_forks(),
         )
+    }
+
+    /// Whether a timeline is followed that lacks a part of the archive.
+    pub(super) fn follows_forks(&self) -> bool {
+        self.config.fork == OnFork::Follow
     }
 
     /// What to stream from a server that was chosen, if it can be streamed.
@@ -61,7 +66,15 @@ impl Attempt<'_> {
                     Slot::Reserves(lsn) => Some(lsn),
                     Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
                 };
-                let start = start.or(of_slot).unwrap_or(server.upstream.flush);
+                self.acknowledge_from = None;
+                let start = match (start.or(of_slot), self.config.first_start) {
+                    (Some(start), _) => start,
+                    (None, FirstStart::ServerFlush) => server.upstream.flush,
+                    (None, FirstStart::OldestWal) => {
+                        self.acknowledge_from = Some(server.upstream.flush);
+                        oldest_wal(connection, server).await?
+                    }
+                };
                 Ok(follow::begin(
                     start,
                     &server.upstream,

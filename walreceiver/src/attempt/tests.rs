@@ -16,7 +16,7 @@ use walproto::backend::encode_result_set;
 use walproto::result::{IdentifySystem, ResultSet, Setting, TimelineEnd, TimelineHistoryFile};
 use walproto::{Lsn, ServerVersion, SystemId, TimelineHistory, TimelineId};
 
-use crate::config::{OnFork, ReceiverConfig, Reconnect};
+use crate::config::{FirstStart, OnFork, ReceiverConfig, Reconnect};
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Reporter};
 use crate::receiver::Receiver;
@@ -290,6 +290,7 @@ async fn an_empty_archive_follows_a_promotion_exactly_where_the_stream_began() {
     primary.promoted = Some(Box::new(Primary::new(&second, &[])));
     let directory = tempfile::tempdir().unwrap();
     let (received, asked) = receive(primary, &directory, |settings| {
+        settings.first_start = FirstStart::ServerFlush;
         settings.end = just_before_the_end(&second);
     })
     .await;

@@ -1,5 +1,6 @@
 //! From a host to a session: addresses, TLS, passwords, and the retries that `sslmode` asks for.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -30,7 +31,14 @@ enum Target {
     Tcp(SocketAddr),
 }
 
-/// One server, and what is known about how to get in.
+/// One address of a host: a socket, or one of the addresses that its name stands for.
+#[derive(Clone)]
+pub(crate) struct Address<'a> {
+    host: &'a HostCandidate,
+    target: Target,
+}
+
+/// One address, and what is known about how to get in.
 struct Candidate<'a> {
     config: &'a ConnectionConfig,
     host: &'a HostCandidate,
@@ -43,106 +51,137 @@ struct Failed {
     encrypted: bool,
 }
 
-impl Connection {
-    /// Connects to one host, at the first of its addresses that works.
+/// All addresses of a host; never none.
+///
+/// # Errors
+/// When its name stands for no address.
+pub(crate) async fn addresses<'a>(
+    config: &ConnectionConfig,
+    host: &'a HostCandidate,
+) -> Result<Vec<Address<'a>>, Attempt> {
+    let address = |target| Address { host, target };
+    let name = match host.endpoint() {
+        Endpoint::Unix(path) => return Ok(vec![address(Target::Unix(path))]),
+        Endpoint::Tcp(name) => name,
+    };
+    let failed = |source| Attempt {
+        server: host.to_string(),
+        failure: ConnectFailure::Resolve {
+            host: name.to_owned(),
+            source,
+        },
+    };
+    let found = tokio::net::lookup_host((name, host.port)).await;
+    let mut addresses: Vec<_> = found
+        .map_err(failed)?
+        .map(|found| address(Target::Tcp(found)))
+        .collect();
+    if addresses.is_empty() {
+        return Err(failed(io::ErrorKind::NotFound.into()));
+    }
+    if config.load_balance_hosts == LoadBalanceHosts::Random {
+        fastrand::shuffle(&mut addresses);
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+impl<'a> Address<'a> {
+    /// An address that a name stands for without having been looked up.
+    pub(crate) fn of_test(host: &'a HostCandidate, address: SocketAddr) -> Self {
+        let target = Target::Tcp(address);
+        Self { host, target }
+    }
+}
+
+impl Address<'_> {
+    /// Whether both are of one family: IPv4, IPv6 or Unix.
+    pub(crate) fn is_of_the_family_of(&self, other: &Self) -> bool {
+        match (&self.target, &other.target) {
+            (Target::Unix(_), Target::Unix(_)) => true,
+            (Target::Tcp(one), Target::Tcp(other)) => one.is_ipv4() == other.is_ipv4(),
+            _ => false,
+        }
+    }
+
+    /// Connects to it.
     ///
     /// # Cancel safety
     /// Dropped half way, the attempt is given up.
     ///
     /// # Errors
-    /// When no address works; each is named.
-    pub async fn connect(
+    /// When no way that `sslmode` allows works; each is named.
+    pub(crate) async fn connect(
+        &self,
         config: &ConnectionConfig,
-        host: &HostCandidate,
         times: SessionTimes,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<Connection, ConnectError> {
         let candidate = Candidate {
             config,
-            host,
+            host: self.host,
             times,
         };
-        let mut attempts = Vec::new();
-        let targets = candidate.targets().await.map_err(|failure| ConnectError {
-            attempts: vec![Attempt {
-                server: host.to_string(),
-                failure,
-            }],
-        })?;
-        for target in targets {
-            let server = candidate.name(&target);
-            match candidate.connect(target, &server).await {
-                Ok(connection) => return Ok(connection),
-                Err(failure) => attempts.push(Attempt { server, failure }),
+        let server = self.to_string();
+        candidate
+            .connect(&self.target, &server)
+            .await
+            .map_err(|attempts| ConnectError { attempts })
+    }
+}
+
+/// The server in messages, as libpq writes it.
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.target, &self.host.host) {
+            (Target::Unix(path), _) => write!(f, "socket \"{}\"", path.display()),
+            (Target::Tcp(address), Some(host)) if *host != address.ip().to_string() => {
+                write!(f, "\"{host}\" ({}), port {}", address.ip(), address.port())
+            }
+            (Target::Tcp(address), _) => {
+                write!(f, "\"{}\", port {}", address.ip(), address.port())
             }
         }
-        Err(ConnectError { attempts })
     }
 }
 
 impl Candidate<'_> {
-    /// All addresses of the host; never none.
-    async fn targets(&self) -> Result<Vec<Target>, ConnectFailure> {
-        let name = match self.host.endpoint() {
-            Endpoint::Unix(path) => return Ok(vec![Target::Unix(path)]),
-            Endpoint::Tcp(name) => name,
-        };
-        let failed = |source| ConnectFailure::Resolve {
-            host: name.to_owned(),
-            source,
-        };
-        let found = tokio::net::lookup_host((name, self.host.port)).await;
-        let mut addresses: Vec<_> = found.map_err(failed)?.map(Target::Tcp).collect();
-        if addresses.is_empty() {
-            return Err(failed(io::ErrorKind::NotFound.into()));
-        }
-        if self.config.load_balance_hosts == LoadBalanceHosts::Random {
-            fastrand::shuffle(&mut addresses);
-        }
-        Ok(addresses)
-    }
-
-    /// The server in messages, as libpq writes it.
-    fn name(&self, target: &Target) -> String {
-        match (target, &self.host.host) {
-            (Target::Unix(path), _) => format!("socket \"{}\"", path.display()),
-            (Target::Tcp(address), Some(host)) if *host != address.ip().to_string() => {
-                format!("\"{host}\" ({}), port {}", address.ip(), address.port())
-            }
-            (Target::Tcp(address), _) => {
-                format!("\"{}\", port {}", address.ip(), address.port())
-            }
-        }
-    }
-
     /// Connects to one address, with or without TLS as `sslmode` says, and with a password from
     /// the prompt if the server turns out to want one.
-    async fn connect(&self, target: Target, server: &str) -> Result<Connection, ConnectFailure> {
+    async fn connect(&self, target: &Target, server: &str) -> Result<Connection, Vec<Attempt>> {
         loop {
             let password = FoundPassword::find(self.config, self.host).await;
-            let failure = match self.negotiate(&target, server, &password).await {
+            let mut attempts = match self.negotiate(target, server, &password).await {
                 Ok(connection) => return Ok(connection),
-                Err(failure) => failure,
+                Err(attempts) => attempts,
             };
+            let missing = |attempt: &Attempt| attempt.failure.is_password_missing();
             match &self.config.password_prompt {
-                Some(prompt) if failure.is_password_missing() => {
+                Some(prompt) if attempts.iter().any(missing) => {
                     let prompt = prompt.clone();
-                    blocking(move || prompt.ask())
-                        .await
-                        .map_err(|source| ConnectFailure::Prompt { source })?;
+                    if let Err(source) = blocking(move || prompt.ask()).await {
+                        attempts.push(Attempt {
+                            server: server.to_owned(),
+                            failure: ConnectFailure::Prompt { source },
+                        });
+                        return Err(attempts);
+                    }
                 }
-                _ => return Err(failure),
+                _ => return Err(attempts),
             }
         }
     }
 
     /// Tries the ways that `sslmode` allows, within one `connect_timeout`. Without one, a server
-    /// that is silent for as long as while it streams is gone, also while TLS is agreed on.
+    /// that is silent for as long as while it streams is gone, also while TLS is agreed on. If
+    /// both ways fail, both errors are returned: the first is often the one that matters, as a
+    /// wrong password under `hostssl` rules, after which plain text is refused as well.
     async fn negotiate(
         &self,
         target: &Target,
         server: &str,
         password: &FoundPassword,
-    ) -> Result<Connection, ConnectFailure> {
+    ) -> Result<Connection, Vec<Attempt>> {
+        let mut first_failed = None;
         let tries = async {
             let first =
                 self.config.tls.mode >= SslMode::Prefer && !matches!(target, Target::Unix(_));
@@ -150,25 +189,45 @@ impl Candidate<'_> {
                 Ok(connection) => return Ok(connection),
                 Err(failed) => failed,
             };
-            match self.second_try(target, &failed) {
-                Some(encrypted) => self
-                    .try_once(target, server, password, encrypted)
-                    .await
-                    .map_err(|failed| failed.failure),
-                None => Err(failed.failure),
-            }
+            let Some(encrypted) = self.second_try(target, &failed) else {
+                return Err(failed.failure);
+            };
+            first_failed = Some(failed.failure);
+            self.try_once(target, server, password, encrypted)
+                .await
+                .map_err(|failed| failed.failure)
         };
-        let (after, limit) = match (self.config.connect_timeout, self.times.receive_timeout) {
-            (Some(after), _) => (after, "connect_timeout"),
-            (None, Some(after)) => (after, "receive timeout"),
-            (None, None) => return tries.await,
+        let limit = match (self.config.connect_timeout, self.times.receive_timeout) {
+            (Some(after), _) => Some((after, "connect_timeout")),
+            (None, Some(after)) => Some((after, "receive timeout")),
+            (None, None) => None,
         };
-        match tokio::time::timeout(after, tries).await {
-            Ok(result) => result,
-            Err(tokio::time::error::Elapsed { .. }) => {
-                Err(ConnectFailure::Timeout { after, limit })
-            }
-        }
+        let result = match limit {
+            None => tries.await,
+            Some((after, limit)) => match tokio::time::timeout(after, tries).await {
+                Ok(result) => result,
+                Err(tokio::time::error::Elapsed { .. }) => {
+                    Err(ConnectFailure::Timeout { after, limit })
+                }
+            },
+        };
+        let last = match result {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => failure,
+        };
+        let attempt = |server: String, failure| Attempt { server, failure };
+        let Some(first) = first_failed else {
+            return Err(vec![attempt(server.to_owned(), last)]);
+        };
+        let (with, without) = (
+            format!("{server}, with TLS"),
+            format!("{server}, without TLS"),
+        );
+        let (first_way, last_way) = match self.config.tls.mode {
+            SslMode::Allow => (without, with),
+            _ => (with, without),
+        };
+        Err(vec![attempt(first_way, first), attempt(last_way, last)])
     }
 
     /// Whether the server is tried again with (true) or without (false) TLS: only when it is

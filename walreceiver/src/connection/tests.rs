@@ -9,8 +9,8 @@ use walproto::Lsn;
 use walproto::client::SessionTimes;
 
 use super::*;
-use crate::conninfo::{Password, PasswordPrompt};
-use crate::hosts::{connect_all, connect_any};
+use crate::conninfo::{ConnectionConfig, Password, PasswordPrompt};
+use crate::hosts::{Answered, Suits, ask_all, connect_any};
 use crate::scripted::{
     Server, V15, authentication, config, error, message, read_message, read_startup, welcome,
 };
@@ -22,6 +22,11 @@ const TIMES: SessionTimes = SessionTimes {
 
 async fn connect(conninfo: &str) -> Result<Connection, ConnectError> {
     connect_any(&config(conninfo), TIMES).await
+}
+
+/// What all hosts answer, of which nothing is asked.
+async fn greet_all(config: &ConnectionConfig) -> Answered<'_, (), ()> {
+    ask_all(config, TIMES, |connection| async { (connection, Ok(())) }).await
 }
 
 async fn refusal(conninfo: &str) -> ConnectError {
@@ -157,8 +162,14 @@ async fn target_session_attrs_picks_by_what_servers_report() {
     assert!(error.ends_with(expected), "{error}");
 
     let all = config(&format!("{hosts},/missing target_session_attrs=primary"));
-    let answered = connect_all(&all, TIMES).await.unwrap();
-    assert_eq!((answered.connections.len(), answered.failed.len()), (2, 2));
+    let answered = greet_all(&all).await;
+    let suits: Vec<_> = answered.answers.iter().map(|answer| answer.suits).collect();
+    let no = Suits::No {
+        wanted: "primary",
+        found: "server is in hot standby mode",
+    };
+    assert_eq!(suits, [no, Suits::Well, Suits::Well]);
+    assert_eq!(answered.failed.len(), 1);
 }
 
 /// The answer to SHOW of one value.
@@ -330,12 +341,13 @@ async fn a_silent_host_does_not_keep_us_from_the_one_that_answers() {
     });
     let hosts = format!("host=127.0.0.1,{} port={port},5432", server.host());
     let began = tokio::time::Instant::now();
-    let answered = connect_all(&config(&hosts), TIMES).await.unwrap();
+    let config = config(&hosts);
+    let answered = greet_all(&config).await;
     assert!(began.elapsed() < Duration::from_secs(10));
     let names: Vec<_> = answered
-        .connections
+        .answers
         .iter()
-        .map(Connection::server)
+        .map(|answer| answer.connection.server())
         .collect();
     assert!(
         names.len() == 1 && names[0].contains(server.host()),
@@ -373,8 +385,8 @@ async fn of_several_hosts_that_want_a_password_one_has_it_asked_for() {
         count.fetch_add(1, Ordering::Relaxed);
         Ok(Password::new("typed"))
     }));
-    let answered = connect_all(&config, TIMES).await.unwrap();
-    assert_eq!(answered.connections.len(), servers.len());
+    let answered = greet_all(&config).await;
+    assert_eq!(answered.answers.len(), servers.len());
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
@@ -412,6 +424,41 @@ async fn first_packets(sslmode: &str, refuse: Option<&str>) -> (bool, Vec<&'stat
         () = serve => unreachable!("it serves for ever"),
     };
     (connected, seen)
+}
+
+#[tokio::test]
+async fn both_errors_of_the_ways_that_sslmode_allows_are_shown() {
+    for (sslmode, ways) in [
+        ("prefer", ["with TLS", "without TLS"]),
+        ("allow", ["without TLS", "with TLS"]),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let packet = read_startup(&mut stream).await;
+                if packet == b"\x04\xd2\x16\x2f" {
+                    // A handshake that fails: this is not TLS.
+                    stream.write_all(b"Sx").await.unwrap();
+                } else {
+                    stream.write_all(&error("FATAL", "28P01")).await.unwrap();
+                }
+            }
+        };
+        let conninfo = format!("host=127.0.0.1 port={port} sslmode={sslmode}");
+        let refused = tokio::select! {
+            refused = refusal(&conninfo) => refused,
+            () = serve => unreachable!("it serves for ever"),
+        };
+        let attempts = &refused.attempts;
+        assert_eq!(attempts.len(), 2, "{refused}");
+        for (attempt, way) in attempts.iter().zip(ways) {
+            assert!(attempt.server.ends_with(&format!(", {way}")), "{refused}");
+            let is_refusal = attempt.failure.sqlstate().is_some();
+            assert_eq!(is_refusal, way == "without TLS", "{refused}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,8 @@ impl ReceiveError {
             | Self::Diverged { source: error, .. } => position_of_write(error),
             Self::Archive(error) => position_in_archive(error),
             Self::IncompleteTail(tail) => Some((tail.timeline, tail.lsn)),
-            Self::Refused(refusal) | Self::OthersMissing { refusal } => match *refusal {
+            Self::OthersMissing { reason, .. } => reason.position(),
+            Self::Refused(refusal) | Self::Split { refusal, .. } => match *refusal {
                 Refusal::OlderTimeline {
                     archive: timeline,
                     record_end: lsn,
@@ -45,6 +46,9 @@ impl ReceiveError {
                     ..
                 } => Some((timeline, lsn)),
                 Refusal::Forked(fork) => Some((fork.timeline, fork.switch_point)),
+                Refusal::Superseded { .. }
+                | Refusal::SplitTimeline { .. }
+                | Refusal::TwoClusters { .. } => None,
                 Refusal::StartPastEnd {
                     timeline, flush, ..
                 } => Some((timeline, flush)),
@@ -125,8 +129,12 @@ impl ReceiveError {
                 Refusal::OlderTimeline { .. }
                 | Refusal::ForeignTimeline { .. }
                 | Refusal::LostWal { .. }
+                | Refusal::Superseded { .. }
+                | Refusal::SplitTimeline { .. }
+                | Refusal::TwoClusters { .. }
                 | Refusal::Forked(_),
-            ) => true,
+            )
+            | Self::Split { .. } => true,
             Self::WalRemoved { .. } | Self::LostSlot { .. } | Self::UnusableSlot { .. } => true,
             // It would leave a gap in the archive, and cannot come up once WAL is there.
             Self::NotEmpty { .. } => true,

@@ -6,6 +6,7 @@ use segstore::{
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use super::*;
+use crate::error::{Phase, ReceiveError};
 
 const START: Lsn = Lsn(16 << 20);
 
@@ -107,6 +108,45 @@ fn a_little_wal_is_durable_at_once_where_the_task_may_sync() {
         assert_eq!(scene.durable_end(), Some(end));
     }
     assert!(scene.finish().is_ok());
+}
+
+#[test]
+fn what_is_good_before_corruption_is_durable_and_told() {
+    for short_syncs in [ShortSyncs::OnTask, ShortSyncs::OnThread] {
+        let mut scene = Scene::new(short_syncs);
+        let good = scene.push_record();
+        scene.wal.record(100);
+        let mut bad = scene.wal.bytes()[scene.sent..].to_vec();
+        *bad.last_mut().unwrap() ^= 1;
+        let start = START.checked_add(scene.sent as u64).unwrap();
+        scene.flusher.push(start, Bytes::from(bad));
+        scene.flusher.go_on();
+        scene.wait_until(|flushed| flushed.ended);
+        assert_eq!(scene.durable_end(), Some(good), "{short_syncs:?}");
+        let error = scene.finish().unwrap_err();
+        assert!(matches!(error, WriteError::Corrupt { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_lack_of_descriptors_ends_the_connection_and_nothing_else() {
+    let mut scene = Scene::new(ShortSyncs::OnThread);
+    scene.disk.use_up_descriptors(true);
+    scene.push_record();
+    scene.flusher.go_on();
+    scene.wait_until(|flushed| flushed.ended);
+    let (disk, archive) = (scene.disk.clone(), scene.archive);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ended = runtime.block_on(scene.flusher.finish()).unwrap_err();
+    assert!(matches!(ended, WriteError::OutOfResources(_)), "{ended}");
+    assert!(!ReceiveError::from(ended).ends(Phase::After));
+    let ended = archive.recover().map(drop).unwrap_err();
+    assert!(!ReceiveError::from(ended).ends(Phase::After));
+    disk.use_up_descriptors(false);
+    archive.recover().unwrap();
+    assert_eq!(archive.poisoned().unwrap(), []);
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Worker {
         };
         let done = match self.append(run.start, &run.data, WhenFull::Return) {
             Ok(()) => self.sync(),
-            Err(WriteError::DiskFull { .. }) => {
+            Err(error) if error.is_temporary() => {
                 self.queue.put_back(batch);
                 return false;
             }
@@ -159,10 +159,10 @@ impl Worker {
                         .send_if_modified(|flushed| flushed.held_since.take().is_some());
                     return Ok(());
                 }
+                Err(error) if error.is_temporary() && when_full == WhenFull::Return => {
+                    return Err(error);
+                }
                 Err(error @ WriteError::DiskFull { .. }) => {
-                    if when_full == WhenFull::Return {
-                        return Err(error);
-                    }
                     self.flushed.send_if_modified(|flushed| {
                         let first = flushed.held_since.is_none();
                         flushed.held_since.get_or_insert_with(Instant::now);
@@ -208,9 +208,13 @@ impl Worker {
 
     /// Tells the writer how far the server counts us, which it notes now and then.
     pub(super) fn note(&mut self) {
-        if let Err(error) = self.try_note() {
+        if let Err(error) = self.check_lock().and_then(|()| self.try_note()) {
             self.failure.get_or_insert(error);
         }
+    }
+
+    fn check_lock(&mut self) -> Result<(), WriteError> {
+        self.writer.as_mut().map_or(Ok(()), Writer::check_lock)
     }
 
     fn try_note(&mut self) -> Result<(), WriteError> {

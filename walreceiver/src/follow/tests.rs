@@ -210,6 +210,26 @@ fn a_first_start_begins_with_its_segment_on_the_timeline_it_lies_on() {
 }
 
 #[test]
+fn where_wal_ends_with_a_segment_its_last_page_is_compared_if_the_server_has_it() {
+    let server = upstream(1, "", 0x500_0000);
+    let next = |start| {
+        let held = Held {
+            resume_at: Lsn(start),
+            ..held(1, 0x300_0000)
+        };
+        without_removed(&held, &server, SEGMENT, (timeline(1), Lsn(start)))
+    };
+    let last_page = Some((timeline(1), Lsn(0x2FF_E000)));
+    let end = Some((timeline(1), Lsn(0x300_0000)));
+    // A record that begins two segments before.
+    assert_eq!(next(0x1FF_E000), last_page);
+    // Another start in the segment that was removed is of no use.
+    assert_eq!(next(0x200_0000), end);
+    assert_eq!(next(0x2FF_E000), end);
+    assert_eq!(next(0x300_0000), None);
+}
+
+#[test]
 fn what_a_server_has_removed_is_taken_from_the_last_timeline_begun_in_the_segment() {
     let history = "1\t0/3004000\ta\n2\t0/3005000\tb\n3\t0/4006000\tc\n";
     let server = upstream(4, history, 0x500_0000);

@@ -42,8 +42,17 @@ impl Receiving<'_> {
                 .durable
                 .is_some_and(|durable| durable.record_end.lsn() >= self.next_segment_end())
         };
+        let covers_the_start = || {
+            let from = self.order.acknowledge_from;
+            from.is_none_or(|from| {
+                flushed
+                    .durable
+                    .is_some_and(|durable| durable.byte_end >= from)
+            })
+        };
         match config.acknowledge {
             Acknowledge::Never => {}
+            Acknowledge::Always | Acknowledge::SegmentEnd if !covers_the_start() => {}
             // Nothing is durable that is not synced, whatever was asked for.
             Acknowledge::Always if !config.sync => {}
             // The first time at once: a slot that is new keeps nothing before.

@@ -28,6 +28,7 @@ struct Stage {
     config: ReceiverConfig,
     history: TimelineHistory,
     upstream_is_standby: bool,
+    acknowledge_from: Option<Lsn>,
     behind: Option<Behind>,
     /// Of the session; nothing is sent without a reason, and no silence is too long.
     times: SessionTimes,
@@ -46,6 +47,7 @@ impl Stage {
             config: ReceiverConfig::new(ROOT),
             history: first_timeline(),
             upstream_is_standby: false,
+            acknowledge_from: None,
             behind: None,
             times: SessionTimes {
                 receive_timeout: None,
@@ -66,6 +68,7 @@ impl Stage {
             behind: self.behind.as_ref(),
             history: &self.history,
             start: START,
+            acknowledge_from: self.acknowledge_from,
             server_end: START,
             segment_size: segment_size(),
             upstream_is_standby: self.upstream_is_standby,
@@ -154,6 +157,35 @@ async fn a_stop_while_the_server_does_not_answer_start_replication_ends_the_stre
     assert_eq!(streamed.end.unwrap(), StreamEnd::Stopped);
     assert_eq!(streamed.byte_end, START);
     assert_eq!(stage.told.borrow()[..], ["StopRequested"]);
+}
+
+#[tokio::test]
+async fn an_archive_that_begins_acknowledges_once_it_has_what_was_current() {
+    let mut wal = generator();
+    let first = wal.record(100).end;
+    let second = wal.record(100).end;
+    let mut stage = Stage::new();
+    stage.acknowledge_from = Some(Lsn(second.0 - 8));
+    let (streamed, ()) = stage
+        .play(async |sender| {
+            let (before, after) = wal.bytes().split_at(offset_of(first));
+            sender.copy_both().await;
+            sender.wal(START, before).await;
+            let held = loop {
+                let status = sender.status().await;
+                if status.write == first {
+                    break status;
+                }
+            };
+            assert_eq!((held.flush, held.apply), (Lsn::INVALID, Lsn::INVALID));
+            sender.wal(first, after).await;
+            while sender.status().await.flush != second {}
+            stage.stop.notify_one();
+            while sender.goes_on().await {}
+            end_the_copy(sender).await;
+        })
+        .await;
+    assert_eq!(streamed.end.unwrap(), StreamEnd::Stopped);
 }
 
 #[tokio::test]

@@ -390,6 +390,7 @@ impl Given {
                 } else {
                     OnFork::Stop
                 },
+                first_start: face.first_start(),
                 lost_slot: face.lost_slot(),
                 segments_are_moved: face.segments_are_moved(),
                 compress_growing: face.compress_growing(),

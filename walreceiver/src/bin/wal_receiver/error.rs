@@ -9,7 +9,7 @@ use walproto::SegmentSize;
 use walproto::error::SqlState;
 use walreceiver::connection::{ConnectError, ConnectFailure, ConnectionError};
 use walreceiver::conninfo::ConninfoError;
-use walreceiver::{Lsn, ReceiveError, SlotError, TimelineId};
+use walreceiver::{Lsn, ReceiveError, Refusal, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
 
 use crate::control::client::AskError;
@@ -19,6 +19,16 @@ use crate::control::client::AskError;
 pub(crate) enum MainError {
     #[error("could not open directory \"{}\": {error}", path.display())]
     Directory { path: PathBuf, error: io::Error },
+    #[error(
+        "archive \"{}\" belongs to user \"{owner}\", but this program runs as \"{user}\"; run it as \
+         \"{owner}\"",
+        directory.display()
+    )]
+    OtherUser {
+        directory: PathBuf,
+        owner: String,
+        user: String,
+    },
     #[error(
         "host {host} port {port} is where this program itself listens ({address}), name the \
          server to receive from"
@@ -125,6 +135,21 @@ impl MainError {
     }
 }
 
+/// What to do when hosts show that the history of their cluster has split.
+const fn hint_of_split(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Forked(_) => Some(
+            "If that host is the right primary, shut down the old one and use --follow-fork. If it \
+             was promoted by mistake, shut it down and remove it from the list of hosts.",
+        ),
+        Refusal::ForeignTimeline { .. } => Some(
+            "If that host was promoted by mistake, shut it down and remove it from the list of \
+             hosts. If it is the right primary, begin again in a new directory.",
+        ),
+        _ => None,
+    }
+}
+
 /// A server that takes the first replication command for SQL has not seen that the connection is
 /// for replication.
 const NO_REPLICATION_COMMANDS: &str = "The server takes replication commands for SQL, as behind a \
@@ -145,6 +170,7 @@ pub(crate) fn hint_of(error: &ReceiveError) -> Option<&'static str> {
             "Fetch it from another archive of this cluster, or begin again in a new directory with a \
              new base backup.",
         ),
+        ReceiveError::Split { refusal, .. } => hint_of_split(refusal),
         ReceiveError::Connection(error) => hint_of_connection(error),
         ReceiveError::Connect(error) => hint_of_connect(error),
         _ => None,

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use walreceiver::{Acknowledge, OnLostSlot, Reconnect, ReportedApply};
+use walreceiver::{Acknowledge, FirstStart, OnLostSlot, Reconnect, ReportedApply};
 
 /// The version that `pg_receivewal --version` names, which tools compare with their server's:
 /// the newest PostgreSQL that is tested against.
@@ -65,6 +65,14 @@ impl Face {
     /// Whether a new slot keeps WAL from its creation on, and not only from its first use.
     pub(crate) const fn reserve_wal(self) -> bool {
         matches!(self, Self::WalReceiver)
+    }
+
+    /// Where an archive begins.
+    pub(crate) const fn first_start(self) -> FirstStart {
+        match self {
+            Self::PgReceivewal => FirstStart::ServerFlush,
+            Self::WalReceiver => FirstStart::OldestWal,
+        }
     }
 
     /// What to do about a slot that reserves no WAL. Ours creates none such.

@@ -14,6 +14,7 @@ mod logging;
 mod on_event;
 mod orphans;
 mod own_address;
+mod owner;
 mod password;
 mod prune;
 mod relay;

@@ -14,6 +14,7 @@ use self::args::{Arguments, Invocation};
 use crate::error::MainError;
 use crate::face::Face;
 use crate::logging;
+use crate::owner;
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
 
@@ -38,6 +39,9 @@ fn prune(arguments: &Arguments) -> ExitCode {
     };
     if arguments.dry_run {
         return print_paths(&removable, &view);
+    }
+    if let Err(error) = owner::check(view.path()) {
+        return conclude(Err(error));
     }
     let directory = view.path().to_owned();
     let removed = removable.remove(|file| {

@@ -25,6 +25,7 @@ use crate::face::Face;
 use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, EventReporter, OnEvent};
+use crate::owner;
 use crate::relay::{Onlookers, Relay};
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
@@ -69,6 +70,7 @@ fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), Main
     }
     if let Action::Receive(config) = &arguments.action {
         check_directory(&config.directory)?;
+        owner::check(&config.directory)?;
     }
     let connection = connection(face, &arguments.connection)?;
     if let Some(serving) = &arguments.serving {

@@ -28,6 +28,7 @@ use crate::face::Face;
 use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, Event, OnEvent};
+use crate::owner;
 use crate::run::{check_directory, conclude};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
@@ -52,6 +53,7 @@ pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> 
 
 fn try_serve(arguments: Arguments) -> Result<(), MainError> {
     check_directory(&arguments.directory)?;
+    owner::check(&arguments.directory)?;
     // One thread for the network is enough: what waits for the disk has threads of its own.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

@@ -282,7 +282,13 @@ fn what_a_server_says_ends_only_what_has_never_streamed() {
             },
             Never,
         ),
-        (ReceiveError::OthersMissing { refusal: zombie }, Never),
+        (
+            ReceiveError::OthersMissing {
+                server: "one".to_owned(),
+                reason: Box::new(zombie.into()),
+            },
+            Never,
+        ),
         (ReceiveError::NoServer, Never),
         (ReceiveError::ServerEnded { timeline, lsn }, Never),
         (ReceiveError::NoSuccessor { timeline, lsn }, Never),
@@ -408,6 +414,20 @@ fn the_archive_its_lineage_and_wal_that_is_gone_always_end_receiving() {
                 flush: lsn,
                 record_end: lsn,
             }),
+            Always,
+        ),
+        (
+            refused(Refusal::Superseded {
+                server: timeline,
+                newest: timeline,
+            }),
+            Always,
+        ),
+        (
+            ReceiveError::Split {
+                servers: vec!["one".to_owned(), "other".to_owned()],
+                refusal: Refusal::SplitTimeline { timeline },
+            },
             Always,
         ),
         (

@@ -1,5 +1,5 @@
 use walproto::{Lsn, SlotName};
-use walreceiver::{Acknowledge, Compression, OnLostSlot, Reconnect, ReportedApply};
+use walreceiver::{Acknowledge, Compression, FirstStart, OnLostSlot, Reconnect, ReportedApply};
 
 use super::*;
 
@@ -44,6 +44,7 @@ fn defaults_of_pg_receivewal() {
             acknowledge: Acknowledge::Never,
             apply: ReportedApply::Never,
             fork: OnFork::Stop,
+            first_start: FirstStart::ServerFlush,
             lost_slot: OnLostSlot::Warn,
             segments_are_moved: true,
             compress_growing: true,

@@ -14,6 +14,8 @@ use std::time::Duration;
 use segstore::OWN_DIRECTORY;
 use socket2::{Domain, SockAddr, Type};
 
+use crate::owner;
+
 /// The longest path that fits an address (`sun_path` without its NUL).
 const LONGEST_PATH: usize = 107;
 
@@ -53,6 +55,7 @@ impl Socket {
         socket.bind(&SockAddr::unix(&reached.path)?)?;
         // Before it listens, so that at no moment anybody else can connect.
         fs::set_permissions(&reached.path, Permissions::from_mode(0o600))?;
+        owner::give_to_owner(&reached.path, archive)?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     }

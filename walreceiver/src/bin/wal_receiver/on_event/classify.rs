@@ -112,6 +112,7 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
         }
         Warning::ForkFollowed { timeline, fork, .. } => (EventKind::Fork, Some((*timeline, *fork))),
         Warning::WeakSetting { timeline, lsn, .. } => (EventKind::WeakWal, Some((*timeline, *lsn))),
+        Warning::HostPassedOver { error, .. } => (kind_of(error)?, error.position()),
         Warning::SlotReservesNothing { .. } => (EventKind::LostSlot, None),
         Warning::MissingSegments { missing } => {
             let first = missing.first()?;
@@ -156,9 +157,8 @@ fn kind_of(error: &ReceiveError) -> Option<EventKind> {
         ReceiveError::LostSlot { .. }
         | ReceiveError::UnusableSlot { .. }
         | ReceiveError::NoSuchSlot { .. } => Some(EventKind::LostSlot),
-        ReceiveError::Refused(refusal) | ReceiveError::OthersMissing { refusal } => {
-            of_refusal(refusal)
-        }
+        ReceiveError::OthersMissing { reason, .. } => kind_of(reason),
+        ReceiveError::Refused(refusal) | ReceiveError::Split { refusal, .. } => of_refusal(refusal),
         _ => None,
     }
 }
@@ -168,6 +168,8 @@ fn of_refusal(refusal: &Refusal) -> Option<EventKind> {
         Refusal::OlderTimeline { .. }
         | Refusal::ForeignTimeline { .. }
         | Refusal::LostWal { .. }
+        | Refusal::Superseded { .. }
+        | Refusal::SplitTimeline { .. }
         | Refusal::Forked(_) => Some(EventKind::Fork),
         _ => None,
     }
@@ -223,7 +225,10 @@ mod tests {
             archive: TimelineId::new(2).unwrap(),
             record_end: lsn,
         };
-        let zombie = ReceiveError::OthersMissing { refusal };
+        let zombie = ReceiveError::OthersMissing {
+            server: "one".to_owned(),
+            reason: Box::new(refusal.into()),
+        };
         let lost_slot = ReceiveError::LostSlot {
             slot: slot.clone(),
             timeline,

@@ -1,0 +1,102 @@
+//! What the archive of a first start covers.
+
+use std::thread;
+
+use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
+use walproto::{Lsn, SegmentSize, TimelineId};
+
+use crate::for_each_version;
+
+/// The archive's files begin with this segment.
+#[track_caller]
+fn assert_begins_with(archive: &ArchiveDirectory, lsn: Lsn, size: SegmentSize) {
+    let files = archive.files();
+    let file = archive.file_of(TimelineId::FIRST, lsn, size);
+    assert!(file.is_some(), "nothing of {lsn} in {files:?}");
+}
+
+for_each_version!(a_commit_that_waits_is_in_the_archive_that_releases_it);
+
+fn a_commit_that_waits_is_in_the_archive_that_releases_it(version: Version) {
+    let cluster = Cluster::builder(version)
+        .segment_size_mib(1)
+        .conf("wal_keep_size", "32MB")
+        .start();
+    let size = cluster.segment_size();
+    cluster.sql("CREATE TABLE waits (id int)");
+    cluster.set_synchronous_standbys("wal_receiver");
+    let before = cluster.flush_lsn();
+    let mut client = cluster.client();
+    let waiting = thread::spawn(move || client.batch_execute("INSERT INTO waits VALUES (1)"));
+    let is_waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_until("the commit to wait", || {
+        cluster.text(is_waiting).as_deref() == Some("1")
+    });
+    let committed = cluster.flush_lsn();
+    assert_eq!(size.segment_of(before), size.segment_of(committed));
+    // Those of this session wait for nobody.
+    let mut client = cluster.client();
+    client
+        .batch_execute("SET synchronous_commit = local")
+        .unwrap();
+    for _ in 0..4 {
+        client
+            .batch_execute("SELECT pg_switch_wal(); INSERT INTO waits VALUES (2); CHECKPOINT")
+            .unwrap();
+    }
+    let current = cluster.flush_lsn();
+    assert!(size.segment_of(current).0 > size.segment_of(committed).0 + 3);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    waiting.join().unwrap().unwrap();
+    receiver.wait_flushed(&cluster, "wal_receiver", current);
+    assert_begins_with(&archive, before, size);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    archive.assert_same_wal(&cluster, TimelineId::FIRST, size.start_of(before), current);
+}
+
+for_each_version!(the_oldest_wal_that_the_server_has_is_the_start);
+
+fn the_oldest_wal_that_the_server_has_is_the_start(version: Version) {
+    let cluster = Cluster::builder(version)
+        .segment_size_mib(1)
+        .conf("wal_keep_size", "3MB")
+        .conf("min_wal_size", "2MB")
+        .start();
+    let size = cluster.segment_size();
+    cluster.write_wal(8);
+    cluster.sql("CHECKPOINT");
+    cluster.write_wal(1);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    receiver.wait_flushed(&cluster, "wal_receiver", cluster.flush_lsn());
+    // Recycled segments have names of WAL that is not written yet.
+    let oldest = cluster
+        .text("SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'")
+        .unwrap();
+    let files = archive.files();
+    assert_eq!(files.first(), Some(&oldest), "{}", receiver.log());
+    assert_ne!(size.segment_of(cluster.flush_lsn()).0, 1);
+}
+
+#[test]
+fn called_as_pg_receivewal_the_start_is_the_servers_flush_position() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let size = cluster.segment_size();
+    cluster.write_wal(3);
+    let archive = ArchiveDirectory::new();
+    let start = size.start_of(cluster.flush_lsn());
+    let link = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::as_pg_receivewal(link.path())
+        .arg("-D")
+        .arg(archive.path())
+        .args(["-d", &cluster.conninfo()])
+        .start();
+    cluster.wait_streaming("pg_receivewal");
+    wait_until("the first segment", || {
+        archive.file_of(TimelineId::FIRST, start, size).is_some()
+    });
+    let before = Lsn(start.0 - 1);
+    assert!(archive.file_of(TimelineId::FIRST, before, size).is_none());
+    assert!(receiver.stop().success(), "{}", receiver.log());
+}
