@@ -106,6 +106,27 @@ impl ReceiverBuilder {
         }
     }
 
+    /// Limits how many files the process may have open, by a soft and a hard limit.
+    #[must_use]
+    pub fn with_open_files(self, soft: u64, hard: u64) -> Self {
+        let script = "ulimit -Sn \"$1\" && ulimit -Hn \"$2\" && shift 2 && exec \"$@\"";
+        let mut shell = command(Path::new("bash"));
+        shell
+            .args([
+                "-c",
+                script,
+                "limited",
+                &soft.to_string(),
+                &hard.to_string(),
+            ])
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        Self {
+            command: shell,
+            ..self
+        }
+    }
+
     /// Lets the process's standard error be a terminal, all that is written to which is its log.
     #[must_use]
     pub fn on_terminal(self) -> Self {

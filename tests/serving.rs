@@ -64,6 +64,12 @@ impl Serving {
         format!("host=127.0.0.1 port={} user=any", self.port)
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, number: Signal) {
         self.process.signal(number);

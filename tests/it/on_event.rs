@@ -169,6 +169,32 @@ fn damage_that_comes_with_every_try_is_told_of_once_more() {
 }
 
 #[test]
+fn an_error_that_ends_a_single_try_is_told_of() {
+    let proxied = Proxied::new(Version::V15);
+    let cluster = &proxied.cluster;
+    let page = Lsn((cluster.flush_lsn().0 + 300_000).next_multiple_of(8192));
+    let proxy = Proxy::start(cluster, move |message| {
+        if let Some(byte) = message.wal_byte(Lsn(page.0 + 8)) {
+            *byte ^= 1;
+        }
+        Verdict::Forward
+    });
+    let noted = Noted::new();
+    let mut once = proxied
+        .receiver(&proxy)
+        .args(["--no-loop", "--on-event", &noted.command("sleep 1;")])
+        .start();
+    cluster.wait_streaming("wal_receiver");
+    cluster.write_wal(1);
+    assert_eq!(once.wait_exit().code(), Some(1), "{}", once.log());
+    let lines = noted.lines();
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("corruption|1|"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn a_slot_that_the_server_lost_is_told_of() {
     let cluster = Cluster::start_new(Version::V15);
     let archive = ArchiveDirectory::new();

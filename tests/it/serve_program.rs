@@ -183,7 +183,7 @@ fn what_cannot_be_read_for_a_command_is_logged_with_the_command_and_the_cause() 
     let mut link = Link::new(&serving.conninfo(), Path::new("/")).unwrap();
     let refused = link.execute("TIMELINE_HISTORY 2").unwrap_err();
     assert_eq!(refused.sqlstate.as_str(), "XX000");
-    let line = serving.wait_for_log("TIMELINE_HISTORY 2 of 127.0.0.1:");
+    let line = serving.wait_for_log("TIMELINE_HISTORY 2 for client 127.0.0.1:");
     let end = format!(" failed: {}: Is a directory", refused.message);
     assert!(line.ends_with(&end), "{line}\n{end}");
 }

@@ -72,7 +72,7 @@ impl Commands<'_> {
             Command::DropReplicationSlot { slot, wait } => self.drop_slot(slot, *wait),
             Command::AlterReplicationSlot { slot, .. } => self.alter_slot(slot),
             Command::StartLogicalReplication { .. } => Err(no_databases("logical replication")),
-            Command::BaseBackup(_) | Command::UploadManifest => Err(no_databases("base backups")),
+            Command::BaseBackup(_) | Command::UploadManifest => Err(no_base_backups()),
             _ => Err(no_databases("other commands")),
         }
     }
@@ -176,5 +176,18 @@ pub(crate) fn no_databases(what: &str) -> ServerMessage {
     .with_hint(
         "It answers IDENTIFY_SYSTEM, SHOW, TIMELINE_HISTORY, the commands for physical \
          replication slots, and START_REPLICATION PHYSICAL.",
+    )
+}
+
+/// The refusal of a base backup, which says where to take one.
+fn no_base_backups() -> ServerMessage {
+    ServerMessage::error(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "base backups are not supported: this server keeps WAL and has no data directory",
+    )
+    .with_detail("WAL is streamed from here; the data is on the server that wrote it.")
+    .with_hint(
+        "Take the base backup from the server that this archive receives its WAL from. A standby \
+         that is made of it can stream from here.",
     )
 }

@@ -40,6 +40,36 @@ impl ServeConfig {
     }
 }
 
+impl ServeConfig {
+    /// The most file descriptors that a server with this configuration has open: those of its
+    /// clients, and of what is read for them. What else the process opens is not counted.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        let of_clients = self.limits.connections.saturating_mul(2);
+        // A Unix socket has a lock file, and "every address" is two.
+        let of_listeners = self.listen.len().saturating_mul(2);
+        let of_server = MAX_UNAUTHENTICATED + 1 + of_listeners;
+        let of_reading = (MAX_DISK_READERS + MAX_COMMANDS) * DESCRIPTORS_OF_A_READER;
+        of_clients
+            .saturating_add(of_server)
+            .saturating_add(of_reading)
+    }
+}
+
+/// The most clients that may be busy authenticating. When one more comes, the one that has taken
+/// longest so far is closed: connections that say nothing do not keep others out.
+pub(crate) const MAX_UNAUTHENTICATED: usize = 128;
+
+/// The most clients for which the disk is read at a time, each on a thread.
+pub(crate) const MAX_DISK_READERS: usize = 8;
+
+/// The most commands that are executed at a time, each on a thread. They may read files.
+pub(crate) const MAX_COMMANDS: usize = 8;
+
+/// The most descriptors that one of these has open besides the segment that its client reads: a
+/// directory, and a segment or a file of the archive's own.
+const DESCRIPTORS_OF_A_READER: usize = 4;
+
 /// The files that say who may connect. They are read at the start and with each reload.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AccessFiles {
@@ -194,6 +224,16 @@ impl FromStr for ListenAddress {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_client_counts_with_its_socket_and_a_segment() {
+        let mut config = ServeConfig::new(vec!["*".parse().unwrap()]);
+        let before = config.descriptors();
+        config.limits.connections += 10;
+        assert_eq!(config.descriptors(), before + 20);
+        config.limits.connections = usize::MAX;
+        assert_eq!(config.descriptors(), usize::MAX);
+    }
 
     #[test]
     fn addresses_are_written_as_everywhere() {

@@ -234,9 +234,7 @@ impl Connection {
         };
         let pump = self.pump.insert(pump);
         if let Some(failure) = pump.take_failure() {
-            let client = self.opened.shown();
-            let what = format!("stream to {client}");
-            self.shared.failures.tell(&client, &what, failure);
+            self.note_failure(None, failure);
             self.end_stream();
         }
         Ok(pushed?)
@@ -318,7 +316,9 @@ impl Connection {
     }
 
     /// Begins to stop: a client that is streamed to gets all that is durable now and confirms it,
-    /// however far behind it is; any other one is told.
+    /// however far behind it is; any other one is told. From now on the server's own
+    /// `wal_sender_timeout` holds, if it is shorter than the client's: how long a silent client is
+    /// waited for is not the client's choice.
     ///
     /// Source: src/backend/replication/walsender.c, `WalSndLoop` and `WalSndDone` (PG 15).
     fn stop(&mut self) -> Result<(), ConnectionError> {
@@ -331,7 +331,12 @@ impl Connection {
         // Without anything durable there is no stream.
         let durable = self.shared.view.durable();
         let until = durable.map_or(Lsn::INVALID, |durable| durable.record_end);
-        self.session()?.begin_shutdown(Instant::now(), until);
+        let own = self.shared.config.limits.wal_sender_timeout;
+        let timeouts = [own, self.wal_sender_timeout];
+        let shortest = timeouts.into_iter().flatten().min();
+        let session = self.session()?;
+        session.set_wal_sender_timeout(shortest);
+        session.begin_shutdown(Instant::now(), until);
         Ok(())
     }
 

@@ -7,8 +7,6 @@ use segstore::FeedError;
 use tokio::sync::broadcast;
 use walproto::{Lsn, TimelineId};
 
-use crate::chain::chain;
-
 /// How many failures are kept for who has not looked yet; the oldest ones go first. A client that
 /// tries again meets the same one.
 const MAX_WAITING: usize = 64;
@@ -34,10 +32,8 @@ impl Failures {
         Self(broadcast::Sender::new(MAX_WAITING))
     }
 
-    /// Logs the failure of what was done for a client, and tells who listens.
-    pub(crate) fn tell(&self, client: &str, what: &str, failure: StreamFailure) {
-        let error = chain(&failure.error);
-        tracing::warn!(client, "{what} failed: {error}");
+    /// Tells who listens.
+    pub(crate) fn tell(&self, failure: StreamFailure) {
         // It is an error only that nobody listens.
         drop(self.0.send(Arc::new(failure)));
     }

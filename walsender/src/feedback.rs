@@ -8,11 +8,15 @@
 //! Source: src/backend/replication/walreceiver.c, `XLogWalRcvSendHSFeedback`;
 //! src/backend/replication/walsender.c, `ProcessStandbyHSFeedbackMessage` (PG 15).
 
+mod named;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use walproto::SlotName;
 use walproto::copy_data::EpochXid;
+
+use self::named::Named;
 
 /// The oldest transactions that somebody still needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,78 +39,117 @@ impl Horizons {
     }
 }
 
-/// Who needs something.
+/// The standbys that have left and whose transactions are remembered.
+const MAX_DEPARTED: usize = 256;
+
+/// A standby, or a slot that keeps what its standby needs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FeedbackSource {
-    /// A connection, by a number of its own: what it says ends with it.
-    Connection(u64),
-    /// A slot, which keeps what its standby said while that one is away.
+    /// A connection: what it needs ends with it.
+    Connection {
+        /// A number of its own.
+        number: u64,
+        /// The client, by which it is recognized when it connects again.
+        client: ClientName,
+    },
+    /// A slot, which keeps what its standby needs while that one is away.
     Slot(SlotName),
+}
+
+/// The names that a client connects with.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ClientName {
+    /// The user.
+    pub user: String,
+    /// The name that the client gives itself.
+    pub application_name: String,
 }
 
 /// The feedback of all standbys.
 ///
-/// A transaction counts for a limited time from when it was first named: a standby that never
-/// moves on, be it for a forgotten query or because it is silent, does not hold the primary's
-/// vacuum back for ever. On an idle primary transactions do not move on either; what is taken
-/// back then counts again with the next one that the standby names.
+/// A transaction counts for a limited time from when its standby first named it or a later one: a
+/// standby that never moves on, because of a forgotten query or because it is silent, does not hold
+/// the primary's vacuum back for ever. Neither does one that names old transactions in turn, takes
+/// them back for a while, or connects again. On an idle primary transactions do not move on
+/// either; the next one that the standby names counts again.
+///
+/// So a standby that goes back to transactions that are older than what has expired does not count
+/// until it has caught up with that. Their rows may be gone already, for it did not name them
+/// in time.
 #[derive(Debug)]
 pub struct FeedbackMerge {
     max_age: Duration,
     sources: BTreeMap<FeedbackSource, Source>,
+    /// Of clients that left, and when they did.
+    departed: BTreeMap<ClientName, (Source, Instant)>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Source {
-    xmin: Option<Needed>,
-    catalog_xmin: Option<Needed>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Needed {
-    xid: EpochXid,
-    since: Instant,
+    xmin: Named,
+    catalog_xmin: Named,
 }
 
 impl FeedbackMerge {
-    /// Nobody needs anything yet. `max_age` is how long a transaction counts.
+    /// No standby needs anything yet. `max_age` is how long a transaction counts.
     #[must_use]
     pub const fn new(max_age: Duration) -> Self {
         Self {
             max_age,
             sources: BTreeMap::new(),
+            departed: BTreeMap::new(),
         }
     }
 
-    /// What somebody needs now, in place of what was said before.
+    /// What a standby needs now, in place of what it needed before.
     pub fn report(&mut self, source: FeedbackSource, now: Instant, needs: Horizons) {
-        if needs == Horizons::default() {
-            self.sources.remove(&source);
+        if needs == Horizons::default() && !self.sources.contains_key(&source) {
             return;
         }
-        let before = self.sources.entry(source).or_default();
-        *before = Source {
-            xmin: renewed(before.xmin, needs.xmin, now),
-            catalog_xmin: renewed(before.catalog_xmin, needs.catalog_xmin, now),
+        let before = match &source {
+            FeedbackSource::Connection { client, .. } if !self.sources.contains_key(&source) => {
+                self.departed.remove(client).map(|(source, _)| source)
+            }
+            _ => None,
         };
+        let source = self.sources.entry(source).or_default();
+        if let Some(before) = before {
+            *source = before;
+        }
+        source.xmin.note(needs.xmin, now, self.max_age);
+        let catalog_xmin = &mut source.catalog_xmin;
+        catalog_xmin.note(needs.catalog_xmin, now, self.max_age);
     }
 
-    /// Forgets somebody.
-    pub fn withdraw(&mut self, source: &FeedbackSource) {
-        self.sources.remove(source);
+    /// Takes back what a standby needs: its connection has ended, or its slot was dropped. If a
+    /// client of the same name connects again, transactions do not begin to count anew.
+    pub fn withdraw(&mut self, source: &FeedbackSource, now: Instant) {
+        let before = self.sources.remove(source);
+        if let (Some(before), FeedbackSource::Connection { client, .. }) = (before, source) {
+            let max_age = self.max_age;
+            self.departed
+                .retain(|_, (_, left)| now.saturating_duration_since(*left) < max_age);
+            if self.departed.len() >= MAX_DEPARTED {
+                let oldest = self.departed.iter().min_by_key(|(_, (_, left))| *left);
+                let oldest = oldest.map(|(client, _)| client.clone());
+                oldest.and_then(|client| self.departed.remove(&client));
+            }
+            self.departed.insert(client.clone(), (before, now));
+        }
     }
 
-    /// What all together need.
+    /// What all standbys together need.
     #[must_use]
     pub fn merged(&self, now: Instant) -> Horizons {
-        let oldest = |needed: fn(&Source) -> Option<Needed>| {
-            let all = self.sources.values().filter_map(needed);
-            let counted = all.filter(|needed| self.end_of(*needed).is_none_or(|end| now < end));
-            counted.map(|needed| needed.xid).min()
+        let oldest = |named: fn(&Source) -> &Named| {
+            let all = self.sources.values();
+            let all = all.filter_map(|source| named(source).needed());
+            let counted = all.filter(|(_, since)| self.end_of(*since).is_none_or(|end| now < end));
+            counted.map(|(xid, _)| xid).min()
         };
         Horizons {
-            xmin: oldest(|source| source.xmin),
-            catalog_xmin: oldest(|source| source.catalog_xmin),
+            xmin: oldest(|source| &source.xmin),
+            catalog_xmin: oldest(|source| &source.catalog_xmin),
         }
     }
 
@@ -114,25 +157,17 @@ impl FeedbackMerge {
     #[must_use]
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
         let all = self.sources.values();
-        let ends = all.flat_map(|source| [source.xmin, source.catalog_xmin]);
-        ends.flatten()
-            .filter_map(|needed| self.end_of(needed))
+        let needed = all.flat_map(|source| [source.xmin.needed(), source.catalog_xmin.needed()]);
+        needed
+            .flatten()
+            .filter_map(|(_, since)| self.end_of(since))
             .filter(|end| *end > now)
             .min()
     }
 
-    /// When a transaction ceases to count; `None` where the clock does not reach.
-    fn end_of(&self, needed: Needed) -> Option<Instant> {
-        needed.since.checked_add(self.max_age)
-    }
-}
-
-/// A transaction that was named before has counted since then.
-fn renewed(before: Option<Needed>, xid: Option<EpochXid>, now: Instant) -> Option<Needed> {
-    let xid = xid?;
-    match before {
-        Some(before) if before.xid == xid => Some(before),
-        _ => Some(Needed { xid, since: now }),
+    /// When what counts since then ceases to count; `None` where the clock does not reach.
+    fn end_of(&self, since: Instant) -> Option<Instant> {
+        since.checked_add(self.max_age)
     }
 }
 
@@ -147,6 +182,16 @@ mod tests {
         EpochXid { epoch, xid }
     }
 
+    fn connection(number: u64) -> FeedbackSource {
+        FeedbackSource::Connection {
+            number,
+            client: ClientName {
+                user: "any".to_owned(),
+                application_name: "standby".to_owned(),
+            },
+        }
+    }
+
     fn needs(xmin: EpochXid, catalog_xmin: EpochXid) -> Horizons {
         Horizons::of_message(xmin, catalog_xmin)
     }
@@ -159,14 +204,10 @@ mod tests {
         let slot = FeedbackSource::Slot(SlotName::new("s").unwrap());
         // Before the 32 bits ran over is older than after.
         merge.report(slot.clone(), now, needs(xid(1, 7), xid(0, 0)));
-        merge.report(
-            FeedbackSource::Connection(1),
-            now,
-            needs(xid(0, u32::MAX), xid(1, 3)),
-        );
+        merge.report(connection(1), now, needs(xid(0, u32::MAX), xid(1, 3)));
         let merged = merge.merged(now);
         assert_eq!(merged, needs(xid(0, u32::MAX), xid(1, 3)));
-        merge.withdraw(&FeedbackSource::Connection(1));
+        merge.withdraw(&connection(1), now);
         assert_eq!(merge.merged(now), needs(xid(1, 7), xid(0, 0)));
         merge.report(slot, now, Horizons::default());
         assert_eq!(merge.merged(now), Horizons::default());
@@ -178,15 +219,11 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut merge = FeedbackMerge::new(MAX_AGE);
-        let source = FeedbackSource::Connection(1);
+        let source = connection(1);
         for seconds in [0, 30, 59] {
             merge.report(source.clone(), at(seconds), needs(xid(0, 5), xid(0, 0)));
         }
-        merge.report(
-            FeedbackSource::Connection(2),
-            at(40),
-            needs(xid(0, 9), xid(0, 0)),
-        );
+        merge.report(connection(2), at(40), needs(xid(0, 9), xid(0, 0)));
         assert_eq!(merge.merged(at(59)).xmin, Some(xid(0, 5)));
         assert_eq!(merge.next_change(at(59)), Some(at(60)));
         assert_eq!(merge.merged(at(60)).xmin, Some(xid(0, 9)));
@@ -197,6 +234,44 @@ mod tests {
         assert_eq!(merge.next_change(at(130)), None);
     }
 
+    #[test]
+    fn naming_two_old_transactions_in_turn_does_not_make_them_count_for_longer() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut merge = FeedbackMerge::new(MAX_AGE);
+        for seconds in 0..300 {
+            let number = 5 + u32::from(seconds % 2 == 1);
+            merge.report(connection(1), at(seconds), needs(xid(0, number), xid(0, 0)));
+            let expected = match (seconds, seconds % 2) {
+                (0..60, _) | (60, 1) => Some(xid(0, number)),
+                _ => None,
+            };
+            assert_eq!(merge.merged(at(seconds)).xmin, expected, "{seconds}");
+        }
+        merge.report(connection(1), at(300), needs(xid(0, 7), xid(0, 0)));
+        assert_eq!(merge.merged(at(300)).xmin, Some(xid(0, 7)));
+    }
+
+    #[test]
+    fn a_transaction_does_not_count_anew_after_it_was_taken_back_or_after_a_reconnect() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let five = needs(xid(0, 5), xid(0, 5));
+        let mut merge = FeedbackMerge::new(MAX_AGE);
+        merge.report(connection(1), at(0), five);
+        merge.report(connection(1), at(20), Horizons::default());
+        assert_eq!(merge.merged(at(20)), Horizons::default());
+        merge.report(connection(1), at(30), five);
+        merge.withdraw(&connection(1), at(40));
+        assert_eq!(merge.merged(at(40)), Horizons::default());
+        merge.report(connection(2), at(50), five);
+        assert_eq!(merge.merged(at(59)), five);
+        assert_eq!(merge.merged(at(60)), Horizons::default());
+        // Another client of that name, at the same time, has a time of its own.
+        merge.report(connection(3), at(61), five);
+        assert_eq!(merge.merged(at(61)), five);
+    }
+
     proptest! {
         #[test]
         fn what_is_merged_is_the_least_of_what_each_said_last(
@@ -205,10 +280,10 @@ mod tests {
             let now = Instant::now();
             let mut merge = FeedbackMerge::new(MAX_AGE);
             let mut last = BTreeMap::new();
-            for (connection, epoch, xmin, catalog_xmin) in reports {
+            for (number, epoch, xmin, catalog_xmin) in reports {
                 let needs = needs(xid(epoch, xmin), xid(epoch, catalog_xmin));
-                merge.report(FeedbackSource::Connection(connection), now, needs);
-                last.insert(connection, needs);
+                merge.report(connection(number), now, needs);
+                last.insert(number, needs);
             }
             let expected = Horizons {
                 xmin: last.values().filter_map(|needs| needs.xmin).min(),

@@ -1,16 +1,17 @@
 //! Where clients connect.
 
+mod unix;
+
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use self::unix::SocketFile;
 use crate::config::ListenAddress;
 use crate::socket::Accepted;
 
@@ -39,17 +40,6 @@ impl fmt::Display for BoundAddress {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
-}
-
-/// A Unix socket's name, which goes with it.
-#[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // One that somebody else has removed is as good.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// An address that nobody else listened at when it was taken. By TCP nobody can connect yet, for a
@@ -85,7 +75,7 @@ impl Bound {
                 Ok(all)
             }
             ListenAddress::Unix { directory, port } => {
-                let (listener, file) = unix(&ListenAddress::socket_path(directory, *port))?;
+                let (listener, file) = unix::bind(&ListenAddress::socket_path(directory, *port))?;
                 Ok(vec![Self::Unix(listener, file)])
             }
         }
@@ -111,7 +101,7 @@ impl Listener {
     pub(crate) fn address(&self) -> io::Result<BoundAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(BoundAddress::Tcp),
-            Self::Unix(_, file) => Ok(BoundAddress::Unix(file.0.clone())),
+            Self::Unix(_, file) => Ok(BoundAddress::Unix(file.path().to_owned())),
         }
     }
 
@@ -119,9 +109,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
                 let (stream, address) = accepted?;
-                // WAL goes out as it becomes durable, not when more of it has gathered.
-                stream.set_nodelay(true)?;
-                SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new())?;
+                // WAL goes out as it becomes durable, not when more of it has gathered. If the
+                // client has gone meanwhile, that is found out when it is read.
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new());
                 Ok(Accepted::Tcp(stream, address))
             }),
             Self::Unix(listener, _) => listener
@@ -142,27 +133,6 @@ fn tcp(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// The name of a socket whose server was killed is taken over. Access is decided by the rules,
-/// not by the file's mode (`unix_socket_permissions`).
-fn unix(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
-    let bind = || std::os::unix::net::UnixListener::bind(path);
-    let listener = match bind() {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            match std::os::unix::net::UnixStream::connect(path) {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path)?;
-                    bind()?
-                }
-                _ => return Err(error),
-            }
-        }
-        result => result?,
-    };
-    let file = SocketFile(path.to_owned());
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    Ok((listener, file))
 }
 
 #[cfg(test)]

@@ -272,7 +272,11 @@ impl Registry {
     pub(crate) fn note_slot_needs(&self, slot: &SlotName, needs: Horizons) {
         let mut sessions = self.lock();
         if let Some(feedback) = &mut sessions.feedback {
-            feedback.report(FeedbackSource::Slot(slot.clone()), Instant::now(), needs);
+            let source = FeedbackSource::Slot(slot.clone());
+            match needs == Horizons::default() {
+                true => feedback.withdraw(&source, Instant::now()),
+                false => feedback.report(source, Instant::now(), needs),
+            }
             drop(sessions);
             self.note_change();
         }

@@ -104,6 +104,12 @@ impl Repeats {
         written
     }
 
+    /// Counts a line of a kind that is not to be written.
+    pub(crate) fn count(&self, kind: Repeated) {
+        let mut bucket = self.bucket(kind);
+        bucket.total = bucket.total.saturating_add(1);
+    }
+
     /// How many lines of the kinds there were so far, those that were not written included.
     pub(crate) fn failed_connections(&self) -> FailedConnections {
         FailedConnections {

@@ -1,12 +1,13 @@
 //! The server: who connects, and how it stops.
 
+mod accept;
 mod handle;
+mod saving;
+mod stop;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
@@ -15,34 +16,26 @@ use tokio::task::{AbortHandle, JoinSet};
 use walproto::ServerVersion;
 use walproto::server::StartupRequest;
 
+use self::accept::accept;
 pub use self::handle::ServerHandle;
+use self::saving::{hear_of_slots, save, save_slots};
+pub use self::stop::Stop;
+use self::stop::{SAVE_PATIENCE, until};
 use crate::access::{Access, AccessError, MockNonce};
-use crate::chain::chain;
-use crate::config::{ListenAddress, ServeConfig};
+use crate::config::{
+    ListenAddress, MAX_COMMANDS, MAX_DISK_READERS, MAX_UNAUTHENTICATED, ServeConfig,
+};
 use crate::connection;
 use crate::failure::Failures;
 use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
+use crate::recurring::Recurring;
 use crate::registry::{ConnectionLimits, Registry};
 use crate::repeat::Repeats;
 use crate::settings::Settings;
 use crate::socket::Accepted;
 use crate::sockets::Sockets;
-
-/// How many clients may be busy showing who they are. When one more comes, who has taken longest
-/// so far is closed: connections that say nothing do not keep others out.
-const MAX_UNKNOWN_CLIENTS: usize = 128;
-
-/// How many clients read from the disk at a time, each on a thread.
-const MAX_DISK_READERS: usize = 8;
-
-/// How long is waited before the next connection is accepted after the system had no room for
-/// one, as for too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long the movements of slots are gathered before they are written.
-const SLOT_SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A server that cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +94,9 @@ pub(crate) struct Shared {
     /// Who still has to show who it is, in the order in which they came.
     unknown: Mutex<BTreeMap<u64, AbortHandle>>,
     pub(crate) disk_readers: Semaphore,
+    pub(crate) commands: Semaphore,
     pub(crate) failures: Failures,
+    pub(crate) recurring: Recurring,
     pub(crate) repeats: Repeats,
 }
 
@@ -159,7 +154,9 @@ impl Server {
             stopping: watch::Sender::new(false),
             unknown: Mutex::default(),
             disk_readers: Semaphore::new(MAX_DISK_READERS),
+            commands: Semaphore::new(MAX_COMMANDS),
             failures: Failures::new(),
+            recurring: Recurring::default(),
             repeats: Repeats::default(),
         });
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
@@ -185,13 +182,22 @@ impl Server {
 
     /// Serves until `stop` is ready, and then until every client that is streamed to has got all
     /// WAL that is durable by then and has confirmed it, or is gone. Others are told that the
-    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`]; who does
-    /// not want to wait drops this.
+    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`], also if
+    /// it asked for a longer time; who does not want to wait drops this.
     ///
     /// [`Limits::wal_sender_timeout`]: crate::Limits::wal_sender_timeout
     ///
     /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        let stop = async {
+            stop.await;
+            Stop::OnceReplicated
+        };
+        self.run_until(stop).await;
+    }
+
+    /// As [`Server::run`], and `stop` says how long clients are waited for.
+    pub async fn run_until(self, stop: impl Future<Output = Stop>) {
         let shared = Arc::clone(&self.shared);
         // A task of its own: clients are, too, and get WAL also while whoever polls this does
         // something else. It ends with this.
@@ -201,44 +207,70 @@ impl Server {
             let durable = shared.view.durable();
             durable.map(|durable| durable.timeline)
         });
-        tokio::select! {
-            () = evaluate => {}
-            () = save_slots(&shared) => {}
-            () = shared.repeats.report_suppressed() => {}
-            () = self.serve(stop) => {}
+        let stop = tokio::select! {
+            () = evaluate => Stop::OnceReplicated,
+            () = save_slots(&shared) => Stop::OnceReplicated,
+            () = shared.repeats.report_suppressed() => Stop::OnceReplicated,
+            stop = self.serve(stop) => stop,
+        };
+        match stop {
+            Stop::OnceReplicated => save(&shared).await,
+            Stop::Within(_) => {
+                let saved = tokio::time::timeout(SAVE_PATIENCE, save(&shared)).await;
+                if saved.is_err() {
+                    tracing::warn!(
+                        "replication slots were not saved within {} seconds",
+                        SAVE_PATIENCE.as_secs()
+                    );
+                }
+            }
         }
-        save(&shared).await;
     }
 
-    async fn serve(self, stop: impl Future<Output = ()>) {
+    async fn serve(self, stop: impl Future<Output = Stop>) -> Stop {
         let mut clients = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         let mut next = 0;
-        loop {
+        let mut failures = accept::Failures::default();
+        // One more than there may be is accepted, for the oldest unauthenticated one makes room.
+        let most = self.shared.config.limits.connections;
+        let most = most.saturating_add(MAX_UNAUTHENTICATED + 1);
+        let stop = loop {
             tokio::select! {
-                () = &mut stop => break,
-                accepted = accept(&self.listeners) => match accepted {
+                stop = &mut stop => break stop,
+                accepted = accept(&self.listeners), if clients.len() < most => match accepted {
                     Ok(accepted) => {
                         self.welcome(&mut clients, next, accepted);
                         next += 1;
                     }
-                    Err(error) => {
-                        tracing::warn!("could not accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    Err(error) => failures.note(&error).await,
                 },
                 Some(ended) = clients.join_next() => note_panic(ended),
             }
-        }
+        };
+        let deadline = stop.deadline();
         drop(self.listeners);
         // Who has not shown who it is by now has nothing to wait for.
         for task in std::mem::take(&mut *self.shared.unknown()).into_values() {
             task.abort();
         }
         self.shared.stopping.send_replace(true);
-        while let Some(ended) = clients.join_next().await {
-            note_panic(ended);
+        loop {
+            tokio::select! {
+                ended = clients.join_next() => match ended {
+                    Some(ended) => note_panic(ended),
+                    None => return stop,
+                },
+                () = until(deadline) => break,
+            }
         }
+        tracing::warn!(
+            clients = clients.len(),
+            "{} clients have not confirmed all WAL in time and are disconnected",
+            clients.len()
+        );
+        clients.shutdown().await;
+        stop
     }
 
     fn welcome(&self, clients: &mut JoinSet<()>, number: u64, accepted: Accepted) {
@@ -246,7 +278,7 @@ impl Server {
         let mut unknown = self.shared.unknown();
         let task = clients.spawn(connection::serve(shared, accepted, number));
         unknown.insert(number, task);
-        if unknown.len() > MAX_UNKNOWN_CLIENTS
+        if unknown.len() > MAX_UNAUTHENTICATED
             && let Some((_, oldest)) = unknown.pop_first()
         {
             oldest.abort();
@@ -332,52 +364,6 @@ async fn spread_advances(shared: Arc<Shared>) {
         shared.advanced.notified().await;
         shared.advance.send_replace(());
     }
-}
-
-/// Has those look again who wait for a slot, and the file of a temporary one removed.
-fn hear_of_slots(shared: &Arc<Shared>) -> Subscription {
-    let weak = Arc::downgrade(shared);
-    shared.slots.on_release(move || {
-        if let Some(shared) = weak.upgrade() {
-            shared.released.send_replace(());
-            shared.note_slot_moved();
-        }
-    })
-}
-
-/// Saves where the slots stand a while after they have moved, for ever. What a crash takes makes
-/// them keep more, not less.
-async fn save_slots(shared: &Arc<Shared>) {
-    loop {
-        shared.slot_moved.notified().await;
-        tokio::time::sleep(SLOT_SAVE_INTERVAL).await;
-        save(shared).await;
-    }
-}
-
-async fn save(shared: &Arc<Shared>) {
-    let slots = shared.slots.clone();
-    match tokio::task::spawn_blocking(move || slots.save()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!("could not save replication slots: {}", chain(&error));
-            shared.note_slot_moved();
-        }
-        Err(error) => note_panic(Err(error)),
-    }
-}
-
-/// The next connection of any listener. Cancel safe.
-async fn accept(listeners: &[Listener]) -> io::Result<Accepted> {
-    poll_fn(|cx| {
-        for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 fn note_panic(ended: Result<(), tokio::task::JoinError>) {

@@ -25,7 +25,8 @@ pub enum Event {
     /// The client asks for a session. The driver answers by
     /// [`authenticate_trust`](super::ServerSession::authenticate_trust),
     /// [`authenticate_scram`](super::ServerSession::authenticate_scram) or
-    /// [`reject`](super::ServerSession::reject).
+    /// [`reject`](super::ServerSession::reject). A client that asks for what the server does not
+    /// have is authenticated first, as PostgreSQL does it: health checks ask for no more.
     Startup(Box<StartupRequest>),
     /// The client is who it says it is. The driver answers by
     /// [`welcome`](super::ServerSession::welcome) or [`reject`](super::ServerSession::reject).
@@ -63,7 +64,7 @@ pub struct StartupRequest {
     pub user: String,
     /// The database, as the client gave it.
     pub database: Option<String>,
-    /// Which kind of replication the client wants.
+    /// Which kind of replication the client wants, if any.
     pub replication: ReplicationMode,
     /// What `pg_stat_replication` shows and `synchronous_standby_names` refers to, as the server's
     /// version shortens and cleans it; empty if there is none.
@@ -81,4 +82,6 @@ pub enum ReplicationMode {
     Physical,
     /// `replication=database`: a database's changes. Replication commands are understood too.
     Database,
+    /// An ordinary connection to a database.
+    Off,
 }

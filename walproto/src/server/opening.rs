@@ -142,7 +142,7 @@ fn startup_request(
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let mut user = None;
     let mut database = None;
-    let mut replication = None;
+    let mut replication = ReplicationMode::Off;
     let mut options = Bytes::new();
     let mut settings = Vec::new();
     for (name, value) in startup.parameters {
@@ -155,7 +155,6 @@ fn startup_request(
         }
     }
     let user = user_name(user.as_deref().unwrap_or_default())?;
-    let replication = replication.ok_or_else(not_for_replication)?;
     // What is set by name comes later, and so counts.
     let mut all_settings = options::settings(&options)
         .map_err(|error| refused(SqlState::SYNTAX_ERROR, error.to_string()))?;
@@ -177,14 +176,6 @@ fn startup_request(
     })
 }
 
-fn not_for_replication() -> ServerError {
-    let message = "this server keeps WAL and has no databases: it takes only replication \
-                   connections";
-    let message = ServerMessage::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
-        .with_hint("Connect with replication=true.");
-    ServerError::Refused(Box::new(message))
-}
-
 /// The name of a role. One that is not UTF-8 is refused, rather than taken for another.
 fn user_name(name: &[u8]) -> Result<String, ServerError> {
     let name = name.get(..MAX_NAME_LENGTH).unwrap_or(name);
@@ -201,11 +192,10 @@ fn user_name(name: &[u8]) -> Result<String, ServerError> {
     }
 }
 
-/// The mode that a value of `replication` means, `None` for a connection that is not for
-/// replication.
+/// The mode that a value of `replication` means.
 ///
 /// Source: src/backend/utils/adt/bool.c, `parse_bool_with_len` (PG 15).
-fn replication_mode(value: &[u8]) -> Result<Option<ReplicationMode>, ServerError> {
+fn replication_mode(value: &[u8]) -> Result<ReplicationMode, ServerError> {
     const WORDS: [(&[u8], usize, bool); 6] = [
         (b"true", 1, true),
         (b"false", 1, false),
@@ -215,13 +205,16 @@ fn replication_mode(value: &[u8]) -> Result<Option<ReplicationMode>, ServerError
         (b"on", 2, true),
         (b"off", 2, false),
     ];
-    let physical = |yes: bool| yes.then_some(ReplicationMode::Physical);
+    let physical = |yes: bool| match yes {
+        true => ReplicationMode::Physical,
+        false => ReplicationMode::Off,
+    };
     let lower = value.to_ascii_lowercase();
     let word = WORDS
         .iter()
         .find(|(word, shortest, _)| lower.len() >= *shortest && word.starts_with(&lower));
     match (value, word) {
-        (b"database", _) => Ok(Some(ReplicationMode::Database)),
+        (b"database", _) => Ok(ReplicationMode::Database),
         (b"1", _) => Ok(physical(true)),
         (b"0", _) => Ok(physical(false)),
         (_, Some((_, _, yes))) => Ok(physical(*yes)),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use walproto::error::{ServerMessage, SqlState};
@@ -13,6 +14,7 @@ use crate::chain::one_line;
 use crate::commands::no_databases;
 use crate::hba::ClientOrigin;
 use crate::random::random;
+use crate::recurring::{self, Before, Request};
 use crate::registry::{KEY_LENGTH, Newcomer, NoRoom};
 use crate::repeat::Repeated;
 use crate::settings;
@@ -34,11 +36,6 @@ impl Connection {
         &mut self,
         request: Box<StartupRequest>,
     ) -> Result<(), ConnectionError> {
-        if request.replication == ReplicationMode::Database {
-            let message = no_databases("connections to a database");
-            self.session()?.reject(message);
-            return Ok(());
-        }
         for (name, value) in &request.settings {
             if name.eq_ignore_ascii_case("wal_sender_timeout") {
                 match settings::wal_sender_timeout(value) {
@@ -94,9 +91,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes the client in, if there is room for one more.
+    /// Takes the client in, if it is for replication and there is room for one more.
     pub(super) fn welcome(&mut self) -> Result<(), ConnectionError> {
         let request = self.request.take().ok_or(ConnectionError::Fault)?;
+        if request.replication != ReplicationMode::Physical {
+            return self.refuse_database(&request);
+        }
         let newcomer = Newcomer {
             user: request.user.clone(),
             application_name: request.application_name.clone(),
@@ -131,6 +131,40 @@ impl Connection {
         Ok(())
     }
 
+    /// Refuses a connection to a database, once the client is authenticated: only then does
+    /// PostgreSQL look for the database, and health checks rely on that (`option pgsql-check` of
+    /// HAProxy takes a request for authentication for a good answer, and an error for a bad one).
+    /// The rules for replication decide how it is authenticated: no others have an effect here.
+    ///
+    /// Source: src/backend/utils/init/postinit.c, `InitPostgres` (PG 15).
+    fn refuse_database(&mut self, request: &StartupRequest) -> Result<(), ConnectionError> {
+        let message = match request.replication {
+            ReplicationMode::Database => no_databases("connections to a database"),
+            ReplicationMode::Physical | ReplicationMode::Off => only_replication(),
+        };
+        let client = self.opened.shown();
+        let (user, database) = (&request.user, request.database.as_deref());
+        let database: String = database.unwrap_or(user).chars().take(63).collect();
+        let text = format!(
+            "connection from {client} refused: user={user:?} database={database:?}: {}",
+            message.message
+        );
+        let who = self.opened.client(Some(request));
+        let shared = &self.shared;
+        match shared
+            .recurring
+            .note(Request::Connection, who, Instant::now())
+        {
+            Some(before) => {
+                let text = format_args!("{text}{}", Before(before));
+                shared.repeats.warn(Repeated::Refused, &client, text);
+            }
+            None => shared.repeats.count(Repeated::Refused),
+        }
+        self.session()?.reject(message);
+        Ok(())
+    }
+
     /// Says what has become of a client that has shown who it is, as PostgreSQL does with
     /// `log_connections` and `log_disconnections`.
     pub(super) fn log_client(&self, what: &str) {
@@ -149,6 +183,13 @@ impl Connection {
     }
 }
 
+fn only_replication() -> ServerMessage {
+    let message = "this server keeps WAL and has no databases: it takes only replication \
+                   connections";
+    ServerMessage::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
+        .with_hint("Connect with replication=true.")
+}
+
 impl OpenedFacts {
     fn origin(&self) -> ClientOrigin {
         match self.address {
@@ -157,6 +198,17 @@ impl OpenedFacts {
                 encrypted: self.encrypted,
             },
             None => ClientOrigin::Local,
+        }
+    }
+
+    /// The client, to recognize it by.
+    pub(super) fn client(&self, request: Option<&StartupRequest>) -> recurring::Client {
+        let user = request.map(|request| request.user.clone());
+        let application_name = request.map(|request| request.application_name.clone());
+        recurring::Client {
+            address: self.address.map(|address| address.ip()),
+            user: user.unwrap_or_default(),
+            application_name: application_name.unwrap_or_default(),
         }
     }
 

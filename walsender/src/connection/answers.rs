@@ -7,11 +7,14 @@ use std::time::Instant;
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::server::{Event, Reported};
-use walproto::{Lsn, SlotName};
+use walproto::{Lsn, SlotName, TimelineId};
 
 use super::{Connection, ConnectionError};
+use crate::chain::chain;
 use crate::commands::{Commands, Reply, slot_message_of};
+use crate::failure::StreamFailure;
 use crate::feedback::Horizons;
+use crate::recurring::Request;
 
 impl Connection {
     /// Does what the session tells.
@@ -21,11 +24,16 @@ impl Connection {
             Event::Startup(request) => self.admit(request).await,
             Event::Authenticated => self.welcome(),
             Event::Command(command) => self.execute(command).await,
-            Event::Sql(_) => {
+            Event::Sql(text) => {
                 let message = ServerMessage::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
                     "cannot execute SQL commands in WAL sender for physical replication",
                 );
+                let shown: String = text.chars().take(MAX_SHOWN_SQL).collect();
+                let client = self.named();
+                let text =
+                    format!("{client} asks for SQL, which this server cannot execute: {shown:?}");
+                self.note_in_vain(Request::Sql, &text);
                 Ok(self.session()?.fail(message)?)
             }
             // The stream that it is about may have ended meanwhile.
@@ -66,6 +74,44 @@ impl Connection {
         }
     }
 
+    /// The client, for the log.
+    fn named(&self) -> String {
+        let name = self.request.as_deref();
+        let name = name.map_or("", |request| &request.application_name);
+        // Quoted with escapes: the name is the client's to choose, and a line is to stay one.
+        format!("client {} (application_name={name:?})", self.opened.shown())
+    }
+
+    /// Logs what the client asks for in vain, once and not with each try.
+    fn note_in_vain(&self, request: Request, text: &str) {
+        let request_of = self.request.as_deref();
+        let client = self.opened.client(request_of);
+        let shown = self.opened.shown();
+        self.shared.recurring.warn(request, client, &shown, text);
+    }
+
+    /// Logs what could not be read for the client, and tells who runs the server. It was needed for
+    /// a command, `None` for a stream that has begun.
+    pub(super) fn note_failure(&self, command: Option<&Command>, failure: StreamFailure) {
+        let error = chain(&failure.error);
+        if let Some((timeline, start)) = failure.position {
+            self.note_no_wal(Some(timeline), start, &error);
+        } else {
+            let what = command.map_or("streaming".to_owned(), ToString::to_string);
+            let text = format!("{what} for {} failed: {error}", self.named());
+            self.note_in_vain(Request::Other, &text);
+        }
+        self.shared.failures.tell(failure);
+    }
+
+    /// Logs that the client gets no WAL from a position on.
+    fn note_no_wal(&self, timeline: Option<TimelineId>, start: Lsn, why: &str) {
+        let on = timeline.map_or(String::new(), |timeline| format!(" on timeline {timeline}"));
+        let client = self.named();
+        let text = format!("streaming from {start}{on} to {client} failed: {why}");
+        self.note_in_vain(Request::Stream(timeline, start), &text);
+    }
+
     /// Lets go of what only a stream needs.
     pub(super) fn end_stream(&mut self) {
         if let Some(pump) = &mut self.pump {
@@ -95,6 +141,7 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         let request = self.request.take().ok_or(ConnectionError::Fault)?;
         let timeout = self.wal_sender_timeout;
+        let permit = self.shared.commands.acquire().await;
         let executing = tokio::task::spawn_blocking(move || {
             let commands = Commands {
                 store: &shared.slots,
@@ -106,13 +153,13 @@ impl Connection {
             (reply, commands.failure.into_inner(), command, request)
         });
         let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;
+        drop(permit);
         let (reply, failure, command, request) = executed;
-        if let Some(failure) = failure {
-            let client = self.opened.shown();
-            let what = format!("{command} of {client}");
-            self.shared.failures.tell(&client, &what, failure);
-        }
         self.request = Some(request);
+        let had_failed = failure.is_some();
+        if let Some(failure) = failure {
+            self.note_failure(Some(&command), failure);
+        }
         let now = Instant::now();
         match reply {
             Ok(Reply::Table(table)) => self.session()?.answer(&table)?,
@@ -143,8 +190,20 @@ impl Connection {
                 pump.session.start_streaming(now, timeline, start, end)?;
                 pump.start(*feed);
             }
-            Err(message) => self.session()?.fail(message)?,
+            Err(message) => {
+                if let Command::StartReplication {
+                    start, timeline, ..
+                } = &command
+                    && !had_failed
+                {
+                    self.note_no_wal(*timeline, *start, &message.message);
+                }
+                self.session()?.fail(message)?;
+            }
         }
         Ok(())
     }
 }
+
+/// How much of a statement is logged, in characters.
+const MAX_SHOWN_SQL: usize = 100;

@@ -40,6 +40,17 @@ impl ConnectionError {
             Self::Session(ServerError::Refused(_) | ServerError::Scram { .. })
         )
     }
+
+    /// Whether the client has closed the connection without waiting for what it was sent.
+    fn is_reset(&self) -> bool {
+        let (Self::Io(error) | Self::Push(PushError::Io(error))) = self else {
+            return false;
+        };
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    }
 }
 
 /// Logs why a client's connection has ended. Anybody can open connections and break them, so
@@ -51,6 +62,11 @@ pub(super) fn log_end(
     error: &ConnectionError,
 ) {
     let client = address.map_or_else(|| "[local]".to_owned(), |address| address.to_string());
+    if !is_authenticated && error.is_reset() {
+        // A health check has got the answer that it wanted.
+        tracing::debug!(client, "connection from {client} was reset");
+        return;
+    }
     let kind = match error {
         _ if is_authenticated => Repeated::Ended,
         error if error.is_refusal() => Repeated::Refused,

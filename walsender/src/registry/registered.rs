@@ -8,7 +8,7 @@ use walproto::server::Reported;
 use walproto::{Lsn, SlotName, TimelineId};
 
 use super::{Registry, Session, StandbyState};
-use crate::feedback::{FeedbackSource, Horizons};
+use crate::feedback::{ClientName, FeedbackSource, Horizons};
 
 /// A connection's place in the registry, which it leaves when this is dropped.
 #[derive(Debug)]
@@ -97,16 +97,27 @@ impl Registered {
     /// Notes what the client needs to be kept; a slot goes on needing it when the client is gone.
     pub(crate) fn note_needs(&self, needs: Horizons, now: Instant) {
         let mut sessions = self.registry.lock();
-        let slot = sessions.by_number.get(&self.number);
-        let slot = slot.and_then(|session| session.shown.slot.clone());
+        let Some(session) = sessions.by_number.get(&self.number) else {
+            return;
+        };
+        let source = match &session.shown.slot {
+            Some(slot) => FeedbackSource::Slot(slot.clone()),
+            None => self.feedback_source(session),
+        };
         if let Some(feedback) = &mut sessions.feedback {
-            let source = slot.map_or(
-                FeedbackSource::Connection(self.number),
-                FeedbackSource::Slot,
-            );
             feedback.report(source, now, needs);
             drop(sessions);
             self.registry.note_change();
+        }
+    }
+
+    fn feedback_source(&self, session: &Session) -> FeedbackSource {
+        FeedbackSource::Connection {
+            number: self.number,
+            client: ClientName {
+                user: session.shown.user.clone(),
+                application_name: session.shown.application_name.clone(),
+            },
         }
     }
 
@@ -119,9 +130,9 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut sessions = self.registry.lock();
-        sessions.by_number.remove(&self.number);
-        if let Some(feedback) = &mut sessions.feedback {
-            feedback.withdraw(&FeedbackSource::Connection(self.number));
+        let session = sessions.by_number.remove(&self.number);
+        if let (Some(feedback), Some(session)) = (&mut sessions.feedback, session) {
+            feedback.withdraw(&self.feedback_source(&session), Instant::now());
         }
         drop(sessions);
         self.registry.note_change();

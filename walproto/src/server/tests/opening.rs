@@ -111,16 +111,25 @@ fn what_is_no_session_for_replication_is_refused_as_by_postgresql() {
 }
 
 #[test]
-fn a_connection_to_a_database_is_told_what_this_server_can_do() {
+fn a_connection_to_a_database_is_a_request_like_others_and_can_be_refused_once_authenticated() {
     for parameters in [
         vec![("user", "postgres"), ("database", "postgres")],
         vec![("user", "postgres"), ("replication", "off")],
     ] {
-        assert_eq!(
-            refused(V15, &packet(0x3_0000, &parameters)),
-            "0A000 this server keeps WAL and has no databases: it takes only replication \
-             connections"
-        );
+        let mut session = session(V15);
+        say(&mut session, &packet(0x3_0000, &parameters)).unwrap();
+        let Some(Event::Startup(request)) = session.poll_event() else {
+            panic!("no request");
+        };
+        assert_eq!(request.replication, ReplicationMode::Off);
+        session.authenticate_trust().unwrap();
+        assert_eq!(events(&mut session), [Event::Authenticated]);
+        session.reject(ServerMessage::fatal(SqlState::FEATURE_NOT_SUPPORTED, "no"));
+        let mut out = sent(&mut session);
+        let tags = std::iter::from_fn(|| Frame::take(&mut out, |_| 1000).unwrap());
+        let tags: Vec<u8> = tags.map(|frame| frame.tag.0).collect();
+        assert_eq!(tags, b"RE");
+        assert!(session.is_over());
     }
 }
 
@@ -154,8 +163,11 @@ fn replication_is_asked_for_by_a_word_or_its_beginning() {
         ("n", false),
     ] {
         let packet = packet(0x3_0000, &[("user", "x"), ("replication", word)]);
-        let mut session = session(V15);
-        assert_eq!(say(&mut session, &packet).is_ok(), physical, "{word}");
+        let expected = match physical {
+            true => ReplicationMode::Physical,
+            false => ReplicationMode::Off,
+        };
+        assert_eq!(requested(V15, &packet).replication, expected, "{word}");
     }
     for word in ["", "o", "truer", "2", "Database", "10"] {
         let packet = packet(0x3_0000, &[("user", "x"), ("replication", word)]);

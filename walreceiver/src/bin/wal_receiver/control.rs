@@ -32,8 +32,19 @@ pub(crate) struct Control {
     receiver: Option<Arc<ReceiverSource>>,
     /// A relay's server begins later than its receiver.
     server: Arc<watch::Sender<Option<ServerSource>>>,
-    /// Whether the receiver ends, or has ended and the server gives the last of it away.
-    stopping: Arc<watch::Sender<bool>>,
+    course: Arc<watch::Sender<Course>>,
+}
+
+/// Whether receiving goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Course {
+    Running,
+    /// The receiver was asked to stop, or has stopped and its server waits for clients.
+    Stopping,
+    /// An error has ended receiving, and its server waits for clients for a short time.
+    Ended {
+        reason: String,
+    },
 }
 
 /// A receiver in this process.
@@ -76,13 +87,24 @@ impl Control {
         Self {
             receiver: receiver.map(Arc::new),
             server: Arc::new(watch::Sender::new(None)),
-            stopping: Arc::new(watch::Sender::new(false)),
+            course: Arc::new(watch::Sender::new(Course::Running)),
         }
     }
 
-    /// Tells from now on that the receiver ends.
+    /// Shows from now on that the receiver stops.
     pub(crate) fn note_stopping(&self) {
-        self.stopping.send_replace(true);
+        self.course.send_if_modified(|course| {
+            let running = *course == Course::Running;
+            if running {
+                *course = Course::Stopping;
+            }
+            running
+        });
+    }
+
+    /// Shows from now on that an error has ended receiving.
+    pub(crate) fn note_ended(&self, reason: String) {
+        self.course.send_replace(Course::Ended { reason });
     }
 
     /// Tells of a server too from now on.
@@ -94,12 +116,12 @@ impl Control {
     /// All there is to tell now. It may read the archive's directory.
     fn document(&self) -> Document {
         let server = self.server.borrow().clone();
-        let stopping = *self.stopping.borrow();
+        let course = self.course.borrow().clone();
         Document {
             receiver: self
                 .receiver
                 .as_ref()
-                .map(|receiver| receiver.document(server.as_ref(), stopping, Instant::now())),
+                .map(|receiver| receiver.document(server.as_ref(), &course, Instant::now())),
             server: server.map(|server| server.document()),
         }
     }
@@ -111,7 +133,7 @@ impl Control {
             observed: self.receiver.as_ref().map(|source| source.observed.clone()),
             progress: self.receiver.as_ref().map(|source| source.progress.clone()),
             server,
-            stopping: self.stopping.subscribe(),
+            course: self.course.subscribe(),
             standbys: None,
             downstream: None,
         };
@@ -125,7 +147,7 @@ struct Changes {
     observed: Option<watch::Receiver<Observed>>,
     progress: Option<watch::Receiver<Option<Progress>>>,
     server: watch::Receiver<Option<ServerSource>>,
-    stopping: watch::Receiver<bool>,
+    course: watch::Receiver<Course>,
     standbys: Option<watch::Receiver<()>>,
     downstream: Option<watch::Receiver<Option<walsender::Downstream>>>,
 }
@@ -139,7 +161,7 @@ impl Changes {
             () = change(&mut self.standbys) => {}
             () = change(&mut self.downstream) => {}
             // The other ends are a part of what is told, and so live as long.
-            _ = self.stopping.changed() => {}
+            _ = self.course.changed() => {}
             _ = self.server.changed() => self.follow_server(),
         }
     }
@@ -167,17 +189,18 @@ impl ReceiverSource {
     fn document(
         &self,
         server: Option<&ServerSource>,
-        stopping: bool,
+        course: &Course,
         now: Instant,
     ) -> ReceiverDocument {
         let observed = self.observed.borrow().clone();
         let progress = *self.progress.borrow();
         let streams = matches!(observed.phase, Phase::Streaming);
-        let live = progress.filter(|_| streams && !stopping);
+        let running = *course == Course::Running;
+        let live = progress.filter(|_| streams && running);
         let shown = progress.filter(|_| streams).or(observed.last_progress);
         let acknowledged = shown.and_then(|shown| shown.acknowledged_end);
         let retry_in = match observed.phase {
-            Phase::Waiting { until } if !stopping => Some(until.saturating_duration_since(now)),
+            Phase::Waiting { until } if running => Some(until.saturating_duration_since(now)),
             Phase::Waiting { .. } | Phase::Connecting | Phase::Streaming => None,
         };
         let lag = live.map(|live| match live.behind_since {
@@ -187,11 +210,12 @@ impl ReceiverSource {
         let upstream = observed.upstream.as_ref();
         ReceiverDocument {
             pid: std::process::id(),
-            state: match observed.phase {
-                _ if stopping => ReceiverState::Stopping,
-                Phase::Connecting => ReceiverState::Connecting,
-                Phase::Streaming => ReceiverState::Streaming,
-                Phase::Waiting { .. } => ReceiverState::Waiting,
+            state: match (course, observed.phase) {
+                (Course::Ended { .. }, _) => ReceiverState::Ended,
+                (Course::Stopping, _) => ReceiverState::Stopping,
+                (Course::Running, Phase::Connecting) => ReceiverState::Connecting,
+                (Course::Running, Phase::Streaming) => ReceiverState::Streaming,
+                (Course::Running, Phase::Waiting { .. }) => ReceiverState::Waiting,
             },
             host: upstream.map(|upstream| upstream.host.clone()),
             port: upstream.map(|upstream| upstream.port),
@@ -205,7 +229,10 @@ impl ReceiverSource {
             server_lsn: shown.map(|shown| shown.server_end.to_string()),
             lag_bytes: live.map(|live| live.lag_bytes()),
             lag_seconds: lag,
-            last_error: observed.last_error.clone(),
+            last_error: match course {
+                Course::Ended { reason } => Some(reason.clone()),
+                Course::Running | Course::Stopping => observed.last_error.clone(),
+            },
             disconnected_since: observed.disconnected_since.map(document::timestamp),
             retry_in_seconds: retry_in.map(|time| time.as_secs_f64()),
             held: self.held(&observed, live, server),

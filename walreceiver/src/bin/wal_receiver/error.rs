@@ -58,6 +58,18 @@ pub(crate) enum MainError {
         first: PathBuf,
         hint: String,
     },
+    #[error(
+        "{connections} clients (--max-connections) and the archive need {needed} file descriptors, \
+         and this process may open {allowed}: raise the hard limit (ulimit -Hn, or LimitNOFILE= of \
+         the service), {}",
+        fewer(*fitting)
+    )]
+    TooFewDescriptors {
+        connections: usize,
+        needed: usize,
+        allowed: usize,
+        fitting: usize,
+    },
     #[error("could not start: {0}")]
     Runtime(io::Error),
     #[error("interrupted")]
@@ -65,6 +77,9 @@ pub(crate) enum MainError {
     /// The cause was logged before.
     #[error("disconnected")]
     Disconnected { cause: Box<ReceiveError> },
+    /// The same, which has been logged already.
+    #[error(transparent)]
+    Told(Box<Self>),
     #[error("could not read a password: {0}")]
     Password(io::Error),
     #[error(transparent)]
@@ -110,12 +125,29 @@ pub(crate) enum MainError {
     NobodyRuns { directory: PathBuf },
 }
 
+/// What else can be done if not as many clients fit.
+fn fewer(fitting: usize) -> String {
+    match fitting {
+        0 => "no client fits".to_owned(),
+        fitting => format!("or use at most --max-connections={fitting}"),
+    }
+}
+
 impl MainError {
+    /// The error itself, whether or not it was logged.
+    pub(crate) fn itself(&self) -> &Self {
+        match self {
+            Self::Told(error) => error,
+            error => error,
+        }
+    }
+
     /// Where in the WAL it happened, if it is about a place there.
     pub(crate) fn position(&self) -> Option<(TimelineId, Lsn)> {
         match self {
             Self::Receive(error) => error.position(),
             Self::StandbyMissed { timeline, lsn, .. } => Some((*timeline, *lsn)),
+            Self::Told(error) => error.position(),
             _ => None,
         }
     }
@@ -130,6 +162,7 @@ impl MainError {
             Self::Receive(error) => hint_of(error),
             Self::Connect(error) => hint_of_connect(error),
             Self::SegmentsBelow { hint, .. } => Some(hint),
+            Self::Told(error) => error.hint(),
             _ => None,
         }
     }

@@ -191,8 +191,9 @@ impl LastEnd {
 
     /// Notes how the process ends.
     pub(crate) fn note_end(&self, ended: &Result<(), MainError>) {
+        let ended = ended.as_ref().map_err(MainError::itself);
         let is_noted = self.is_noted.load(Ordering::Relaxed);
-        if !is_noted && ended.as_ref().is_err_and(is_another_s) {
+        if !is_noted && ended.is_err_and(is_another_s) {
             return;
         }
         // The next process may have the archive already.
@@ -203,7 +204,7 @@ impl LastEnd {
         });
     }
 
-    fn end(&self, ended: &Result<(), MainError>) -> End {
+    fn end(&self, ended: Result<&(), &MainError>) -> End {
         let Running { pid, started } = self.running.clone();
         let end = End {
             pid,

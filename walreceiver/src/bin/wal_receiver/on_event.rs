@@ -21,7 +21,7 @@ use walproto::{Lsn, TimelineId};
 
 use crate::shown::on_one_line;
 
-pub(crate) use self::classify::{EventReporter, of_archive, of_error, of_main};
+pub(crate) use self::classify::{EventReporter, of_archive, of_end, of_main};
 use self::command::run;
 
 /// How many events may wait for the commands of those before them.
@@ -52,6 +52,8 @@ pub(crate) enum EventKind {
     WeakWal,
     /// Nothing has been streamed for a minute.
     Unreachable,
+    /// Receiving has ended by an error that none of these names.
+    Ended,
 }
 
 impl EventKind {
@@ -65,6 +67,7 @@ impl EventKind {
             Self::Fork => "fork",
             Self::WeakWal => "weak_wal",
             Self::Unreachable => "unreachable",
+            Self::Ended => "ended",
         }
     }
 }

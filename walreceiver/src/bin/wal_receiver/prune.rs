@@ -40,9 +40,6 @@ fn prune(arguments: &Arguments) -> ExitCode {
     if arguments.dry_run {
         return print_paths(&removable, &view);
     }
-    if let Err(error) = owner::check(view.path()) {
-        return conclude(Err(error));
-    }
     let directory = view.path().to_owned();
     let removed = removable.remove(|file| {
         let path = directory.join(file.to_string());
@@ -58,6 +55,9 @@ fn prune(arguments: &Arguments) -> ExitCode {
 
 fn find(arguments: &Arguments) -> Result<(Removable, ArchiveView), MainError> {
     check_directory(&arguments.directory)?;
+    if !arguments.dry_run {
+        owner::check(&arguments.directory)?;
+    }
     let view = ArchiveView::open(Arc::new(OsDisk::new()), &arguments.directory)?;
     let name = arguments.oldest_kept;
     let size = view.identity().segment_size();

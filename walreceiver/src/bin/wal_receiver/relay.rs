@@ -8,13 +8,13 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tracing::info;
+use tracing::{info, warn};
 use walreceiver::{
     ArchiveView, Confirmed, ConfirmedPositions, Downstream, Needs, ReceivedArchive, Receiver,
 };
 use walsender::feedback::Horizons;
 use walsender::policy::Verdict;
-use walsender::{ServeError, ServerHandle, Sockets};
+use walsender::{ServeError, ServerHandle, Sockets, Stop};
 
 use crate::control::Control;
 use crate::error::MainError;
@@ -25,7 +25,7 @@ use crate::serve::{failures, listen, lost_slots, reload_on};
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
 pub(crate) struct Relay {
     thread: JoinHandle<Result<(), MainError>>,
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Stop>,
     ended: watch::Receiver<()>,
 }
 
@@ -78,7 +78,7 @@ impl Relay {
             let _running = running;
             // To drop the sender is the word to stop as well.
             serve(archive, (serving, sockets), onlookers, &told, async {
-                drop(stopped.await)
+                stopped.await.unwrap_or(Stop::OnceReplicated)
             })
         };
         let thread = thread::Builder::new().name("walsender".into()).spawn(serve);
@@ -96,13 +96,14 @@ impl Relay {
         async move { while ended.changed().await.is_ok() {} }
     }
 
-    /// Stops it once its clients have all that there is, or are gone.
+    /// Stops it, and says how long its clients are waited for.
     ///
     /// # Errors
     /// What it has ended by before.
-    pub(crate) async fn stop(self) -> Result<(), MainError> {
+    pub(crate) async fn stop(self, how: Stop) -> Result<(), MainError> {
         let ended = self.ended();
-        drop(self.stop);
+        // One that has ended by itself does not listen.
+        let _ = self.stop.send(how);
         ended.await;
         match self.thread.join() {
             Ok(served) => served,
@@ -117,17 +118,17 @@ fn serve(
     (serving, sockets): (Serving, Sockets),
     onlookers: Onlookers,
     told: &Told,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = Stop>,
 ) -> Result<(), MainError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(MainError::Runtime)?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let mut stop = std::pin::pin!(stop);
         let view = tokio::select! {
             biased;
-            () = &mut stop => return Ok(()),
+            _ = &mut stop => return Ok(()),
             view = known(archive) => view,
         };
         let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
@@ -136,21 +137,33 @@ fn serve(
         let Onlookers { control, on_event } = onlookers;
         control.offer_server(handle.clone(), slots.clone());
         let stopped = async {
-            stop.await;
-            info!(
-                event = "stop_requested",
-                "receiving has ended, stopping once clients have confirmed all WAL"
-            );
+            let how = stop.await;
+            match how {
+                Stop::OnceReplicated => info!(
+                    event = "stop_requested",
+                    "receiving has ended, stopping once clients have confirmed all WAL"
+                ),
+                Stop::Within(limit) => warn!(
+                    event = "stop_requested",
+                    "receiving has ended by an error, clients get what is durable for {} seconds \
+                     at most",
+                    limit.as_secs()
+                ),
+            }
+            how
         };
         tokio::select! {
-            () = server.run(stopped) => {}
+            () = server.run_until(stopped) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
             () = failures::tell(&handle, on_event.as_deref()) => {}
             () = lost_slots::tell(&slots, on_event.as_deref()) => {}
         }
         Ok(())
-    })
+    });
+    // Not dropped, which would wait for what its threads read: the disk may not answer.
+    runtime.shutdown_background();
+    served
 }
 
 /// Waits until it is known which cluster the archive is of.

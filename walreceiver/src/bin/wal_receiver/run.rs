@@ -5,6 +5,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::runtime;
 use tracing::{Level, error, info, warn};
@@ -17,6 +18,7 @@ use walreceiver::{
     NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, TimelineId, create_slot,
     drop_slot,
 };
+use walsender::Stop;
 
 use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
 use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource, Socket};
@@ -29,6 +31,7 @@ use crate::owner;
 use crate::relay::{Onlookers, Relay};
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
+use crate::serve::descriptors;
 use crate::serve::options::Serving;
 use crate::signals::StopSignals;
 use crate::{live_line, own_address, password};
@@ -49,22 +52,28 @@ pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
 pub(crate) fn conclude(ended: Result<(), MainError>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(MainError::Told(_)) => ExitCode::FAILURE,
         Err(error) => {
-            let (timeline, lsn) = error.position().unzip();
-            error!(
-                event = "failed",
-                timeline = timeline.map(TimelineId::number),
-                lsn = lsn.map(display),
-                hint = error.hint(),
-                "{}",
-                chain(&error)
-            );
+            tell(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
+/// Logs why the work has ended otherwise than asked.
+fn tell(error: &MainError) {
+    let (timeline, lsn) = error.position().unzip();
+    error!(
+        event = "failed",
+        timeline = timeline.map(TimelineId::number),
+        lsn = lsn.map(display),
+        hint = error.hint(),
+        "{}",
+        chain(error)
+    );
+}
+
+fn try_run(face: Face, mut arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
     if let Some(level) = arguments.unavailable_lz4_level {
         warn!("lz4 level {level} is not available, segments are compressed at the fast level");
     }
@@ -73,8 +82,9 @@ fn try_run(face: Face, arguments: Arguments, screen: &Screen) -> Result<(), Main
         owner::check(&config.directory)?;
     }
     let connection = connection(face, &arguments.connection)?;
-    if let Some(serving) = &arguments.serving {
+    if let Some(serving) = &mut arguments.serving {
         own_address::refuse(&connection.hosts, &serving.config.listen)?;
+        descriptors::fit(serving)?;
     }
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -152,21 +162,21 @@ async fn act(
             let noted = Arc::clone(&last_end);
             let (receiver, control, listening) =
                 observed(face, config, connection, reporter, noted);
+            let ending = Ending {
+                loops,
+                control: control.clone(),
+                on_event: on_event.clone(),
+            };
             let onlookers = Onlookers {
                 control,
                 on_event: on_event.clone(),
             };
             let serving = serving.map(|serving| (serving, onlookers));
-            let ended = receive(receiver, loops, serving, signals, screen).await;
+            let ended = receive(receiver, &ending, serving, signals, screen).await;
             // Until here it answers those who ask how it is, also without a receiver.
             drop(listening);
             last_end.note_end(&ended);
             if let Some(on_event) = on_event {
-                if let Err(MainError::Receive(error)) = &ended
-                    && let Some(event) = on_event::of_error(error)
-                {
-                    on_event.tell(event);
-                }
                 on_event.finish();
             }
             return ended;
@@ -284,64 +294,92 @@ fn observed(
     (receiver, control, listening)
 }
 
+/// How an error that ends receiving is made known.
+struct Ending {
+    loops: bool,
+    control: Control,
+    on_event: Option<Arc<OnEvent>>,
+}
+
+impl Ending {
+    /// Logs the error, shows it to `status`, and has the command of `--on-event` run for it.
+    fn tell(&self, error: ReceiveError) -> MainError {
+        self.control.note_ended(chain(&error));
+        let event = on_event::of_end(&error);
+        // What never was connected is not disconnected.
+        let error = if self.loops || matches!(error, ReceiveError::Connect(_)) {
+            MainError::from(error)
+        } else {
+            // The reason, and then what `pg_receivewal` says last.
+            tell_loss(&error);
+            let cause = Box::new(error);
+            MainError::Disconnected { cause }
+        };
+        tell(&error);
+        if let Some(on_event) = &self.on_event {
+            on_event.tell(event);
+        }
+        MainError::Told(Box::new(error))
+    }
+}
+
+/// How long the clients of a relay are waited for after an error has ended receiving. None of them
+/// can make it longer: the service manager has to learn of the error.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// Receives until there is an end to it, and serves it meanwhile if that was asked for; with a
 /// screen, shows there how far it has come.
 async fn receive(
     receiver: Receiver,
-    loops: bool,
+    ending: &Ending,
     serving: Option<(Serving, Onlookers)>,
-    signals: StopSignals,
+    mut signals: StopSignals,
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
     let Some((serving, onlookers)) = serving else {
-        return receive_only(receiver, loops, signals.asked(), screen).await;
+        let received = receive_only(receiver, signals.received(), screen).await;
+        return received.map_err(|error| ending.tell(error));
     };
-    let control = onlookers.control.clone();
     let (receiver, relay) = Relay::start(receiver, serving, onlookers)?;
-    let stop = {
-        let (asked, server_ended) = (signals.asked(), relay.ended());
-        async move {
-            tokio::select! {
-                () = asked => {}
-                () = server_ended => {}
-            }
+    let stop = async {
+        let server_ended = relay.ended();
+        tokio::select! {
+            () = signals.received() => {}
+            () = server_ended => {}
         }
     };
-    let received = receive_only(receiver, loops, stop, screen).await;
-    control.note_stopping();
-    // Those who are served get the last of it. A server that failed is why receiving ended.
-    relay.stop().await.and(received)
+    match receive_only(receiver, stop, screen).await {
+        Ok(()) => {
+            ending.control.note_stopping();
+            // Clients get the last WAL. A server that failed is why receiving ended.
+            relay.stop(Stop::OnceReplicated).await
+        }
+        Err(error) => {
+            let error = ending.tell(error);
+            tokio::select! {
+                stopped = relay.stop(Stop::Within(FAREWELL)) => stopped?,
+                () = signals.received() => {}
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Receives until there is an end to it.
 async fn receive_only(
     receiver: Receiver,
-    loops: bool,
     stop: impl Future<Output = ()> + Send,
     screen: Option<&Screen>,
-) -> Result<(), MainError> {
+) -> Result<(), ReceiveError> {
     let progress = receiver.progress();
     let mut running = pin!(receiver.run(stop));
-    let ended = match screen {
-        None => running.await,
-        Some(screen) => {
-            let ended = tokio::select! {
-                ended = &mut running => ended,
-                () = live_line::keep(screen, progress) => running.await,
-            };
-            screen.show("");
-            ended
-        }
+    let Some(screen) = screen else {
+        return running.await;
     };
-    match ended {
-        Ok(()) => Ok(()),
-        // What never was connected is not disconnected.
-        Err(error) if loops || matches!(error, ReceiveError::Connect(_)) => Err(error.into()),
-        Err(error) => {
-            // The reason, and then what `pg_receivewal` says last.
-            tell_loss(&error);
-            let cause = Box::new(error);
-            Err(MainError::Disconnected { cause })
-        }
-    }
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = live_line::keep(screen, progress) => running.await,
+    };
+    screen.show("");
+    ended
 }

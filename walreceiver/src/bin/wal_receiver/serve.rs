@@ -1,6 +1,7 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
 mod args;
+pub(crate) mod descriptors;
 pub(crate) mod failures;
 pub(crate) mod lost_slots;
 pub(crate) mod options;
@@ -51,9 +52,10 @@ pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> 
     }
 }
 
-fn try_serve(arguments: Arguments) -> Result<(), MainError> {
+fn try_serve(mut arguments: Arguments) -> Result<(), MainError> {
     check_directory(&arguments.directory)?;
     owner::check(&arguments.directory)?;
+    descriptors::fit(&mut arguments.serving)?;
     // One thread for the network is enough: what waits for the disk has threads of its own.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

@@ -41,11 +41,6 @@ impl StopSignals {
         })
     }
 
-    /// The first of them, for who waits for no other.
-    pub(crate) async fn asked(mut self) {
-        self.received().await;
-    }
-
     /// Waits for one of them.
     ///
     /// # Cancel safety

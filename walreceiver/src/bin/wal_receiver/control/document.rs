@@ -41,6 +41,9 @@ pub(crate) enum ReceiverState {
     Waiting,
     /// It ends, or those who are served get the last of what it has received.
     Stopping,
+    /// An error has ended receiving. A server in the same process disconnects its clients after a
+    /// short time, and the process exits.
+    Ended,
 }
 
 impl ReceiverState {
@@ -50,6 +53,7 @@ impl ReceiverState {
             Self::Streaming => "streaming",
             Self::Waiting => "waiting",
             Self::Stopping => "stopping",
+            Self::Ended => "ended",
         }
     }
 }

@@ -127,8 +127,17 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
     })
 }
 
+/// What the command is told of the error that ended receiving.
+pub(crate) fn of_end(error: &ReceiveError) -> Event {
+    Event {
+        kind: kind_of(error).unwrap_or(EventKind::Ended),
+        position: error.position(),
+        message: chain(error),
+    }
+}
+
 /// What the command is told of an error, whether or not it ends the receiver.
-pub(crate) fn of_error(error: &ReceiveError) -> Option<Event> {
+fn of_error(error: &ReceiveError) -> Option<Event> {
     Some(Event {
         kind: kind_of(error)?,
         position: error.position(),
@@ -139,8 +148,8 @@ pub(crate) fn of_error(error: &ReceiveError) -> Option<Event> {
 /// What an error that ends the program is to the command.
 pub(crate) fn of_main(error: &MainError) -> Option<EventKind> {
     match error {
-        MainError::Receive(error) => kind_of(error),
-        MainError::Disconnected { cause } => kind_of(cause),
+        MainError::Receive(error) => Some(kind_of(error).unwrap_or(EventKind::Ended)),
+        MainError::Disconnected { cause } => Some(kind_of(cause).unwrap_or(EventKind::Ended)),
         MainError::Archive(error) => of_archive(error),
         _ => None,
     }

@@ -23,6 +23,8 @@ const COUNT: &str = "a whole number";
 pub(crate) struct Serving {
     pub(crate) config: ServeConfig,
     pub(crate) slots: SlotLimits,
+    /// Whether `--max-connections` was given.
+    pub(crate) explicit_connections: bool,
 }
 
 /// What an option means.
@@ -81,6 +83,7 @@ pub(crate) struct Given {
     key: Option<PathBuf>,
     client_authorities: Option<PathBuf>,
     revocation_list: Option<PathBuf>,
+    connections: Option<usize>,
     connections_per_user: Option<usize>,
     slots: SlotLimits,
 }
@@ -93,6 +96,7 @@ impl Given {
             key: None,
             client_authorities: None,
             revocation_list: None,
+            connections: None,
             connections_per_user: None,
             slots: SlotLimits {
                 max_slots: MAX_SLOTS,
@@ -126,7 +130,7 @@ impl Given {
             ServingMeaning::TlsClientCa => self.client_authorities = Some(value.into()),
             ServingMeaning::TlsCrl => self.revocation_list = Some(value.into()),
             ServingMeaning::MaxConnections => {
-                self.config.limits.connections = count("--max-connections", text(value)?)?;
+                self.connections = Some(count("--max-connections", text(value)?)?);
             }
             ServingMeaning::MaxConnectionsPerUser => {
                 let most = count("--max-connections-per-user", text(value)?)?;
@@ -158,6 +162,7 @@ impl Given {
         }
         // Unless told otherwise there is no limit of its own for one user.
         let limits = &mut self.config.limits;
+        limits.connections = self.connections.unwrap_or(limits.connections);
         limits.connections_per_user = self.connections_per_user.unwrap_or(limits.connections);
         let needs = |given, missing| Err(UsageError::Needs { given, missing });
         self.config.access.tls = match (self.certificate, self.key, self.client_authorities) {
@@ -183,6 +188,7 @@ impl Given {
         Ok(Serving {
             config: self.config,
             slots: self.slots,
+            explicit_connections: self.connections.is_some(),
         })
     }
 }
@@ -252,7 +258,8 @@ pub(crate) fn help() -> String {
         "      --listen=ADDRESS   where clients connect, may be given several times: 127.0.0.1:5432,
                          *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
       --max-connections=N
-                         the most clients at a time (default: {max_connections})
+                         the most clients at a time (default: {max_connections}, or as many as
+                         the limit of open files allows)
       --max-connections-per-user=N
                          the most of one user (default: as many)
       --authentication-timeout=TIME
