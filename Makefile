@@ -34,3 +34,4 @@ tools:
 postgres: tools
 	scripts/install-postgres 15
 	scripts/fetch-postgres 13 14 15 16 17 18
+	scripts/fetch-postgres-tests

@@ -43,7 +43,7 @@ pub use generated::GeneratedArchive;
 pub use link::Link;
 pub use load::{Commit, Load};
 pub use postgres_programs::{Version, unprivileged_user};
-pub use process::{children_of, signal};
+pub use process::{children_of, signal, unprivileged_output};
 pub use proxy::{Message, Proxy, Verdict};
 pub use receiver::{Receiver, ReceiverBuilder};
 pub use relay::Relay;

@@ -30,6 +30,19 @@ pub(crate) fn as_unprivileged(mut command: Command) -> Command {
     command
 }
 
+/// Runs a command to its end in `directory`, as the user whom the servers belong to.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn unprivileged_output(command: Command, directory: &Path) -> Output {
+    let mut command = as_unprivileged(command);
+    command.current_dir(directory);
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
 /// Runs a command to its end, which must be a good one.
 #[track_caller]
 pub(crate) fn run(mut command: Command) -> Output {

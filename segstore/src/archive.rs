@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use crate::compression::Compression;
-use crate::compressor::Compressor;
+use crate::compressor::{self, Compressor};
 use crate::directory::ArchiveDirectory;
 use crate::discovery::Discovery;
 use crate::disk::Disk;
@@ -266,6 +266,28 @@ impl Archive {
             // What the queue has no room for is compressed after the next opening.
             compressor.enqueue(name);
         }
+    }
+
+    /// Compresses the growing segment, so that the directory looks as `pg_receivewal -Z` leaves
+    /// it: `.gz.partial` in place of `.partial`. The next opening makes a plain file of it again.
+    /// If `patience` is too short, the segment stays plain. There must be no writer any more.
+    ///
+    /// # Errors
+    /// When the disk refuses. Nothing is lost by it: the plain segment is there.
+    pub fn compress_growing(
+        &self,
+        compression: Compression,
+        patience: Duration,
+    ) -> Result<(), ArchiveError> {
+        let Some(size) = self.segment_size() else {
+            return Ok(());
+        };
+        if compression == Compression::NONE {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let go_on = || begun.elapsed() <= patience;
+        compressor::compress_growing(&self.directory, compression, size, &go_on)
     }
 
     /// Closes the archive. Completed segments that wait to be compressed are compressed, for as

@@ -99,6 +99,37 @@ pub(crate) fn decoder(encoding: Encoding, file: FileReader) -> io::Result<Box<dy
     })
 }
 
+/// How a file is stored whose name does not say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Recognized {
+    /// In a way that can be read here.
+    Known(Encoding),
+    /// In a way that cannot.
+    Unknown(&'static str),
+}
+
+/// The compression that a file begins with, `None` for WAL. barman keeps compressed segments under
+/// the names of plain ones; no magic number of WAL begins like any of these.
+pub(crate) fn recognize(bytes: &[u8]) -> Option<Recognized> {
+    const BEGINNINGS: [(&[u8], Recognized); 6] = [
+        (b"\x1F\x8B", Recognized::Known(Encoding::Gzip)),
+        (b"\x04\x22\x4D\x18", Recognized::Known(Encoding::Lz4)),
+        (b"\x28\xB5\x2F\xFD", Recognized::Known(Encoding::Zstd)),
+        (b"BZh", Recognized::Unknown("bzip2")),
+        (b"\xFD7zXZ\0", Recognized::Unknown("xz")),
+        (b"\xFF\x06\0\0sNaPpY", Recognized::Unknown("snappy")),
+    ];
+    let begins = |(beginning, _): &&(&[u8], Recognized)| bytes.starts_with(beginning);
+    BEGINNINGS.iter().find(begins).map(|(_, found)| *found)
+}
+
+/// The same of a file that was opened under the name of a plain one.
+pub(crate) fn recognize_file(opened: &NamedFile) -> Result<Option<Recognized>, DiskError> {
+    let mut bytes = [0; 10];
+    let count = opened.read_full_at(&mut bytes, 0)?;
+    Ok(recognize(bytes.get(..count).unwrap_or_default()))
+}
+
 /// Whether an error of a decoder is the operating system's, not one of the content.
 pub(crate) fn is_disk_error(error: &io::Error) -> bool {
     error.raw_os_error().is_some()

@@ -1,17 +1,22 @@
 //! Compresses completed segments in the background.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use walproto::SegmentSize;
+
 use crate::compression::{self, Compression};
 use crate::directory::ArchiveDirectory;
 use crate::disk::OpenMode;
 use crate::error::{ArchiveError, Damage, DiskError, Operation};
+use crate::listing::Listing;
 use crate::named_file::NamedFile;
 use crate::segment::{SegmentFile, SegmentName};
+use crate::segment_files::SegmentFiles;
 use crate::segment_reader::unreadable;
 
 /// How many segments wait at most: names alone, 24 bytes each. Those beyond stay as they are
@@ -154,17 +159,56 @@ fn work(
     }
 }
 
-/// Puts a compressed file in the place of a plain one, unless `go_on` says no meanwhile.
+/// Replaces the plain file of a complete segment, unless `go_on` says no meanwhile.
 pub(crate) fn compress(
     directory: &ArchiveDirectory,
     compression: Compression,
     name: SegmentName,
     go_on: &dyn Fn() -> bool,
 ) -> Result<(), ArchiveError> {
+    compress_file(directory, compression, SegmentFile::complete(name), go_on)
+}
+
+/// Replaces the growing segment by a compressed file, `.gz.partial` for example, as
+/// `pg_receivewal -Z` leaves it. Nothing may write the archive meanwhile.
+///
+/// At every moment one of the two files is durable, and where both are there, they hold the same.
+/// The next opening makes a plain file again ([`import_partials`](crate::takeover)).
+///
+/// A segment in which a sync failed stays as it is: the cache may show what the disk does not have.
+pub(crate) fn compress_growing(
+    directory: &ArchiveDirectory,
+    compression: Compression,
+    size: SegmentSize,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), ArchiveError> {
+    let files = SegmentFiles::new(directory.clone(), size);
+    let marked: BTreeSet<_> = directory.poisoned()?.iter().map(|file| file.name).collect();
+    let listing = Listing::read(directory)?;
+    for (file, _) in listing.segments().rev() {
+        if file != SegmentFile::partial(file.name) || marked.contains(&file.name) {
+            return Ok(());
+        }
+        // The segment after the last WAL may have been begun already.
+        if !files.is_empty(file)? {
+            compress_file(directory, compression, file, go_on)?;
+            return Ok(directory.sync_root()?);
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a plain file by a compressed one, unless `go_on` says no meanwhile. The removal of the
+/// plain one is not synced.
+fn compress_file(
+    directory: &ArchiveDirectory,
+    compression: Compression,
+    segment: SegmentFile,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), ArchiveError> {
     let encoding = compression.encoding();
-    let complete = SegmentFile::complete(name);
-    let target = directory.path(complete.encoded(encoding));
-    let plain_path = directory.path(complete);
+    let target = directory.path(segment.encoded(encoding));
+    let plain_path = directory.path(segment);
     if plain_path == target {
         return Ok(());
     }
@@ -172,7 +216,7 @@ pub(crate) fn compress(
     let Some(plain) = plain else {
         return Ok(());
     };
-    let temporary = directory.create_temporary(complete.encoded(encoding))?;
+    let temporary = directory.create_temporary(segment.encoded(encoding))?;
     let temporary_path = temporary.path().to_owned();
     let result = (|| {
         let encoded = compression::encode(compression, &plain, temporary, go_on)?;

@@ -116,6 +116,11 @@ impl ArchiveDirectory {
         }
     }
 
+    /// Another directory on the same disk.
+    pub(crate) fn elsewhere(&self, root: &Path) -> Self {
+        Self::new(Arc::clone(&self.disk), root)
+    }
+
     /// Tells readers of segments to open their files anew.
     pub(crate) fn note_replaced(&self) {
         self.replaced.fetch_add(1, Ordering::Release);

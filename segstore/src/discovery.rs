@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use walproto::{SegmentSize, SystemId};
 
-use crate::compression;
+use crate::compression::{self, Recognized};
 use crate::directory::ArchiveDirectory;
 use crate::disk::OpenMode;
 use crate::error::{ArchiveError, DiskError, Operation};
@@ -13,7 +13,7 @@ use crate::named_file::NamedFile;
 use crate::page::{
     BLOCK_SIZE, LONG_HEADER, LONG_HEADER_LENGTH, PageHeader, SHORT_HEADER_LENGTH, SegmentHeader,
 };
-use crate::segment::SegmentFile;
+use crate::segment::{Encoding, SegmentFile};
 
 /// What the first page of a segment says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,8 +71,16 @@ fn read(
     let Some(opened) = opened else {
         return Ok(None);
     };
+    let encoding = match file.encoding {
+        Encoding::Plain => match compression::recognize_file(&opened)? {
+            Some(Recognized::Known(encoding)) => encoding,
+            Some(Recognized::Unknown(_)) => return Ok(None),
+            None => Encoding::Plain,
+        },
+        encoding => encoding,
+    };
     let mut bytes = [0; LONG_HEADER_LENGTH];
-    let result = compression::decoder(file.encoding, opened.into_reader())
+    let result = compression::decoder(encoding, opened.into_reader())
         .and_then(|mut input| compression::read_full(&mut input, &mut bytes));
     match result {
         Ok(LONG_HEADER_LENGTH) => {}

@@ -114,6 +114,7 @@ mod sample;
 mod segment;
 mod segment_files;
 mod segment_reader;
+mod settings;
 pub mod sim;
 mod slots;
 mod stored_records;
@@ -151,6 +152,7 @@ pub use recovery::{Recovery, Tip};
 pub use retention::{Pruned, Removable, prune};
 pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
 pub use segment_reader::SegmentReader;
+pub use settings::{SettingChange, WeakSetting};
 pub use slots::{
     HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession,
     SlotStore, WalStatus,
@@ -159,6 +161,6 @@ pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{
     IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
 };
-pub use verify::{Fault, GoodRange, Problem, Verification, verify};
+pub use verify::{Fault, GoodRange, Problem, Verification, WeakRange, verify};
 pub use view::{ArchiveView, Followed};
 pub use writer::{WriteError, Writer};

@@ -26,6 +26,9 @@ const PAGE: usize = 8 << 10;
 /// decompresses of it is taken. The file itself goes into quarantine: whether it ends there or is
 /// damaged there cannot be told.
 ///
+/// A file that holds a whole segment, as [`Archive::compress_growing`](crate::Archive) leaves it,
+/// is removed: its checksum shows that nothing of it is missing in the plain one.
+///
 /// Under another compression than before it begins its last segment anew in another file, and
 /// leaves the old one for ever beside what it completes. Those go into quarantine.
 ///
@@ -115,7 +118,7 @@ fn import_partial(
 ) -> Result<(), ArchiveError> {
     let plain = file.encoded(Encoding::Plain);
     let (source, target) = (directory.path(file), directory.path(plain));
-    let decoded = decode(directory, file, size)?;
+    let (decoded, whole) = decode(directory, file, size)?;
     let existing = NamedFile::open_if_exists(directory.disk(), target.clone(), OpenMode::Read)?;
     if let Some(existing) = existing {
         // Both were written from the segment's beginning, so one continues the other.
@@ -133,44 +136,60 @@ fn import_partial(
         };
         if continued {
             directory.remove(decoded.path())?;
-            directory.quarantine(&source)?;
-            return Ok(());
+            return put_away(directory, &source, whole);
         }
         directory.quarantine(&target)?;
     }
     directory.finish_temporary(&decoded, &target)?;
-    directory.quarantine(&source)?;
+    put_away(directory, &source, whole)
+}
+
+/// Removes a compressed file of which a plain one holds all, or else puts it into quarantine;
+/// durably, for the plain one may get other bytes behind its last record.
+fn put_away(directory: &ArchiveDirectory, path: &Path, whole: bool) -> Result<(), ArchiveError> {
+    if whole {
+        directory.remove(path)?;
+        directory.sync_root()?;
+    } else {
+        directory.quarantine(path)?;
+    }
     Ok(())
 }
 
-/// What decompresses of a file, as a temporary file of the size of a segment.
+/// What decompresses of a file, as a temporary file of the size of a segment, and whether the file
+/// holds just as much, with the right checksum.
 fn decode(
     directory: &ArchiveDirectory,
     file: SegmentFile,
     size: SegmentSize,
-) -> Result<NamedFile, ArchiveError> {
+) -> Result<(NamedFile, bool), ArchiveError> {
     let target = directory.create_temporary(file.encoded(Encoding::Plain))?;
-    let mut input = SegmentReader::open(directory, file)?.take(size.bytes());
+    let mut input = SegmentReader::open(directory, file)?;
     // In small pieces: what is good of one that has an error in it is not given.
     let mut buffer = vec![0; PAGE];
     let mut offset = 0;
-    loop {
+    let whole = loop {
         match input.read(&mut buffer) {
-            Ok(0) => break,
+            // The checksum was right.
+            Ok(0) => break offset == size.bytes(),
             Ok(count) => {
-                let bytes = buffer.get(..count).unwrap_or_default();
+                let left = usize::try_from(size.bytes() - offset).unwrap_or(count);
+                let bytes = buffer.get(..count.min(left)).unwrap_or_default();
                 target.write_at(&[std::io::IoSlice::new(bytes)], offset)?;
-                offset += count as u64;
+                offset += bytes.len() as u64;
+                if count > left {
+                    break false;
+                }
             }
             Err(error) if is_disk_error(&error) => {
                 return Err(DiskError::at(Operation::Read, directory.path(file))(error).into());
             }
             // The end of what was flushed, or damage. Whether it is WAL is checked by recovery.
-            Err(_) => break,
+            Err(_) => break false,
         }
-    }
+    };
     target.allocate(size.bytes())?;
-    Ok(target)
+    Ok((target, whole))
 }
 
 /// How the contents of two growing segments, up to their trailing zeros, are to each other.

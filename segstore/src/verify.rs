@@ -9,12 +9,14 @@
 
 mod check;
 mod copies;
+mod guess;
 mod join;
 mod plan;
 mod report;
 #[cfg(test)]
 mod tests;
 mod tip;
+mod weak;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -36,7 +38,8 @@ use crate::validator::WalFormat;
 use self::check::{Checker, Stretch};
 use self::join::Join;
 use self::plan::Plan;
-pub use self::report::{Fault, GoodRange, Problem, Verification};
+pub use self::report::{Fault, GoodRange, Problem, Verification, WeakRange};
+use self::weak::SaidSettings;
 
 /// The least that one thread is given at once, in bytes: to join two chunks takes about a block.
 const LEAST_CHUNK: u64 = 64 << 20;
@@ -118,6 +121,7 @@ struct Checked {
     chunks: BTreeMap<usize, Vec<Stretch>>,
     segments: u64,
     bytes: u64,
+    said: SaidSettings,
 }
 
 /// Checks the chunks of the plan, each by the first thread that is free.
@@ -143,6 +147,7 @@ fn check_all(
             all.chunks.extend(some.chunks);
             all.segments += some.segments;
             all.bytes += some.bytes;
+            all.said.extend(some.said);
         }
         Ok(all)
     })
@@ -165,5 +170,6 @@ fn check_some(
     }
     checked.segments = checker.segments();
     checked.bytes = checker.bytes();
+    checked.said = checker.take_said();
     Ok(checked)
 }

@@ -61,6 +61,7 @@ use crate::prepare::{Preparer, ZEROS};
 use crate::read::WalReader;
 use crate::segment::{SegmentFile, SegmentName};
 use crate::segment_files::SegmentFiles;
+use crate::settings::{SettingChange, SettingsWatch};
 use crate::validator::Validator;
 
 mod batch;
@@ -86,6 +87,8 @@ pub struct Writer {
     files: SegmentFiles,
     history: Arc<TimelineHistory>,
     validator: Validator,
+    /// What the records say about the settings of the server.
+    settings: SettingsWatch,
     /// The position of the next byte: what lies before was compared or written.
     position: Lsn,
     stored: Stored,
@@ -217,6 +220,7 @@ impl Writer {
             files: parts.files,
             history: parts.history,
             validator: parts.validator,
+            settings: SettingsWatch::default(),
             position: start,
             stored: parts.stored,
             segment: None,
@@ -331,9 +335,12 @@ impl Writer {
         }
         // Kept apart until the bytes are stored, so that a full disk leaves no trace.
         let mut validator = self.validator.clone();
-        let verdict = data
-            .iter()
-            .try_for_each(|piece| validator.push(piece).map(|_| ()));
+        let mut settings = self.settings;
+        let verdict = {
+            let mut visitor = settings.visitor(validator.page_magic());
+            data.iter()
+                .try_for_each(|piece| validator.push_with(piece, &mut visitor).map(|_| ()))
+        };
         let progress = validator.progress();
         let end = match verdict {
             Ok(()) => progress.byte_end,
@@ -357,6 +364,7 @@ impl Writer {
         }
         self.stored.record_end = self.stored.record_end.max(progress.record_end);
         self.validator = validator;
+        self.settings = settings;
         self.position = end;
         self.unsynced.append(self.history.timeline(), at, end, data);
         match verdict {
@@ -366,6 +374,12 @@ impl Writer {
                 Err(self.corrupt(corruption))
             }
         }
+    }
+
+    /// The changes of settings that a base backup depends on in what was appended since this was
+    /// last called, in their order.
+    pub fn take_setting_changes(&mut self) -> impl Iterator<Item = SettingChange> + use<> {
+        self.settings.take_changes()
     }
 
     /// Stores the bytes from `position` up to `end`, segment by segment.

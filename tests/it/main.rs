@@ -30,6 +30,7 @@ mod old_certificates;
 mod on_event;
 mod other_user;
 mod outages;
+mod postgres_own_test;
 mod proxied;
 mod refused;
 mod relay;
@@ -59,6 +60,7 @@ mod terminal;
 mod timelines;
 mod tls;
 mod verify;
+mod weak_wal;
 
 /// One test for each supported version of PostgreSQL, from a function that takes the version.
 macro_rules! for_each_version {

@@ -163,6 +163,9 @@ fn timelines_follow_one_another() {
     fs::remove_file(archive.path().join("00000002.history")).unwrap();
     let (code, text) = verify(archive.path(), &[]);
     assert_eq!(code, Some(1));
+    // All segments are checked without it.
+    assert!(text.ends_with(": 1 problem\n"), "{text}");
+    assert!(text.contains("\ngood: timeline 2 from "), "{text}");
     assert!(text.contains("bad: timeline 2"), "{text}");
     assert!(
         text.contains("the history of timeline 2 is not in the archive"),
@@ -356,4 +359,41 @@ fn what_cannot_be_checked_is_neither_good_nor_bad() {
         assert_eq!(status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(words), "{text}");
     }
+}
+
+/// As barman archives: what is complete goes to a directory named by the first digits, with histories
+/// beside these directories.
+#[test]
+fn the_directories_of_barman_are_checked_one_by_one() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = archive_of(&cluster);
+    let wals = ArchiveDirectory::new();
+    let part = wals.path().join("0000000100000000");
+    fs::create_dir(&part).unwrap();
+    fs::write(wals.path().join("xlog.db"), "").unwrap();
+    let segments = archive.files().into_iter().filter(|name| name.len() == 24);
+    for (number, name) in segments.enumerate() {
+        let path = part.join(&name);
+        fs::rename(archive.path().join(&name), &path).unwrap();
+        if number % 2 == 1 {
+            // Compressed under the same name.
+            let gzip = std::process::Command::new("gzip").arg(&path).status();
+            assert!(gzip.unwrap().success());
+            fs::rename(part.join(format!("{name}.gz")), &path).unwrap();
+        }
+    }
+    let (code, text) = verify(wals.path(), &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("holds no WAL segments itself, but directories of them such as \"00000001"),
+        "{text}"
+    );
+    let hint = format!(
+        "hint: Check each of them, for example with -D {}.",
+        part.display()
+    );
+    assert!(text.contains(&hint), "{text}");
+    let (code, text) = verify(&part, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("good: timeline 1 from 0/"), "{text}");
 }

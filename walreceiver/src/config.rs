@@ -54,6 +54,9 @@ pub struct ReceiverConfig {
     /// Whether another program moves completed segments out of the directory. That none is left
     /// there is no error then, and the receiver begins as with an empty directory.
     pub segments_are_moved: bool,
+    /// Whether a clean end leaves the growing segment compressed too, if segments are compressed.
+    /// While WAL is received it is always plain.
+    pub compress_growing: bool,
 }
 
 impl ReceiverConfig {
@@ -82,6 +85,7 @@ impl ReceiverConfig {
             fork: OnFork::Stop,
             lost_slot: OnLostSlot::Stop,
             segments_are_moved: false,
+            compress_growing: false,
         }
     }
 }

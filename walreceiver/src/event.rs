@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use segstore::{ArchiveError, MissingSegments};
+use segstore::{ArchiveError, MissingSegments, WeakSetting};
 use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 
 use crate::error::ReceiveError;
@@ -204,7 +204,16 @@ pub enum Warning<'a> {
         /// The timelines.
         timelines: &'a [TimelineId],
     },
-    /// A completed segment could not be compressed; it stays as it is.
+    /// The server writes WAL under a setting that makes it too little for a base backup.
+    WeakSetting {
+        /// The timeline of that WAL.
+        timeline: TimelineId,
+        /// The record that says so: from here on the setting holds.
+        lsn: Lsn,
+        /// The setting.
+        setting: WeakSetting,
+    },
+    /// A segment could not be compressed; it stays as it is.
     NotCompressed {
         /// Why.
         error: &'a ArchiveError,
@@ -309,6 +318,11 @@ impl fmt::Display for Warning<'_> {
                 write_names(f, &mut names)?;
                 f.write_str("; put them back, or a standby may fail that asks for them")
             }
+            Self::WeakSetting {
+                timeline,
+                lsn,
+                setting,
+            } => write_weak_setting(f, *timeline, *lsn, *setting),
             Self::NotCompressed { error } => {
                 write!(f, "a segment stays uncompressed: {error}")?;
                 match error.source() {
@@ -329,6 +343,27 @@ impl fmt::Display for Warning<'_> {
             Self::ServerNotice { message } => f.write_str(message),
         }
     }
+}
+
+fn write_weak_setting(
+    f: &mut fmt::Formatter<'_>,
+    timeline: TimelineId,
+    lsn: Lsn,
+    setting: WeakSetting,
+) -> fmt::Result {
+    write!(
+        f,
+        "WAL from {lsn} on (timeline {timeline}) was written under "
+    )?;
+    f.write_str(match setting {
+        WeakSetting::MinimalWalLevel => {
+            "wal_level = minimal: no base backup from before can be recovered past it"
+        }
+        WeakSetting::NoFullPageWrites => {
+            "full_page_writes = off: a base backup that is taken from a standby meanwhile is corrupt"
+        }
+        _ => "a setting that a base backup depends on",
+    })
 }
 
 /// Lists a few of the names, each in quotes.

@@ -28,7 +28,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use segstore::{Durable, IncompleteRecord, WriteError, Writer};
+use segstore::{Durable, IncompleteRecord, SettingChange, WriteError, Writer};
 use tokio::sync::watch;
 use walproto::Lsn;
 
@@ -54,6 +54,8 @@ pub(crate) struct Flushed {
     pub(crate) durable: Option<Durable>,
     /// The magic number of the stream's pages, `None` before the first page.
     pub(crate) page_magic: Option<u16>,
+    /// The first changes of settings that a base backup depends on, in their order.
+    pub(crate) settings: Vec<SettingChange>,
     /// Since when the disk has been full, while it is.
     pub(crate) held_since: Option<Instant>,
     /// Whether the thread has ended; its result says why.

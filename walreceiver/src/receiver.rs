@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use segstore::{Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk};
 use tokio::sync::watch;
@@ -232,13 +232,24 @@ impl Work {
             } else {
                 COMPRESSION_PATIENCE
             };
-            self.close(archive, patience).await;
+            let growing = self.config.compress_growing && ended.is_ok();
+            self.close(archive, growing, patience).await;
         }
         ended
     }
 
-    async fn close(&self, archive: Archive, patience: Duration) {
-        let failure = match tokio::task::spawn_blocking(move || archive.close(patience)).await {
+    /// Compresses what is to be compressed, the growing segment too if `growing`.
+    async fn close(&self, archive: Archive, growing: bool, patience: Duration) {
+        let compression = self.config.compression;
+        let close = move || {
+            let begun = Instant::now();
+            let failure = match growing {
+                true => archive.compress_growing(compression, patience).err(),
+                false => None,
+            };
+            failure.or(archive.close(patience.saturating_sub(begun.elapsed())))
+        };
+        let failure = match tokio::task::spawn_blocking(close).await {
             Ok(failure) => failure,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };

@@ -207,6 +207,8 @@ struct Receiving<'a> {
     hold_until: Option<Instant>,
     /// Whether the pages' magic number is still to be looked at.
     magic_is_new: bool,
+    /// How many changes of settings were looked at.
+    settings_seen: usize,
 }
 
 impl<'a> Receiving<'a> {
@@ -239,6 +241,7 @@ impl<'a> Receiving<'a> {
             finished_end: order.segment_size.start_of(order.start),
             hold_until: None,
             magic_is_new: order.magic_is_new,
+            settings_seen: 0,
         }
     }
 

@@ -167,3 +167,51 @@ fn what_there_is_no_time_for_stays_as_it_is() {
     assert!(compressor.finish(Duration::ZERO).is_none());
     assert!(disk.content(format!("/a/{NAME}")).is_some());
 }
+
+#[test]
+fn the_newest_growing_segment_with_content_is_compressed() {
+    let size = SegmentSize::new(1 << 20).unwrap();
+    let older = "000000010000000000000003.partial";
+    let growing = "000000020000000000000004.partial";
+    let begun = "000000020000000000000005.partial";
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    disk.plant(format!("/a/{older}"), &[7; 5_000]).unwrap();
+    disk.plant(format!("/a/{growing}"), &[7; 5_000]).unwrap();
+    disk.plant(format!("/a/{begun}"), &[0; 5_000]).unwrap();
+    let marked = SegmentFile::partial(SegmentName::parse("000000020000000000000004").unwrap());
+    directory.poison(marked).unwrap();
+    compress_growing(&directory, gzip(), size, &|| true).unwrap();
+    assert!(
+        disk.content(format!("/a/{growing}")).is_some(),
+        "its sync failed"
+    );
+
+    directory.clear_poison(marked).unwrap();
+    compress_growing(&directory, gzip(), size, &|| false).unwrap();
+    assert!(disk.content(format!("/a/{growing}")).is_some(), "no time");
+
+    compress_growing(&directory, gzip(), size, &|| true).unwrap();
+    disk.reboot(Survival::Nothing);
+    let names: Vec<_> = directory.list(Path::new("/a")).unwrap();
+    let mut names: Vec<_> = names.into_iter().map(|entry| entry.name).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            ".wal-receiver",
+            older,
+            "000000020000000000000004.gz.partial",
+            begun
+        ]
+    );
+
+    // Nothing is left to do where the last segment is complete.
+    let disk = SimDisk::new("/a");
+    let directory = self::directory(&disk);
+    disk.plant(format!("/a/{older}"), &[7; 5_000]).unwrap();
+    disk.plant("/a/000000010000000000000004", &[7; 5_000])
+        .unwrap();
+    compress_growing(&directory, gzip(), size, &|| true).unwrap();
+    assert!(disk.content(format!("/a/{older}")).is_some());
+}

@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use walproto::Lsn;
+use walproto::{Lsn, TimelineHistory};
 
 use super::plan::{Run, Segment};
+use super::weak::SaidSettings;
 use crate::aligned::AlignedBuffer;
+use crate::compression::{self, Recognized};
 use crate::corruption::Corruption;
 use crate::disk::OpenMode;
 use crate::error::ArchiveError;
@@ -16,6 +18,7 @@ use crate::record::RecordHeader;
 use crate::segment::{Encoding, SegmentFile};
 use crate::segment_files::SegmentFiles;
 use crate::segment_reader::SegmentReader;
+use crate::settings::{Settings, SettingsReader, SettingsVisitor};
 use crate::validator::{RecordVisitor, Validator, WalFormat};
 
 /// What is read at once. It stays in the processor's cache until it is checked.
@@ -26,9 +29,60 @@ const BLOCK: usize = 128 << 10;
 pub(super) struct Stretch {
     pub(super) first: FirstRecord,
     /// As it was at the end, or at what is wrong there.
-    pub(super) validator: Validator,
+    pub(super) walk: Walk,
     /// Why it ends before its chunk.
     pub(super) stop: Option<Stop>,
+}
+
+/// What has come to a place in the WAL and can go on from there.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub(super) validator: Validator,
+    settings: SettingsReader,
+}
+
+impl Walk {
+    fn new(validator: Validator) -> Self {
+        Self {
+            validator,
+            settings: SettingsReader::default(),
+        }
+    }
+
+    /// Goes on along another history, which must be the same up to here.
+    pub(super) fn onto(self, history: Arc<TimelineHistory>) -> Self {
+        Self {
+            validator: self.validator.onto(history),
+            ..self
+        }
+    }
+}
+
+/// Sees the records of a walk.
+struct Seen<'a, F> {
+    first: &'a mut FirstRecord,
+    settings: SettingsVisitor<'a, F>,
+}
+
+impl<F: FnMut(Lsn, Settings)> RecordVisitor for Seen<'_, F> {
+    fn begin(&mut self, start: Lsn, header: &RecordHeader) {
+        self.first.begin(start, header);
+        self.settings.begin(start, header);
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        self.settings.body(bytes);
+    }
+
+    fn end(&mut self, end: Lsn) {
+        self.first.end(end);
+        self.settings.end(end);
+    }
+
+    fn abandon(&mut self) {
+        self.first.abandon();
+        self.settings.abandon();
+    }
 }
 
 /// Why it did not go on.
@@ -47,6 +101,8 @@ pub(super) enum Why {
     Ends,
     /// The file cannot be read.
     Unreadable(ArchiveError),
+    /// The file is compressed by a method that cannot be read here.
+    Compressed(&'static str),
     /// There is no longer any file of the segment.
     Gone,
 }
@@ -109,6 +165,7 @@ pub(super) struct Checker<'a> {
     block: AlignedBuffer,
     segments: u64,
     bytes: u64,
+    said: SaidSettings,
 }
 
 impl<'a> Checker<'a> {
@@ -119,7 +176,13 @@ impl<'a> Checker<'a> {
             block: AlignedBuffer::new(BLOCK),
             segments: 0,
             bytes: 0,
+            said: SaidSettings::default(),
         }
+    }
+
+    /// What records said about settings.
+    pub(super) fn take_said(&mut self) -> SaidSettings {
+        std::mem::take(&mut self.said)
     }
 
     /// How many segments were begun.
@@ -152,16 +215,12 @@ impl<'a> Checker<'a> {
             && let Some(segment) = run.segments.get(at)
         {
             let history = Arc::clone(&run.history);
-            let mut validator = Validator::new(self.format, history, segment.start)?;
+            let mut walk = Walk::new(Validator::new(self.format, history, segment.start)?);
             let mut first = FirstRecord::of_stretch(segment.start);
             let rest = at..chunk.end;
-            let stop = self.go_on(run, rest, &mut validator, &mut first, |_| false);
+            let stop = self.go_on(run, rest, &mut walk, &mut first, |_| false);
             at = stop.as_ref().map_or(chunk.end, |stop| stop.segment + 1);
-            stretches.push(Stretch {
-                first,
-                validator,
-                stop,
-            });
+            stretches.push(Stretch { first, walk, stop });
         }
         Ok(stretches)
     }
@@ -172,27 +231,28 @@ impl<'a> Checker<'a> {
         &mut self,
         run: &Run,
         chunk: Range<usize>,
-        validator: &mut Validator,
+        walk: &mut Walk,
     ) -> (FirstRecord, Option<Stop>) {
-        let mut first = FirstRecord::of_stretch(validator.position());
-        let stop = self.go_on(run, chunk, validator, &mut first, FirstRecord::is_complete);
+        let mut first = FirstRecord::of_stretch(walk.validator.position());
+        let stop = self.go_on(run, chunk, walk, &mut first, FirstRecord::is_complete);
         (first, stop)
     }
 
-    /// Checks segments that follow what `validator` was given, until `enough`; `None` when
+    /// Checks segments that follow what `walk` has come to, until `enough`; `None` when
     /// nothing is wrong.
     fn go_on(
         &mut self,
         run: &Run,
         segments: Range<usize>,
-        validator: &mut Validator,
+        walk: &mut Walk,
         first: &mut FirstRecord,
         enough: impl Fn(&FirstRecord) -> bool,
     ) -> Option<Stop> {
+        self.said.begin();
         for index in segments {
             let segment = run.segments.get(index)?;
             self.segments += 1;
-            match self.segment(segment, validator, first, &enough) {
+            match self.segment(segment, run, walk, first, &enough) {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(why) => {
@@ -210,26 +270,42 @@ impl<'a> Checker<'a> {
     fn segment(
         &mut self,
         segment: &Segment,
-        validator: &mut Validator,
+        run: &Run,
+        walk: &mut Walk,
         first: &mut FirstRecord,
         enough: &impl Fn(&FirstRecord) -> bool,
     ) -> Result<bool, Why> {
         let end = self.files.end_of(segment.start);
         let mut bytes = SegmentBytes::open(self.files, segment.file)?;
+        let Walk {
+            validator,
+            settings,
+        } = walk;
+        let Self { block, said, .. } = self;
         loop {
             let left = end.bytes_since(validator.position());
             let wanted = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
             if wanted == 0 {
                 return bytes.check_end(self.files).map(|()| true);
             }
-            let block = self.block.bytes().get_mut(..wanted).unwrap_or_default();
+            let block = block.bytes().get_mut(..wanted).unwrap_or_default();
             let count = bytes.read(block).map_err(Why::Unreadable)?;
             let block = block.get(..count).unwrap_or_default();
             if block.is_empty() {
                 return Err(Why::Ends);
             }
             self.bytes += count as u64;
-            validator.push_with(block, first).map_err(Why::Corrupt)?;
+            settings.set_page_magic(validator.page_magic());
+            let mut seen = Seen {
+                first: &mut *first,
+                settings: SettingsVisitor {
+                    reader: settings,
+                    found: |lsn, found| said.add(run.history.timeline_of(lsn), lsn, found),
+                },
+            };
+            validator
+                .push_with(block, &mut seen)
+                .map_err(Why::Corrupt)?;
             if enough(first) {
                 return Ok(false);
             }
@@ -256,9 +332,17 @@ impl SegmentBytes {
                 found.ok_or(Why::Gone)?
             }
         };
-        if file.encoding != Encoding::Plain {
-            let reader = SegmentReader::over(opened, file).map_err(Why::Unreadable)?;
-            return Ok(Self::Decoded(reader));
+        let recognized = match file.encoding {
+            Encoding::Plain => compression::recognize_file(&opened).map_err(unreadable)?,
+            encoding => Some(Recognized::Known(encoding)),
+        };
+        match recognized {
+            Some(Recognized::Known(encoding)) => {
+                let reader = SegmentReader::over(opened, file.encoded(encoding));
+                return Ok(Self::Decoded(reader.map_err(Why::Unreadable)?));
+            }
+            Some(Recognized::Unknown(method)) => return Err(Why::Compressed(method)),
+            None => {}
         }
         let (found, expected) = (opened.length().map_err(unreadable)?, files.size().bytes());
         if found > expected {

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use walproto::{Lsn, TimelineId};
 
 use super::Checked;
-use super::check::{Checker, Stop, Stretch, Why};
+use super::check::{Checker, Stop, Stretch, Walk, Why};
 use super::copies;
 use super::plan::{Plan, Run};
 use super::report::{Fault, GoodRange, Problem, Verification, add_good, merge};
 use crate::error::{ArchiveError, Evidence};
 use crate::listing::Listing;
 use crate::segment::SegmentFile;
-use crate::validator::Validator;
 
 /// Joins chunks to runs and runs to timelines, in their order.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(super) struct Join<'a> {
     plan: &'a Plan,
     listing: &'a Listing,
     /// How WAL goes on where another timeline's segments follow.
-    handed_over: BTreeMap<(TimelineId, Lsn), Validator>,
+    handed_over: BTreeMap<(TimelineId, Lsn), Walk>,
     good: Vec<GoodRange>,
     problems: Vec<Problem>,
 }
@@ -33,7 +32,7 @@ pub(super) struct Join<'a> {
 struct Open {
     /// Where it begins, as soon as a record does.
     from: Option<Lsn>,
-    validator: Validator,
+    walk: Walk,
 }
 
 impl<'a> Join<'a> {
@@ -70,6 +69,10 @@ impl<'a> Join<'a> {
                 self.add_good(run, &open);
             }
         }
+        let mut said = checked.said;
+        said.extend(self.checker.take_said());
+        let (problems, warnings) = said.judge();
+        self.problems.extend(problems);
         self.check_copies();
         self.good = merge(self.good);
         self.check_nothing_lost();
@@ -85,6 +88,7 @@ impl<'a> Join<'a> {
             durable: self.plan.durable,
             good: self.good,
             problems: self.problems,
+            warnings,
             foreign: self.listing.foreign().to_vec(),
         })
     }
@@ -92,10 +96,10 @@ impl<'a> Join<'a> {
     /// What goes on with a run's first segment.
     fn begin(&self, run: &Run) -> Option<Open> {
         let before = self.handed_over.get(&(run.predecessor()?, run.start()))?;
-        let validator = before.clone().onto(Arc::clone(&run.history));
+        let walk = before.clone().onto(Arc::clone(&run.history));
         Some(Open {
-            from: Some(validator.progress().record_end),
-            validator,
+            from: Some(walk.validator.progress().record_end),
+            walk,
         })
     }
 
@@ -109,7 +113,7 @@ impl<'a> Join<'a> {
     ) -> Result<Option<Open>, ArchiveError> {
         let mut from = None;
         if let Some(mut before) = before {
-            let (first, stop) = self.checker.link(run, chunk.clone(), &mut before.validator);
+            let (first, stop) = self.checker.link(run, chunk.clone(), &mut before.walk);
             before.from = before.from.or(first.good_from());
             if let Some(stop) = stop {
                 let rest = stop.segment + 1..chunk.end;
@@ -126,7 +130,7 @@ impl<'a> Join<'a> {
         for stretch in stretches {
             let after = Open {
                 from: from.take().or(stretch.first.good_from()),
-                validator: stretch.validator,
+                walk: stretch.walk,
             };
             match stretch.stop {
                 Some(stop) => self.stopped(run, &after, stop),
@@ -138,15 +142,25 @@ impl<'a> Join<'a> {
 
     /// Keeps how WAL goes on, if the segments of another timeline follow here.
     fn hand_over(&mut self, run: &Run, open: Open) -> Open {
-        let place = (run.timeline(), open.validator.position());
+        let place = (run.timeline(), open.walk.validator.position());
         if self.plan.is_handed_over(place.0, place.1) {
-            self.handed_over.insert(place, open.validator.clone());
+            self.handed_over.insert(place, open.walk.clone());
         }
         open
     }
 
     fn add_good(&mut self, run: &Run, open: &Open) {
-        let end = open.validator.progress().record_end;
+        let end = open.walk.validator.progress().record_end;
+        if run.history_is_guessed {
+            // Where its ancestors end is not known for certain.
+            let start = open.from.unwrap_or(end);
+            self.good.push(GoodRange {
+                timeline: run.timeline(),
+                start,
+                end,
+            });
+            return;
+        }
         add_good(&mut self.good, &run.history, open.from.unwrap_or(end), end);
     }
 
@@ -156,8 +170,8 @@ impl<'a> Join<'a> {
         let Some(segment) = run.segments.get(stop.segment) else {
             return;
         };
-        let record_end = open.validator.progress().record_end;
-        let position = open.validator.position();
+        let record_end = open.walk.validator.progress().record_end;
+        let position = open.walk.validator.position();
         let is_last = stop.segment + 1 == run.segments.len();
         let tip = run.tip.as_ref().filter(|_| is_last);
         let (lsn, fault) = match (stop.why, tip) {
@@ -174,6 +188,10 @@ impl<'a> Join<'a> {
                 (position, Fault::Ends { evidence })
             }
             (Why::Unreadable(error), _) => (position, Fault::File(error)),
+            (Why::Compressed(method), _) => {
+                let file = segment.file;
+                (segment.start, Fault::Compressed { file, method })
+            }
             (Why::Ends, Some(tip)) => {
                 let Some(evidence) = tip.goes_on_after(record_end) else {
                     return;

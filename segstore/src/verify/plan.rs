@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
+use super::guess;
 use super::report::{Fault, Problem};
 use super::tip::Tip;
+use crate::directory::ArchiveDirectory;
 use crate::error::ArchiveError;
 use crate::history;
 use crate::identity::Identity;
@@ -36,6 +38,8 @@ pub(super) struct Plan {
     pub(super) durable: Option<ArchivePosition>,
     /// The history of the timeline of `durable`.
     pub(super) durable_history: Option<Arc<TimelineHistory>>,
+    /// The timelines whose histories were guessed.
+    guessed: BTreeSet<TimelineId>,
     problems: Vec<Problem>,
 }
 
@@ -43,6 +47,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) history: Arc<TimelineHistory>,
+    /// Whether its file is missing, so that the history was made up from what the pages say.
+    pub(super) history_is_guessed: bool,
     pub(super) segments: Vec<Segment>,
     /// What the last segment must hold, if it may end before its end.
     pub(super) tip: Option<Tip>,
@@ -90,6 +96,7 @@ impl Plan {
             copies: Vec::new(),
             durable,
             durable_history: None,
+            guessed: BTreeSet::new(),
             problems: Vec::new(),
         };
         this.note_unsynced(files, listing)?;
@@ -165,7 +172,7 @@ impl Plan {
         }
         let mut histories = BTreeMap::new();
         for (timeline, first) in timelines {
-            let found = match history::find(files.directory(), timeline, identity) {
+            let found = match find_history(files.directory(), timeline, identity) {
                 Ok(Some(history)) => Ok(history),
                 Ok(None) if timeline == TimelineId::FIRST => {
                     Ok(TimelineHistory::without_ancestors(timeline))
@@ -175,14 +182,19 @@ impl Plan {
             };
             match found {
                 Ok(history) => drop(histories.insert(timeline, Arc::new(history))),
-                Err(error) => self.problems.push(Problem {
-                    timeline,
-                    lsn: first
-                        .and_then(|name| start_of(name, files.size()))
-                        .unwrap_or_default(),
-                    place: None,
-                    fault: Fault::File(error),
-                }),
+                Err(error) => {
+                    let lsn = first.and_then(|name| start_of(name, files.size()));
+                    self.problems.push(Problem {
+                        timeline,
+                        lsn: lsn.unwrap_or_default(),
+                        place: None,
+                        fault: Fault::File(error),
+                    });
+                    if let Some(history) = guess::history(files, listing, timeline) {
+                        self.guessed.insert(timeline);
+                        histories.insert(timeline, Arc::new(history));
+                    }
+                }
             }
         }
         histories
@@ -234,6 +246,7 @@ impl Plan {
                 }
                 _ => self.runs.push(Run {
                     history: Arc::clone(history),
+                    history_is_guessed: self.guessed.contains(&timeline),
                     segments: vec![segment],
                     tip: None,
                 }),
@@ -312,6 +325,7 @@ impl Plan {
             {
                 let left_at = histories
                     .values()
+                    .filter(|history| !self.guessed.contains(&history.timeline()))
                     .filter_map(|history| history.switch_point_of(timeline))
                     .max();
                 let durable = self.durable.filter(|durable| durable.timeline == timeline);
@@ -336,6 +350,25 @@ impl Plan {
             }
             self.chunks.push((index, from..run.segments.len()));
         }
+    }
+}
+
+/// A history beside the segments, or one directory above, where barman has it: its segments lie in
+/// directories whose names are the first 16 digits of theirs.
+fn find_history(
+    directory: &ArchiveDirectory,
+    timeline: TimelineId,
+    identity: Option<&Identity>,
+) -> Result<Option<TimelineHistory>, ArchiveError> {
+    let found = history::find(directory, timeline, identity)?;
+    let name = directory.root().file_name().and_then(|name| name.to_str());
+    let is_part = name
+        .is_some_and(|name| name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match directory.root().parent() {
+        Some(parent) if found.is_none() && is_part => {
+            history::find(&directory.elsewhere(parent), timeline, identity)
+        }
+        _ => Ok(found),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::corruption::CorruptionReason;
 use crate::error::{ArchiveError, Evidence};
 use crate::position::ArchivePosition;
 use crate::segment::{SegmentFile, SegmentName};
+use crate::settings::WeakSetting;
 
 /// What [`verify`](crate::verify) found in an archive.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Verification {
     pub good: Vec<GoodRange>,
     /// What is wrong, in the same order.
     pub problems: Vec<Problem>,
+    /// WAL that is good and not enough for every base backup, in the same order.
+    pub warnings: Vec<WeakRange>,
     /// What lies in the directory and is neither WAL, nor a history, nor ours.
     pub foreign: Vec<OsString>,
 }
@@ -44,6 +47,31 @@ pub struct GoodRange {
     pub start: Lsn,
     /// The end of the last record: the first byte that is not in the range.
     pub end: Lsn,
+}
+
+/// WAL that was written under a setting of the server that some base backups do not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct WeakRange {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The record that says that the setting holds.
+    pub start: Lsn,
+    /// The record that says that it no longer does, `None` if there is none.
+    pub end: Option<Lsn>,
+    /// The setting.
+    pub setting: WeakSetting,
+}
+
+impl WeakRange {
+    /// A short name for the setting, for programs to tell one from another by.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self.setting {
+            WeakSetting::MinimalWalLevel => "minimal_wal",
+            WeakSetting::NoFullPageWrites => "no_full_page_writes",
+        }
+    }
 }
 
 /// Something that is wrong with an archive.
@@ -89,6 +117,24 @@ pub enum Fault {
         /// Up to where.
         expected: Lsn,
     },
+    /// WAL is good, but does not have all changes.
+    #[error(
+        "WAL from here{} was written under wal_level = minimal; no base backup from before can be \
+         recovered past it; take a new base backup",
+        To(*end)
+    )]
+    MinimalWal {
+        /// The record that says that `wal_level` is higher again, `None` if there is none.
+        end: Option<Lsn>,
+    },
+    /// A segment is compressed by a method that cannot be read here.
+    #[error("\"{file}\" is compressed by {method}, which cannot be read here; decompress it first")]
+    Compressed {
+        /// The file.
+        file: SegmentFile,
+        /// The method.
+        method: &'static str,
+    },
     /// An fsync of this file failed: what can be read of it need not be on the disk.
     #[error("an fsync of \"{file}\" failed; start the receiver, which fetches its WAL again")]
     NotSynced {
@@ -109,6 +155,8 @@ impl Fault {
             Self::Ends { .. } => "ends",
             Self::Missing { .. } => "missing",
             Self::Lost { .. } => "lost",
+            Self::MinimalWal { .. } => "minimal_wal",
+            Self::Compressed { .. } => "compressed",
             Self::NotSynced { .. } => "not_synced",
             Self::File(_) => "file",
         }
@@ -139,6 +187,39 @@ impl fmt::Display for GoodRange {
             end,
         } = self;
         write!(f, "timeline {timeline} from {start} to {end}")
+    }
+}
+
+impl fmt::Display for WeakRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            timeline,
+            start,
+            end,
+            setting,
+        } = self;
+        write!(f, "timeline {timeline} from {start}{}: ", To(*end))?;
+        f.write_str(match setting {
+            WeakSetting::MinimalWalLevel => {
+                "wal_level was minimal; no base backup from before can be recovered past it"
+            }
+            WeakSetting::NoFullPageWrites => {
+                "full_page_writes was off; a base backup that was taken from a standby meanwhile \
+                 is corrupt"
+            }
+        })
+    }
+}
+
+/// The end of a range, or that there is none.
+struct To(Option<Lsn>);
+
+impl fmt::Display for To {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(end) => write!(f, " to {end}"),
+            None => f.write_str(" on"),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod chunks;
 mod files;
 mod growing;
 mod timelines;
+mod weak;
 
 const ROOT: &str = "/archive";
 const SEGMENT: u64 = 1 << 20;

@@ -1,12 +1,14 @@
 //! The power goes.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use segstore::generator::{AfterSwitch, Generator};
 use segstore::sim::{Fault, Survival};
-use segstore::{Archive, Writer};
+use segstore::{Archive, Compression, Writer};
 use walproto::Lsn;
 
-use crate::world::{SEGMENT_SIZE, START, World, generator, short_wal};
+use crate::world::{ROOT, SEGMENT_SIZE, START, World, generator, path, short_wal};
 
 /// Cuts the power at every operation of a life that `prepare` leads up to, then somewhere in the
 /// next one, and has a third one finish. `survivals` says for each operation what is left.
@@ -57,6 +59,81 @@ fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
         ]
     };
     cut_everywhere(1, || World::new(short_wal(1)), all);
+}
+
+/// A life that ends cleanly leaves the growing segment compressed. The power goes at each operation
+/// of that end, and of the beginning of the next life.
+#[test]
+fn a_growing_segment_left_compressed_is_never_lost() {
+    let middle = Lsn(START.0 + 40_000);
+    let wal = || {
+        let mut wal = generator(9);
+        wal.fill(70_000);
+        wal
+    };
+    let compressed = |method: Compression| {
+        let suffix = method.encoding().suffix();
+        path(1, START) + suffix + ".partial"
+    };
+    // It ends in the middle of a record, so that what is left is provisional too.
+    let first_life = |method: Compression, cut: Option<u64>| {
+        let mut world = World::new(wal());
+        let (archive, mut writer) = world.writer().unwrap();
+        let mut rng = Rng::with_seed(3);
+        world.stream(&mut writer, &mut rng, middle).unwrap();
+        world.acknowledge(writer.close().unwrap());
+        let before = world.disk.operations();
+        if let Some(cut) = cut {
+            world.disk.cut_power_at(before + cut);
+        }
+        let left = archive.compress_growing(method, Duration::MAX);
+        assert_eq!(left.is_err(), cut.is_some());
+        let count = world.disk.operations() - before;
+        (world, count)
+    };
+    let live_again = |mut world: World, why: &str| {
+        if let Err(stop) = world.live(&mut Rng::with_seed(5)) {
+            panic!("{why}: {stop}");
+        }
+        world.assert_complete();
+        world
+    };
+    let gzip = Compression::gzip(Some(1)).unwrap();
+    let ending = first_life(gzip, None).1;
+    assert!(ending >= 6, "{ending}");
+    for cut in 0..ending {
+        for survival in [Survival::Nothing, Survival::Chance(cut)] {
+            let (world, _) = first_life(gzip, Some(cut));
+            world.disk.reboot(survival);
+            let world = live_again(world, &format!("end, cut {cut}, {survival:?}"));
+            assert_eq!(world.disk.content(compressed(gzip)), None);
+        }
+    }
+    for method in [gzip, Compression::LZ4, Compression::zstd(Some(1)).unwrap()] {
+        let (world, _) = first_life(method, None);
+        let content = world.disk.content(compressed(method));
+        assert!(content.is_some_and(|content| content.len() < 60_000));
+        assert_eq!(world.disk.content(path(1, START) + ".partial"), None);
+        let before = world.disk.operations();
+        drop(world.writer().unwrap());
+        let beginning = world.disk.operations() - before;
+        for cut in 0..beginning {
+            let (mut world, _) = first_life(method, None);
+            world.disk.cut_power_at(world.disk.operations() + cut);
+            let ended = world.live(&mut Rng::with_seed(4));
+            assert!(ended.is_err() || cut + 1 == beginning);
+            world.disk.reboot(Survival::Chance(cut));
+            let world = live_again(world, &format!("{method:?}, cut {cut}"));
+            // The plain file has all of it, so none of it is kept aside.
+            assert_eq!(world.disk.content(quarantined(&compressed(method))), None);
+            assert_eq!(world.disk.content(compressed(method)), None);
+        }
+    }
+}
+
+fn quarantined(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap();
+    format!("{ROOT}/.wal-receiver/quarantine/{name}.1")
 }
 
 #[test]
@@ -199,7 +276,7 @@ fn after_many_syncs_of_a_segment_the_next_one_is_ready() {
     world.assert_complete();
     let log = world.disk.log();
     assert!(!log.iter().any(|line| line.contains("allocate")));
-    let second = crate::world::path(1, Lsn(START.0 + SEGMENT_SIZE)) + ".partial";
+    let second = path(1, Lsn(START.0 + SEGMENT_SIZE)) + ".partial";
     let place = |words: &str| log.iter().position(|line| line.contains(words));
     let synced = log
         .iter()
@@ -237,7 +314,7 @@ fn a_little_wal_in_a_file_that_was_only_reserved_brings_zeros_for_many_blocks() 
             writer.sync().unwrap();
         }
     }
-    let path = crate::world::path(1, second) + ".partial";
+    let path = path(1, second) + ".partial";
     let log = world.disk.log();
     assert!(log.iter().any(|line| line.contains("allocate")));
     let write = format!("write {path}: ");

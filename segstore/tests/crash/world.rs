@@ -1,7 +1,7 @@
 //! A primary's WAL, a disk, and the lives of a receiver between them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -93,6 +93,8 @@ pub(crate) struct World {
     pub(crate) batch_max: u64,
     /// Whether anything is synced.
     pub(crate) sync: bool,
+    /// How a clean end leaves the growing segment.
+    pub(crate) left: Compression,
 }
 
 impl World {
@@ -103,6 +105,7 @@ impl World {
             acknowledged: START,
             batch_max: 100_000,
             sync: true,
+            left: Compression::NONE,
         }
     }
 
@@ -155,10 +158,10 @@ impl World {
     }
 
     pub(crate) fn live_until(&mut self, rng: &mut Rng, end: Lsn) -> Result<(), Stop> {
-        let (_archive, mut writer) = self.writer()?;
+        let (archive, mut writer) = self.writer()?;
         self.stream(&mut writer, rng, end)?;
         self.acknowledge(writer.close()?);
-        Ok(())
+        Ok(archive.compress_growing(self.left, Duration::MAX)?)
     }
 
     /// Streams in batches of any size, in pieces of any size, with syncs now and then. What a

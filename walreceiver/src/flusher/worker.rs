@@ -20,6 +20,10 @@ const STEP_BYTES: usize = 512 << 10;
 /// the server. And only a sync that is not long may be made by the network task itself.
 const LONG_SYNC: Duration = Duration::from_millis(2);
 
+/// The most changes of settings that are told of one connection: each takes a restart of a server
+/// that nobody tampered with.
+const MAX_SETTINGS: usize = 64;
+
 /// How long a full disk is left alone before the next try to write.
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -193,6 +197,11 @@ impl Worker {
         self.flushed.send_modify(|flushed| {
             tell_written(writer, flushed);
             flushed.durable = Some(durable);
+            for change in writer.take_setting_changes() {
+                if flushed.settings.len() < MAX_SETTINGS {
+                    flushed.settings.push(change);
+                }
+            }
         });
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use segstore::WeakSetting;
 use walproto::{Lsn, TimelineId};
 
 use super::Receiving;
@@ -55,6 +56,8 @@ pub(crate) struct TailMemory {
     pub(super) disk_full_at: Option<Lsn>,
     /// Since when WAL is known that is not durable.
     pub(super) lag: Lag,
+    /// The settings that a base backup depends on and that were warned of.
+    pub(super) weak_settings: Vec<WeakSetting>,
     /// Whether a lost connection is made again.
     reconnects: bool,
     met: Option<IncompleteTail>,
@@ -77,6 +80,7 @@ impl TailMemory {
         Self {
             disk_full_at: None,
             lag: Lag::default(),
+            weak_settings: Vec::new(),
             reconnects,
             met: None,
             warned: false,

@@ -23,6 +23,7 @@ impl Receiving<'_> {
         };
         self.note_hold(held_since);
         self.note_page_magic();
+        self.note_settings();
         if let Some(applier) = self.order.applier {
             applier.durable(self.durable_end());
         }
@@ -45,6 +46,33 @@ impl Receiving<'_> {
                 let event = ReceiverEvent::Warning(warning);
                 self.order.reporter.report(&event);
             }
+        }
+    }
+
+    /// Warns of a setting under which WAL is not enough for a base backup, once until it has
+    /// changed, over all connections.
+    fn note_settings(&mut self) {
+        let seen = self.settings_seen;
+        if self.flushed.borrow().settings.len() == seen {
+            return;
+        }
+        let changes = self.flushed.borrow().settings.clone();
+        self.settings_seen = changes.len();
+        for change in changes.into_iter().skip(seen) {
+            if self.tail.weak_settings.contains(&change.setting) == change.begins {
+                continue;
+            }
+            if !change.begins {
+                self.tail.weak_settings.retain(|it| *it != change.setting);
+                continue;
+            }
+            self.tail.weak_settings.push(change.setting);
+            let warning = Warning::WeakSetting {
+                timeline: self.order.history.timeline_of(change.lsn),
+                lsn: change.lsn,
+                setting: change.setting,
+            };
+            self.order.reporter.report(&ReceiverEvent::Warning(warning));
         }
     }
 

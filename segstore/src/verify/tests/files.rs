@@ -246,3 +246,47 @@ fn a_renamed_segment_is_found_under_its_new_name() {
     assert_eq!(bytes.read(&mut first).unwrap(), 8192);
     assert_eq!(first, wal.bytes()[..8192]);
 }
+
+/// barman keeps segments in directories named by the first digits of theirs, compressed or not under
+/// the same names, and histories one directory above.
+#[test]
+fn segments_are_checked_where_barman_keeps_them() {
+    let wal = wal(33);
+    let files = Files::of(&wal);
+    let root = Path::new("/wals/0000000100000000");
+    let methods = [
+        Compression::gzip(None).unwrap(),
+        Compression::LZ4,
+        Compression::zstd(None).unwrap(),
+    ];
+    let disk = SimDisk::new(root);
+    for ((name, content), method) in files.0.iter().zip(methods.into_iter().cycle()) {
+        disk.plant(root.join(name), content).unwrap();
+        let directory = ArchiveDirectory::new(Arc::new(disk.clone()), root);
+        directory.create_own().unwrap();
+        let segment = SegmentName::parse(name).unwrap();
+        compressor::compress(&directory, method, segment, &|| true).unwrap();
+        let compressed = root.join(format!("{name}{}", method.encoding().suffix()));
+        let content = disk.content(&compressed).unwrap();
+        directory.remove(&compressed).unwrap();
+        disk.plant(root.join(name), &content).unwrap();
+    }
+    let check = || verify(Arc::new(disk.clone()), root, NonZeroUsize::MIN).unwrap();
+    let found = check();
+    assert!(found.problems.is_empty(), "{:?}", found.problems);
+    assert_eq!(found.segments, 4);
+    assert_eq!(
+        found.good,
+        [range(1, START..wal.records().last().unwrap().end)]
+    );
+    let second = name(1, Lsn(START.0 + SEGMENT));
+    disk.plant(root.join(second.to_string()), b"BZh91AY")
+        .unwrap();
+    let found = check();
+    assert_eq!(
+        found.problems[0].fault.to_string(),
+        format!(
+            "\"{second}\" is compressed by bzip2, which cannot be read here; decompress it first"
+        )
+    );
+}

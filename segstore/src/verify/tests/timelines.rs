@@ -164,28 +164,49 @@ fn what_is_missing_between_timelines_is_told() {
 }
 
 #[test]
-fn a_timeline_without_its_history_is_not_checked_and_that_is_told() {
+fn a_timeline_without_its_history_is_checked_and_that_is_told() {
     let (parent, child) = promoted();
     let mut files = archive(&parent, &child);
     let history = timeline(2).history_file_name();
-    files.0.remove(&history).unwrap();
+    let content = files.0.remove(&history).unwrap();
     let found = files.verify();
     assert!(matches!(
         &found.problems[..],
         [Problem { lsn, fault: Fault::File(ArchiveError::HistoryMissing { timeline: of }), .. }]
             if *of == timeline(2) && *lsn == third()
     ));
-    assert!(found.good.iter().all(|range| range.timeline == timeline(1)));
-    files.0.insert(history, b"2\t0/5000000\n".to_vec());
-    let found = files.verify();
-    assert!(matches!(
-        &found.problems[..],
-        [Problem {
-            fault: Fault::File(ArchiveError::Damaged {
-                reason: Damage::History(_),
+    let end = child.records().last().unwrap().end;
+    let of_child = |found: &Verification| {
+        let ranges = found.good.iter();
+        let mut ranges = ranges.filter(|range| range.timeline == timeline(2));
+        ranges.next_back().map(|range| range.end)
+    };
+    assert_eq!(of_child(&found), Some(end));
+    // Alone, as barman leaves a directory: what began before has been moved away.
+    let mut alone = Files(files.0.clone());
+    alone.0.retain(|name, _| name.starts_with("00000002"));
+    let found = alone.verify();
+    assert_eq!(found.problems.len(), 1, "{:?}", found.problems);
+    assert_eq!(of_child(&found), Some(end));
+    let last = child.records().last().unwrap().start;
+    let at = usize::try_from(size().offset_of(last)).unwrap() + 10;
+    alone.segment(2, last)[at] ^= 1;
+    assert_eq!(alone.verify().problems.len(), 2);
+
+    for content in [b"2\t0/5000000\n".to_vec(), content] {
+        files.0.insert(history.clone(), content);
+        let found = files.verify();
+        let damaged = matches!(
+            &found.problems[..],
+            [Problem {
+                fault: Fault::File(ArchiveError::Damaged {
+                    reason: Damage::History(_),
+                    ..
+                }),
                 ..
-            }),
-            ..
-        }]
-    ));
+            }]
+        );
+        assert!(damaged || found.problems.is_empty(), "{:?}", found.problems);
+        assert_eq!(of_child(&found), Some(end));
+    }
 }

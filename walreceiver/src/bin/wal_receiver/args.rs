@@ -393,6 +393,7 @@ impl Given {
                 first_start: face.first_start(),
                 lost_slot: face.lost_slot(),
                 segments_are_moved: face.segments_are_moved(),
+                compress_growing: face.compress_growing(),
             }),
         };
         Ok(Arguments {

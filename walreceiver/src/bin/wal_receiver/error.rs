@@ -49,6 +49,16 @@ pub(crate) enum MainError {
         segment_size: SegmentSize,
     },
     #[error(
+        "directory \"{}\" holds no WAL segments itself, but directories of them such as \"{}\"",
+        directory.display(),
+        first.display()
+    )]
+    SegmentsBelow {
+        directory: PathBuf,
+        first: PathBuf,
+        hint: String,
+    },
+    #[error(
         "{connections} clients (--max-connections) and the archive need {needed} file descriptors, \
          and this process may open {allowed}: raise the hard limit (ulimit -Hn, or LimitNOFILE= of \
          the service), {}",
@@ -151,6 +161,7 @@ impl MainError {
             },
             Self::Receive(error) => hint_of(error),
             Self::Connect(error) => hint_of_connect(error),
+            Self::SegmentsBelow { hint, .. } => Some(hint),
             Self::Told(error) => error.hint(),
             _ => None,
         }

@@ -89,6 +89,12 @@ impl Face {
         matches!(self, Self::PgReceivewal)
     }
 
+    /// Whether a clean end leaves the growing segment compressed, under a name such as
+    /// `.gz.partial`.
+    pub(crate) const fn compress_growing(self) -> bool {
+        matches!(self, Self::PgReceivewal)
+    }
+
     /// What is told as applied.
     pub(crate) const fn apply(self) -> ReportedApply {
         match self {

@@ -48,6 +48,8 @@ pub(crate) enum EventKind {
     Corruption,
     /// The server's WAL does not go on from the archive's.
     Fork,
+    /// A setting of the server makes its WAL too little for a base backup.
+    WeakWal,
     /// Nothing has been streamed for a minute.
     Unreachable,
     /// Receiving has ended by an error that none of these names.
@@ -63,6 +65,7 @@ impl EventKind {
             Self::Released => "released",
             Self::Corruption => "corruption",
             Self::Fork => "fork",
+            Self::WeakWal => "weak_wal",
             Self::Unreachable => "unreachable",
             Self::Ended => "ended",
         }

@@ -4,6 +4,7 @@ mod repeats;
 
 use std::time::{Duration, Instant};
 
+use segstore::WeakSetting;
 use tracing::{error, info, warn};
 use walreceiver::{ReceiveError, ReceiverEvent, Reporter, TimelineId, Warning};
 
@@ -205,6 +206,17 @@ fn warn(warning: &Warning<'_>) {
             old_end = %old_end,
             "{warning}"
         ),
+        Warning::WeakSetting {
+            timeline,
+            lsn,
+            setting,
+        } => warn!(
+            event = "weak_setting",
+            timeline = timeline.number(),
+            %lsn,
+            hint = remedy(*setting),
+            "{warning}"
+        ),
         Warning::SlotUnlimited { slot } => warn!(
             event = "slot_unlimited",
             slot = slot.as_str(),
@@ -212,6 +224,19 @@ fn warn(warning: &Warning<'_>) {
             "{warning}"
         ),
         other => warn!("{}", without_numbers(&other.to_string())),
+    }
+}
+
+/// What to do about a setting under which WAL is too little for a base backup.
+pub(crate) const fn remedy(setting: WeakSetting) -> Option<&'static str> {
+    match setting {
+        WeakSetting::MinimalWalLevel => Some(
+            "Set wal_level to replica or higher, restart the server and take a new base backup.",
+        ),
+        WeakSetting::NoFullPageWrites => {
+            Some("Set full_page_writes to on and run CHECKPOINT on the primary before the backup.")
+        }
+        _ => None,
     }
 }
 

@@ -3,8 +3,10 @@
 mod args;
 mod output;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ fn run(arguments: &Arguments) -> ExitCode {
     let verification = match verify(arguments) {
         Ok(verification) => verification,
         Err(error) => {
-            error!(event = "failed", "{}", chain(&error));
+            error!(event = "failed", hint = error.hint(), "{}", chain(&error));
             return ExitCode::from(match error {
                 MainError::Archive(
                     ArchiveError::Damaged { .. }
@@ -73,11 +75,31 @@ fn run(arguments: &Arguments) -> ExitCode {
 fn verify(arguments: &Arguments) -> Result<Verification, MainError> {
     check_directory(&arguments.directory)?;
     let disk = Arc::new(OsDisk::new());
-    Ok(segstore::verify(
-        disk,
-        &arguments.directory,
-        arguments.jobs,
-    )?)
+    segstore::verify(disk, &arguments.directory, arguments.jobs).map_err(|error| match error {
+        ArchiveError::NoIdentity { directory } => nothing_found(directory),
+        error => error.into(),
+    })
+}
+
+/// Why nothing was found: the segments may be one directory below, as in barman's `wals`, in
+/// directories whose names are the first 16 digits of theirs.
+fn nothing_found(directory: PathBuf) -> MainError {
+    let is_part = |name: &OsStr| {
+        name.len() == 16 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit)
+    };
+    let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| is_part(&entry.file_name()) && entry.path().is_dir());
+    match below.map(|entry| entry.file_name()).min() {
+        Some(first) => MainError::SegmentsBelow {
+            hint: format!(
+                "Check each of them, for example with -D {}.",
+                directory.join(&first).display()
+            ),
+            first: first.into(),
+            directory,
+        },
+        None => ArchiveError::NoIdentity { directory }.into(),
+    }
 }
 
 /// The help text, without the last line's end.

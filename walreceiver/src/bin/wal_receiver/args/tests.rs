@@ -47,6 +47,7 @@ fn defaults_of_pg_receivewal() {
             first_start: FirstStart::ServerFlush,
             lost_slot: OnLostSlot::Warn,
             segments_are_moved: true,
+            compress_growing: true,
         }
     );
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::document::Failure;
+use super::socket::BoundSocket;
 use super::{Control, Socket};
 
 /// How many may ask at a time. One more is closed at once.
@@ -44,6 +45,9 @@ pub(crate) struct ListenError {
 pub(crate) struct Listening {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    socket: Socket,
+    archive: PathBuf,
+    bound: BoundSocket,
 }
 
 impl Listening {
@@ -61,6 +65,7 @@ impl Listening {
 
     fn try_start(control: Control, archive: &Path, socket: Socket) -> io::Result<Self> {
         let listener = socket.bind(archive)?;
+        let bound = socket.bound(archive)?;
         listener.set_nonblocking(true)?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -76,6 +81,9 @@ impl Listening {
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
+            socket,
+            archive: archive.to_owned(),
+            bound,
         })
     }
 }
@@ -88,6 +96,8 @@ impl Drop for Listening {
             // A panic there has been printed.
             let _ = thread.join();
         }
+        // One that stays is replaced by the next process.
+        let _ = self.socket.remove(&self.archive, self.bound);
     }
 }
 

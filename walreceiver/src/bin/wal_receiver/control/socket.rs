@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,6 +60,30 @@ impl Socket {
         Ok(socket.into())
     }
 
+    /// Removes the socket that was bound, at a clean end: tools that walk through the directory may
+    /// refuse anything that is neither a file nor a directory, as PostgreSQL's own tests do.
+    ///
+    /// The lock is no longer held, so that the next process may have bound its own there. Whatever
+    /// is there is given another name before it is looked at, and gets its name back if it is that.
+    pub(super) fn remove(self, archive: &Path, bound: BoundSocket) -> io::Result<()> {
+        let reached = Reached::new(self, archive)?;
+        if BoundSocket::at(&reached.path)? != bound {
+            return Ok(());
+        }
+        let name = format!("{}.{}", self.name(), std::process::id());
+        let aside = reached.path.with_file_name(name);
+        fs::rename(&reached.path, &aside)?;
+        if BoundSocket::at(&aside)? != bound {
+            return fs::rename(&aside, &reached.path);
+        }
+        fs::remove_file(&aside)
+    }
+
+    /// Which socket is there now.
+    pub(super) fn bound(self, archive: &Path) -> io::Result<BoundSocket> {
+        BoundSocket::at(&Reached::new(self, archive)?.path)
+    }
+
     /// Connects; `None` when nobody listens.
     pub(super) fn connect(
         self,
@@ -86,6 +110,23 @@ impl Socket {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A socket's file, told from others of its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct BoundSocket {
+    device: u64,
+    inode: u64,
+}
+
+impl BoundSocket {
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 
@@ -145,6 +186,26 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_socket_is_removed_by_whoever_bound_it() {
+        let directory = tempfile::tempdir().unwrap();
+        archive(directory.path());
+        let first = Socket::Receiver.bind(directory.path()).unwrap();
+        let ours = Socket::Receiver.bound(directory.path()).unwrap();
+        let second = Socket::Receiver.bind(directory.path()).unwrap();
+        let theirs = Socket::Receiver.bound(directory.path()).unwrap();
+        assert_ne!(ours, theirs);
+        drop(first);
+        Socket::Receiver.remove(directory.path(), ours).unwrap();
+        let patience = Duration::from_secs(5);
+        let connected = Socket::Receiver.connect(directory.path(), patience);
+        assert!(connected.unwrap().is_some());
+        drop(second);
+        Socket::Receiver.remove(directory.path(), theirs).unwrap();
+        let own = fs::read_dir(directory.path().join(OWN_DIRECTORY)).unwrap();
+        assert_eq!(own.count(), 0);
     }
 
     #[test]

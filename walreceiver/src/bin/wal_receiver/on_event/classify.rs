@@ -111,6 +111,7 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
             (EventKind::Held, Some((*timeline, *lsn)))
         }
         Warning::ForkFollowed { timeline, fork, .. } => (EventKind::Fork, Some((*timeline, *fork))),
+        Warning::WeakSetting { timeline, lsn, .. } => (EventKind::WeakWal, Some((*timeline, *lsn))),
         Warning::HostPassedOver { error, .. } => (kind_of(error)?, error.position()),
         Warning::SlotReservesNothing { .. } => (EventKind::LostSlot, None),
         Warning::MissingSegments { missing } => {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use segstore::{Fault, Problem, Verification};
+use segstore::{Fault, Problem, Verification, WeakRange};
 use serde_json::{Value, json};
 
 use crate::logging::without_numbers;
@@ -21,6 +21,9 @@ pub(super) fn text(found: &Verification) -> String {
     }
     for problem in &found.problems {
         line(format_args!("bad: {}", one_line(problem)));
+    }
+    for range in &found.warnings {
+        line(format_args!("warning: {range}"));
     }
     for name in &found.foreign {
         line(format_args!("ignored: \"{}\"", name.display()));
@@ -76,6 +79,7 @@ pub(super) fn json(found: &Verification) -> serde_json::Result<String> {
         "durable": durable,
         "ranges": good,
         "problems": found.problems.iter().map(problem).collect::<Vec<_>>(),
+        "warnings": found.warnings.iter().map(warning).collect::<Vec<_>>(),
         "ignored": ignored.collect::<Vec<_>>(),
     });
     Ok(shown::json(&object)? + "\n")
@@ -85,6 +89,7 @@ fn problem(problem: &Problem) -> Value {
     let (path, offset) = problem.place.as_ref().map(|(path, at)| (path, *at)).unzip();
     let end = match problem.fault {
         Fault::Missing { end, .. } => Some(end.to_string()),
+        Fault::MinimalWal { end } => end.map(|end| end.to_string()),
         _ => None,
     };
     json!({
@@ -95,6 +100,16 @@ fn problem(problem: &Problem) -> Value {
         "file": path.map(|path| path.to_string_lossy()),
         "offset": offset,
         "message": without_numbers(&problem.fault.to_string()),
+    })
+}
+
+fn warning(range: &WeakRange) -> Value {
+    json!({
+        "kind": range.kind(),
+        "timeline": range.timeline.number(),
+        "start": range.start.to_string(),
+        "end": range.end.map(|end| end.to_string()),
+        "message": range.to_string(),
     })
 }
 
