@@ -281,12 +281,7 @@ impl fmt::Display for Warning<'_> {
             ),
             Self::HostPassedOver { server, error } => {
                 write!(f, "server {server} is not followed")?;
-                let mut reason: Option<&dyn Error> = Some(*error);
-                while let Some(error) = reason {
-                    write!(f, ": {error}")?;
-                    reason = error.source();
-                }
-                Ok(())
+                write_causes(f, *error)
             }
             Self::NothingCompared { timeline, lsn } => write!(
                 f,
@@ -324,11 +319,8 @@ impl fmt::Display for Warning<'_> {
                 setting,
             } => write_weak_setting(f, *timeline, *lsn, *setting),
             Self::NotCompressed { error } => {
-                write!(f, "a segment stays uncompressed: {error}")?;
-                match error.source() {
-                    Some(source) => write!(f, ": {source}"),
-                    None => Ok(()),
-                }
+                f.write_str("a segment stays uncompressed")?;
+                write_causes(f, *error)
             }
             Self::ForeignFiles { directory, names } => {
                 write!(
@@ -343,6 +335,16 @@ impl fmt::Display for Warning<'_> {
             Self::ServerNotice { message } => f.write_str(message),
         }
     }
+}
+
+/// Writes an error and each of its causes, with a colon before each.
+fn write_causes(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        write!(f, ": {error}")?;
+        next = error.source();
+    }
+    Ok(())
 }
 
 fn write_weak_setting(
