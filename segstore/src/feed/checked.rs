@@ -80,6 +80,7 @@ impl Feed {
             file,
             ..
         }) = &self.open
+            && validator.position() < input_end
         {
             let Some(source) = self.open_again(*file, check)? else {
                 return Ok(false);
@@ -97,13 +98,14 @@ impl Feed {
             check.raise(good_end(&validator));
             pushed?.map_err(|corruption| self.damaged(corruption, span))?;
         }
-        if validator.position() < input_end || check.good_end() >= end {
-            return Ok(true);
-        }
+        // Only a decoder that was opened for this call has come to the end in it.
         if let Some(Source::Decoded(decoded)) = &mut compressed
-            && input_end == span.segment_end(self.view.files())
+            && validator.position() == span.segment_end(self.view.files())
         {
             decoded.check_end(self.view.files().size())?;
+        }
+        if validator.position() < input_end || check.good_end() >= end {
+            return Ok(true);
         }
         if good_end(&validator) < input_end && input_end < span.durable_end {
             self.complete_record(validator.clone(), span, block)?;

@@ -147,6 +147,19 @@ fn a_flipped_bit_in_what_a_compressed_segment_holds_is_not_given() {
 }
 
 #[test]
+fn a_record_that_crosses_out_of_a_compressed_segment_is_given() {
+    let wal = wal(36);
+    for method in [Compression::gzip(None).unwrap(), Compression::LZ4] {
+        let world = World::with(&wal);
+        world.compress(name(1, Lsn(START.0 + MIB)), method);
+        for view in world.views() {
+            let mut feed = view.feed(None, START).unwrap();
+            assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+        }
+    }
+}
+
+#[test]
 fn a_record_over_several_segments_is_checked_from_any_of_them() {
     let mut wal = generator(34);
     wal.fill(900_000);
