@@ -264,7 +264,10 @@ fn segments_are_checked_where_barman_keeps_them() {
         disk.plant(root.join(name), content).unwrap();
         let directory = ArchiveDirectory::new(Arc::new(disk.clone()), root);
         directory.create_own().unwrap();
-        let segment = SegmentName::parse(name).unwrap();
+        // The growing one stays plain.
+        let Some(segment) = SegmentName::parse(name) else {
+            continue;
+        };
         compressor::compress(&directory, method, segment, &|| true).unwrap();
         let compressed = root.join(format!("{name}{}", method.encoding().suffix()));
         let content = disk.content(&compressed).unwrap();
@@ -274,7 +277,7 @@ fn segments_are_checked_where_barman_keeps_them() {
     let check = || verify(Arc::new(disk.clone()), root, NonZeroUsize::MIN).unwrap();
     let found = check();
     assert!(found.problems.is_empty(), "{:?}", found.problems);
-    assert_eq!(found.segments, 4);
+    assert_eq!(found.segments, files.0.len() as u64);
     assert_eq!(
         found.good,
         [range(1, START..wal.records().last().unwrap().end)]
