@@ -10,23 +10,23 @@ use walproto::{Lsn, TimelineId};
 /// The content of a segment, whichever way it is stored, and whether it is complete.
 fn segment(archive: &Path, name: &str) -> Option<(Vec<u8>, bool)> {
     let file = |suffix: &str| fs::File::open(archive.join(format!("{name}{suffix}"))).ok();
-    let mut content = Vec::new();
-    if let Some(mut plain) = file("") {
-        plain.read_to_end(&mut content).unwrap();
-    } else if let Some(gzip) = file(".gz") {
-        let mut decoder = flate2::read::GzDecoder::new(gzip);
-        decoder.read_to_end(&mut content).unwrap();
-    } else if let Some(lz4) = file(".lz4") {
-        let mut decoder = lz4_flex::frame::FrameDecoder::new(lz4);
-        decoder.read_to_end(&mut content).unwrap();
-    } else if let Some(zstd) = file(".zst") {
-        content = zstd::decode_all(zstd).unwrap();
-    } else {
-        let mut partial = file(".partial")?;
-        partial.read_to_end(&mut content).unwrap();
-        return Some((content, false));
-    }
-    Some((content, true))
+    let content_of = |growing: &str| {
+        let mut content = Vec::new();
+        if let Some(mut plain) = file(growing) {
+            plain.read_to_end(&mut content).unwrap();
+        } else if let Some(gzip) = file(&format!(".gz{growing}")) {
+            let mut decoder = flate2::read::GzDecoder::new(gzip);
+            decoder.read_to_end(&mut content).unwrap();
+        } else if let Some(lz4) = file(&format!(".lz4{growing}")) {
+            let mut decoder = lz4_flex::frame::FrameDecoder::new(lz4);
+            decoder.read_to_end(&mut content).unwrap();
+        } else {
+            content = zstd::decode_all(file(&format!(".zst{growing}"))?).unwrap();
+        }
+        Some(content)
+    };
+    let complete = content_of("").map(|content| (content, true));
+    complete.or_else(|| content_of(".partial").map(|content| (content, false)))
 }
 
 /// Asserts that the archive has all of the cluster's WAL from `start` to `end`: complete segments,

@@ -93,6 +93,12 @@ impl Attempt<'_> {
         let mut first_starts = 0;
         loop {
             if self.config.end.is_some_and(|end| end < start) {
+                // As with PostgreSQL's program the start is named also if nothing is streamed.
+                if !announced {
+                    let lsn = start;
+                    self.reporter
+                        .report(&ReceiverEvent::StreamingStarted { timeline, lsn });
+                }
                 // The server may never write another byte that would show it.
                 self.reporter.report(&ReceiverEvent::EndReached {
                     timeline,
