@@ -152,6 +152,28 @@ async fn a_wrong_password_ends_only_who_has_neither_streamed_nor_serves() {
     assert_eq!(told.lock().unwrap().len(), 2);
 }
 
+#[tokio::test]
+async fn a_watcher_that_leaves_while_the_archive_opens_still_keeps_the_receiver_retrying() {
+    let refusal = Some(error("FATAL", "28P01"));
+    let (server, mut senders) = Server::welcoming_some(vec![refusal.clone(), refusal]);
+    let directory = tempfile::tempdir().unwrap();
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let served = receiver.archive();
+    let received = async {
+        tokio::select! {
+            biased;
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            // It is polled once the receiver waits for its archive.
+            sender = async {
+                drop(served);
+                senders.recv().await
+            } => drop(sender),
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 2);
+}
+
 /// A standby that is promoted while the stream of the new timeline is asked for finds no timeline
 /// that follows it.
 #[tokio::test]
