@@ -95,14 +95,16 @@ impl Attempt<'_> {
         let found = read_slot(connection, name).await?;
         let failed_over = held.is_some_and(|held| held.timeline < server.timeline());
         match (found, held) {
-            (Slot::Missing, _) if failed_over => {
+            (Slot::Missing | Slot::Unknown, _) if failed_over => {
                 let new = NewPhysicalSlot {
                     reserve_wal: true,
-                    may_exist: false,
+                    // A server older than 15 cannot be asked for the slot.
+                    may_exist: found == Slot::Unknown,
                 };
-                create_slot(connection, name, new).await?;
-                self.reporter
-                    .report(&ReceiverEvent::Warning(Warning::SlotCreated { slot: name }));
+                if create_slot(connection, name, new).await? {
+                    let warning = Warning::SlotCreated { slot: name };
+                    self.reporter.report(&ReceiverEvent::Warning(warning));
+                }
                 read_slot(connection, name).await
             }
             (Slot::Missing, _) => Err(ReceiveError::NoSuchSlot { slot: name.clone() }),

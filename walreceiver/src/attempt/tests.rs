@@ -78,6 +78,7 @@ impl Primary {
             ("SHOW", "wal_block_size") => setting(&BLOCK_SIZE.to_string()).encode(),
             ("SHOW", "wal_sender_timeout") => setting("1h").encode(),
             ("SHOW", "transaction_read_only") => setting("off").encode(),
+            ("SHOW", "max_slot_wal_keep_size") => setting("1GB").encode(),
             ("TIMELINE_HISTORY", number) => {
                 let of_number =
                     |history: &&TimelineHistory| history.timeline() == number.parse().unwrap();

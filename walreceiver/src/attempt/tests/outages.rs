@@ -264,3 +264,54 @@ async fn a_history_that_no_server_has_is_warned_of_once() {
     let times = told.iter().filter(|line| **line == warning).count();
     assert_eq!(times, 1, "{told:#?}");
 }
+
+/// A server older than 15 cannot be asked whether it has a slot.
+#[tokio::test]
+async fn a_new_primary_that_cannot_be_asked_for_the_slot_gets_it_unless_it_has_it() {
+    let promotions = Promotions::new();
+    for (answer, creates) in [
+        (completed("CREATE_REPLICATION_SLOT"), true),
+        (
+            [error("ERROR", "42710"), message(b'Z', b"I")].concat(),
+            false,
+        ),
+    ] {
+        let directory = archive_of(&promotions.first).await;
+        let v14 = ("server_version", "14.20");
+        let (server, mut senders) = Server::welcoming_as(v14);
+        let (receiver, told) = retrying(&server, &directory, |settings| {
+            settings.slot = Some("failed_over".parse().unwrap());
+        });
+        let serving = async {
+            let primary = promotions.promoted();
+            let mut sender = senders.recv().await.unwrap();
+            let mut asked = Vec::new();
+            loop {
+                let command = sender.query().await;
+                if command.starts_with("CREATE_REPLICATION_SLOT") {
+                    sender.say(&answer).await;
+                } else if command.starts_with("START_REPLICATION") {
+                    return asked;
+                } else {
+                    sender.say(&primary.reply(&command)).await;
+                }
+                asked.push(command);
+            }
+        };
+        let asked = async {
+            tokio::select! {
+                received = receiver.run(pending()) => panic!("{received:?}"),
+                asked = serving => asked,
+            }
+        };
+        let asked = timeout(DEADLINE, asked).await.unwrap();
+        let created = asked
+            .iter()
+            .filter(|command| command.starts_with("CREATE_REPLICATION_SLOT"));
+        assert_eq!(created.count(), 1, "{asked:?}");
+        let slot = &"failed_over".parse().unwrap();
+        let warning = format!("warning: {}", Warning::SlotCreated { slot });
+        let told = told.lock().unwrap();
+        assert_eq!(told.contains(&warning), creates, "{told:#?}");
+    }
+}
