@@ -48,9 +48,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
     pub(crate) recovery: Option<Recovery>,
-    /// Up to where WAL has to be durable before it is acknowledged, on the stream that begins an
-    /// archive.
-    pub(crate) acknowledge_from: Option<Lsn>,
+    /// Up to where WAL has to be durable before any is acknowledged, set when an archive begins
+    /// and kept over reconnects until that WAL is durable.
+    pub(crate) acknowledge_from: &'a mut Option<Lsn>,
     /// When a server answered.
     pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
@@ -103,6 +103,7 @@ impl Attempt<'_> {
             }
             let from = (timeline, start);
             let held = self.held();
+            let is_new = held.is_none();
             let other = held.and_then(|held| {
                 follow::without_removed(&held, &server.upstream, server.facts.segment_size, from)
             });
@@ -127,7 +128,9 @@ impl Attempt<'_> {
                 }
                 // A checkpoint removed it after it was found.
                 (Err(ReceiveError::WalRemoved { .. }), None)
-                    if self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS =>
+                    if is_new
+                        && self.acknowledge_from.is_some()
+                        && first_starts < MAX_FIRST_STARTS =>
                 {
                     first_starts += 1;
                     self.look_again(&mut connection).await?;
@@ -138,7 +141,6 @@ impl Attempt<'_> {
                 }
                 (streamed, _) => streamed?,
             };
-            self.acknowledge_from = None;
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}
                 StreamEnd::ApplierEnded => return Err(ReceiveError::ApplierEnded),
@@ -149,6 +151,8 @@ impl Attempt<'_> {
                     });
                 }
                 StreamEnd::TimelineEnded(end) => {
+                    // No commit of an older timeline waits after a promotion.
+                    *self.acknowledge_from = None;
                     let switched = tokio::select! {
                         biased;
                         () = &mut stop => {
@@ -227,7 +231,7 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
-            acknowledge_from: self.acknowledge_from,
+            acknowledge_from: *self.acknowledge_from,
             server_end: if server.timeline() == timeline {
                 server.upstream.flush
             } else {
@@ -249,6 +253,7 @@ impl Attempt<'_> {
         }
         let tail = &mut *self.tail;
         let streamed = stream(connection, &order, archive, recovery, tail, announce, stop).await;
+        *self.acknowledge_from = streamed.acknowledge_from;
         if let Some(magic) = streamed.page_magic {
             archive.learn_page_magic(magic)?;
         }

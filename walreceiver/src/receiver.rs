@@ -283,6 +283,7 @@ impl Work {
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
         let mut hosts = HostMemory::default();
         let mut warnings = StandingWarnings::default();
+        let mut acknowledge_from = None;
         let mut ever_connected = false;
         let streaming = Streaming::default();
         let mut outage = Outage::begin();
@@ -301,7 +302,7 @@ impl Work {
                 streaming: &streaming,
                 archive: Some(kept),
                 recovery: None,
-                acknowledge_from: None,
+                acknowledge_from: &mut acknowledge_from,
                 connected_at: None,
                 advanced: false,
             };

@@ -94,6 +94,8 @@ pub(crate) struct Streamed {
     pub(crate) byte_end: Lsn,
     /// The end of the last record that was made durable; the start, if there was none.
     pub(crate) durable_end: Lsn,
+    /// What is left of [`Order::acknowledge_from`]: `None` once all WAL up to it is durable.
+    pub(crate) acknowledge_from: Option<Lsn>,
     /// The magic number of the pages, if there were any.
     pub(crate) page_magic: Option<u16>,
 }
@@ -114,6 +116,7 @@ pub(crate) async fn stream(
         end,
         byte_end: order.start,
         durable_end: order.start,
+        acknowledge_from: order.acknowledge_from,
         page_magic: None,
     };
     let started = tokio::select! {
@@ -157,10 +160,12 @@ pub(crate) async fn stream(
     let durable_end = flushed
         .durable
         .map_or(order.start, |durable| durable.record_end.lsn());
+    let acknowledge_from = order.acknowledge_from.filter(|&from| !flushed.covers(from));
     Streamed {
         end,
         byte_end,
         durable_end,
+        acknowledge_from,
         page_magic: flushed.page_magic,
     }
 }

@@ -315,3 +315,52 @@ async fn a_new_primary_that_cannot_be_asked_for_the_slot_gets_it_unless_it_has_i
         assert_eq!(told.contains(&warning), creates, "{told:#?}");
     }
 }
+
+#[tokio::test]
+async fn a_first_start_that_loses_its_server_acknowledges_nothing_before_it_has_caught_up() {
+    let wal = wal();
+    let records = wal.records();
+    let (middle, end) = (records[records.len() / 2].end, records.last().unwrap().end);
+    let directory = tempfile::tempdir().unwrap();
+    let (server, mut senders) = Server::welcoming();
+    let (receiver, _told) = retrying(&server, &directory, |settings| {
+        settings.start = None;
+        settings.first_start = FirstStart::OldestWal;
+        settings.slot = Some("new".parse().unwrap());
+    });
+    let offset = |lsn: Lsn| usize::try_from(lsn.bytes_since(START)).unwrap();
+    let serving = async {
+        let primary = Primary::new(&wal, &[]);
+        for round in 0..3 {
+            let mut sender = senders.recv().await.unwrap();
+            if round == 0 {
+                until_stream(&primary, &mut sender).await;
+                let removed = [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
+                sender.say(&removed).await;
+            }
+            let command = until_stream(&primary, &mut sender).await;
+            let words: Vec<_> = command.split(' ').collect();
+            let start: Lsn = words[words.len() - 3].parse().unwrap();
+            let until = if round < 2 { middle } else { wal.end() };
+            sender.copy_both().await;
+            let sent = &wal.bytes()[offset(start)..offset(until)];
+            sender.wal(start, sent).await;
+            loop {
+                let status = sender.status().await;
+                if round < 2 {
+                    assert_eq!(status.flush, Lsn::INVALID);
+                }
+                if status.flush == end || (round < 2 && status.write == middle) {
+                    break;
+                }
+            }
+        }
+    };
+    let received = async {
+        tokio::select! {
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            () = serving => {}
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
+}
