@@ -13,7 +13,7 @@ use crate::config::ReceiverConfig;
 use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
-use crate::error::ReceiveError;
+use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
@@ -44,6 +44,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) hosts: &'a mut HostMemory,
     pub(crate) warnings: &'a mut StandingWarnings,
     pub(crate) streaming: &'a Streaming,
+    pub(crate) phase: Phase,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.

@@ -300,6 +300,7 @@ impl Work {
                 hosts: &mut hosts,
                 warnings: &mut warnings,
                 streaming: &streaming,
+                phase,
                 archive: Some(kept),
                 recovery: None,
                 acknowledge_from: &mut acknowledge_from,
