@@ -117,30 +117,24 @@ impl Attempt<'_> {
                     stop.as_mut(),
                 )
                 .await;
-            let (end, received_end) = match (streamed, other) {
-                (Err(ReceiveError::WalRemoved { .. }), Some(other)) => {
-                    self.look_again(&mut connection).await?;
-                    let left = timeline;
-                    (timeline, start) = other;
-                    self.switched(&server.upstream.history, left, timeline);
-                    self.warn_of_nothing_compared(timeline, start);
+            let may_start_anew =
+                is_new && self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS;
+            let (end, received_end) = match streamed {
+                Err(ReceiveError::WalRemoved { .. }) if other.is_some() || may_start_anew => {
+                    first_starts += u32::from(other.is_none());
+                    let found = tokio::select! {
+                        biased;
+                        () = &mut stop => {
+                            self.reporter.report(&ReceiverEvent::StopRequested);
+                            return Ok(());
+                        }
+                        found = self.find_start(&mut connection, &server, timeline, other) => found,
+                    };
+                    (timeline, start) = found?;
                     announced = false;
                     continue;
                 }
-                // A checkpoint removed it after it was found.
-                (Err(ReceiveError::WalRemoved { .. }), None)
-                    if is_new
-                        && self.acknowledge_from.is_some()
-                        && first_starts < MAX_FIRST_STARTS =>
-                {
-                    first_starts += 1;
-                    self.look_again(&mut connection).await?;
-                    let course = self.decide(&mut connection, &server).await?;
-                    (timeline, start) = self.embark(&server, course).await?;
-                    announced = false;
-                    continue;
-                }
-                (streamed, _) => streamed?,
+                streamed => streamed?,
             };
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}
@@ -188,6 +182,25 @@ impl Attempt<'_> {
             let warning = Warning::NothingCompared { timeline, lsn };
             self.reporter.report(&ReceiverEvent::Warning(warning));
         }
+    }
+
+    /// Finds another start after the server has removed the WAL of the one on `left`: `other`, or
+    /// without it a new start of the archive, whose oldest WAL a checkpoint has removed since.
+    async fn find_start(
+        &mut self,
+        connection: &mut Connection,
+        server: &Server,
+        left: TimelineId,
+        other: Option<(TimelineId, Lsn)>,
+    ) -> Result<(TimelineId, Lsn), ReceiveError> {
+        self.look_again(connection).await?;
+        let Some((timeline, start)) = other else {
+            let course = self.decide(connection, server).await?;
+            return self.embark(server, course).await;
+        };
+        self.switched(&server.upstream.history, left, timeline);
+        self.warn_of_nothing_compared(timeline, start);
+        Ok((timeline, start))
     }
 
     /// Makes ready for another stream after one that the server refused.
