@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use segstore::{Archive, Identity, Recovery, SegmentFile, SegmentName};
+use segstore::{Archive, ErrorKind, Identity, Recovery, SegmentFile, SegmentName};
 use tokio::sync::watch;
 use walproto::client::Event;
 use walproto::{Lsn, TimelineHistory, TimelineId};
@@ -268,9 +268,10 @@ impl Attempt<'_> {
         let tail = &mut *self.tail;
         let streamed = stream(connection, &order, archive, recovery, tail, announce, stop).await;
         *self.acknowledge_from = streamed.acknowledge_from;
-        if let Some(magic) = streamed.page_magic {
-            archive.learn_page_magic(magic)?;
-        }
+        let learned = match streamed.page_magic {
+            Some(magic) => archive.learn_page_magic(magic),
+            None => Ok(()),
+        };
         let byte_end = streamed.byte_end;
         self.advanced |= streamed.durable_end > durable;
         // Nothing is left of a segment that has not been written to.
@@ -282,7 +283,17 @@ impl Attempt<'_> {
             };
             self.reporter.report(&event);
         }
-        streamed.end.map(|end| (end, byte_end))
+        let end = match (streamed.end, learned) {
+            // Only an error of the archive itself replaces one after which streaming resumes.
+            (Err(error), Err(learned))
+                if error.ends(Phase::After) || learned.kind() != ErrorKind::Archive =>
+            {
+                Err(error)
+            }
+            (_, Err(learned)) => Err(learned.into()),
+            (end, Ok(())) => end,
+        };
+        end.map(|end| (end, byte_end))
     }
 
     /// Connects, and decides. The archive is not touched before it is decided that the server may

@@ -15,7 +15,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use segstore::{Archive, Durable, Preparation, Recovery};
+use segstore::{Archive, Durable, ErrorKind, Preparation, Recovery};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::Event;
@@ -143,7 +143,9 @@ pub(crate) async fn stream(
         .await;
     // What stopped the disk matters more than how the connection then ended.
     let end = match (flusher.finish().await, ended) {
-        (Err(error), Err(ReceiveError::DiskStayedFull { timeline, lsn, .. })) => {
+        (Err(error), Err(ReceiveError::DiskStayedFull { timeline, lsn, .. }))
+            if error.kind() != ErrorKind::Archive =>
+        {
             Err(ReceiveError::DiskStayedFull {
                 timeline,
                 lsn,
