@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use segstore::{Archive, Identity, Recovery, SegmentFile, SegmentName};
+use segstore::{Archive, ErrorKind, Identity, Recovery, SegmentFile, SegmentName};
 use tokio::sync::watch;
 use walproto::client::Event;
 use walproto::{Lsn, TimelineHistory, TimelineId};
@@ -13,7 +13,7 @@ use crate::config::ReceiverConfig;
 use crate::connection::Connection;
 use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
-use crate::error::ReceiveError;
+use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
@@ -44,13 +44,14 @@ pub(crate) struct Attempt<'a> {
     pub(crate) hosts: &'a mut HostMemory,
     pub(crate) warnings: &'a mut StandingWarnings,
     pub(crate) streaming: &'a Streaming,
+    pub(crate) phase: Phase,
     /// Away while a thread for blocking work has it.
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
     pub(crate) recovery: Option<Recovery>,
-    /// Up to where WAL has to be durable before it is acknowledged, on the stream that begins an
-    /// archive.
-    pub(crate) acknowledge_from: Option<Lsn>,
+    /// Up to where WAL has to be durable before any is acknowledged, set when an archive begins
+    /// and kept over reconnects until that WAL is durable.
+    pub(crate) acknowledge_from: &'a mut Option<Lsn>,
     /// When a server answered.
     pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
@@ -109,6 +110,7 @@ impl Attempt<'_> {
             }
             let from = (timeline, start);
             let held = self.held();
+            let is_new = held.is_none();
             let other = held.and_then(|held| {
                 follow::without_removed(&held, &server.upstream, server.facts.segment_size, from)
             });
@@ -121,30 +123,25 @@ impl Attempt<'_> {
                     stop.as_mut(),
                 )
                 .await;
-            let (end, received_end) = match (streamed, other) {
-                (Err(ReceiveError::WalRemoved { .. }), Some(other)) => {
-                    self.look_again(&mut connection).await?;
-                    let left = timeline;
-                    (timeline, start) = other;
-                    self.switched(&server.upstream.history, left, timeline);
-                    self.warn_of_nothing_compared(timeline, start);
+            let may_start_anew =
+                is_new && self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS;
+            let (end, received_end) = match streamed {
+                Err(ReceiveError::WalRemoved { .. }) if other.is_some() || may_start_anew => {
+                    first_starts += u32::from(other.is_none());
+                    let found = tokio::select! {
+                        biased;
+                        () = &mut stop => {
+                            self.reporter.report(&ReceiverEvent::StopRequested);
+                            return Ok(());
+                        }
+                        found = self.find_start(&mut connection, &server, timeline, other) => found,
+                    };
+                    (timeline, start) = found?;
                     announced = false;
                     continue;
                 }
-                // A checkpoint removed it after it was found.
-                (Err(ReceiveError::WalRemoved { .. }), None)
-                    if self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS =>
-                {
-                    first_starts += 1;
-                    self.look_again(&mut connection).await?;
-                    let course = self.decide(&mut connection, &server).await?;
-                    (timeline, start) = self.embark(&server, course).await?;
-                    announced = false;
-                    continue;
-                }
-                (streamed, _) => streamed?,
+                streamed => streamed?,
             };
-            self.acknowledge_from = None;
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}
                 StreamEnd::ApplierEnded => return Err(ReceiveError::ApplierEnded),
@@ -155,6 +152,8 @@ impl Attempt<'_> {
                     });
                 }
                 StreamEnd::TimelineEnded(end) => {
+                    // No commit of an older timeline waits after a promotion.
+                    *self.acknowledge_from = None;
                     let switched = tokio::select! {
                         biased;
                         () = &mut stop => {
@@ -189,6 +188,25 @@ impl Attempt<'_> {
             let warning = Warning::NothingCompared { timeline, lsn };
             self.reporter.report(&ReceiverEvent::Warning(warning));
         }
+    }
+
+    /// Finds another start after the server has removed the WAL of the one on `left`: `other`, or
+    /// without it a new start of the archive, whose oldest WAL a checkpoint has removed since.
+    async fn find_start(
+        &mut self,
+        connection: &mut Connection,
+        server: &Server,
+        left: TimelineId,
+        other: Option<(TimelineId, Lsn)>,
+    ) -> Result<(TimelineId, Lsn), ReceiveError> {
+        self.look_again(connection).await?;
+        let Some((timeline, start)) = other else {
+            let course = self.decide(connection, server).await?;
+            return self.embark(server, course).await;
+        };
+        self.switched(&server.upstream.history, left, timeline);
+        self.warn_of_nothing_compared(timeline, start);
+        Ok((timeline, start))
     }
 
     /// Makes ready for another stream after one that the server refused.
@@ -233,7 +251,7 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
-            acknowledge_from: self.acknowledge_from,
+            acknowledge_from: *self.acknowledge_from,
             server_end: if server.timeline() == timeline {
                 server.upstream.flush
             } else {
@@ -255,9 +273,11 @@ impl Attempt<'_> {
         }
         let tail = &mut *self.tail;
         let streamed = stream(connection, &order, archive, recovery, tail, announce, stop).await;
-        if let Some(magic) = streamed.page_magic {
-            archive.learn_page_magic(magic)?;
-        }
+        *self.acknowledge_from = streamed.acknowledge_from;
+        let learned = match streamed.page_magic {
+            Some(magic) => archive.learn_page_magic(magic),
+            None => Ok(()),
+        };
         let byte_end = streamed.byte_end;
         self.advanced |= streamed.durable_end > durable;
         // Nothing is left of a segment that has not been written to.
@@ -269,7 +289,17 @@ impl Attempt<'_> {
             };
             self.reporter.report(&event);
         }
-        streamed.end.map(|end| (end, byte_end))
+        let end = match (streamed.end, learned) {
+            // Only an error of the archive itself replaces one after which streaming resumes.
+            (Err(error), Err(learned))
+                if error.ends(Phase::After) || learned.kind() != ErrorKind::Archive =>
+            {
+                Err(error)
+            }
+            (_, Err(learned)) => Err(learned.into()),
+            (end, Ok(())) => end,
+        };
+        end.map(|end| (end, byte_end))
     }
 
     /// Connects, and decides. The archive is not touched before it is decided that the server may

@@ -62,6 +62,13 @@ pub(crate) struct Flushed {
     pub(crate) ended: bool,
 }
 
+impl Flushed {
+    /// Whether all WAL before `lsn` is durable.
+    pub(crate) fn covers(&self, lsn: Lsn) -> bool {
+        self.durable.is_some_and(|durable| durable.byte_end >= lsn)
+    }
+}
+
 /// Positions of WAL that was written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {

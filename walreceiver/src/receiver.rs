@@ -138,6 +138,7 @@ impl Receiver {
         let stop = pin!(stop);
         let options = work.archive_options();
         let segments_are_moved = work.config.segments_are_moved;
+        // The last watcher may drop its receiver as soon as it has the view.
         let is_served = work.archive.receiver_count() > 0;
         let open = move || {
             let mut archive = Archive::open(Arc::new(OsDisk::new()), options)?;
@@ -173,7 +174,12 @@ impl Receiver {
             Some((apply, config)) => Some(Applier::start(apply, config)?),
             None => None,
         };
-        let receiving = work.keep_receiving(archive, applier.as_ref(), stop);
+        let phase = if is_served {
+            Phase::After
+        } else {
+            Phase::Before
+        };
+        let receiving = work.keep_receiving(archive, applier.as_ref(), phase, stop);
         let ended = receiving.await;
         match applier {
             // An applier that failed is why receiving ended.
@@ -216,6 +222,7 @@ impl Work {
         &self,
         archive: Archive,
         applier: Option<&Applier>,
+        phase: Phase,
         mut stop: Stop<'_>,
     ) -> Result<(), ReceiveError> {
         let mut archive = Some(archive);
@@ -224,7 +231,9 @@ impl Work {
             stop.as_mut().await;
             stopped.store(true, Ordering::Relaxed);
         });
-        let ended = self.try_again(&mut archive, applier, &stopped, stop).await;
+        let ended = self
+            .try_again(&mut archive, applier, phase, &stopped, stop)
+            .await;
         if let Some(archive) = archive {
             let at_leisure = ended.is_ok() && !stopped.load(Ordering::Relaxed);
             let patience = if at_leisure {
@@ -265,6 +274,7 @@ impl Work {
         &self,
         archive: &mut Option<Archive>,
         applier: Option<&Applier>,
+        mut phase: Phase,
         stopped: &AtomicBool,
         mut stop: Stop<'_>,
     ) -> Result<(), ReceiveError> {
@@ -273,12 +283,8 @@ impl Work {
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
         let mut hosts = HostMemory::default();
         let mut warnings = StandingWarnings::default();
+        let mut acknowledge_from = None;
         let mut ever_connected = false;
-        let mut phase = if self.archive.receiver_count() > 0 {
-            Phase::After
-        } else {
-            Phase::Before
-        };
         let streaming = Streaming::default();
         let mut outage = Outage::begin();
         while let Some(kept) = archive.take() {
@@ -294,9 +300,10 @@ impl Work {
                 hosts: &mut hosts,
                 warnings: &mut warnings,
                 streaming: &streaming,
+                phase,
                 archive: Some(kept),
                 recovery: None,
-                acknowledge_from: None,
+                acknowledge_from: &mut acknowledge_from,
                 connected_at: None,
                 advanced: false,
             };

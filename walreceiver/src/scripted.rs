@@ -100,6 +100,20 @@ impl Server {
     pub(crate) fn welcoming_some(
         answers: Vec<Option<Vec<u8>>>,
     ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
+        Self::welcoming_by(answers, V15)
+    }
+
+    /// A server that lets in all connections and reports `version`.
+    pub(crate) fn welcoming_as(
+        version: (&'static str, &'static str),
+    ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
+        Self::welcoming_by(Vec::new(), version)
+    }
+
+    fn welcoming_by(
+        answers: Vec<Option<Vec<u8>>>,
+        version: (&'static str, &'static str),
+    ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
         let (senders, welcomed) = mpsc::unbounded_channel();
         let answers = Mutex::new(answers.into_iter());
         let server = Self::start(move |mut stream| {
@@ -110,7 +124,7 @@ impl Server {
                 if let Some(answer) = answer {
                     return stream.write_all(&answer).await.unwrap();
                 }
-                stream.write_all(&welcome(&[V15])).await.unwrap();
+                stream.write_all(&welcome(&[version])).await.unwrap();
                 // A test that has ended has no use for it.
                 let _ended = senders.send(Sender { stream });
             }

@@ -33,7 +33,8 @@ pub enum SlotError {
     Connection(ConnectionError),
 }
 
-/// Creates a physical slot, in the syntax of the server's version.
+/// Creates a physical slot, in the syntax of the server's version. Returns `false` if the slot
+/// existed before, which is an error unless [`NewPhysicalSlot::may_exist`] is set.
 ///
 /// # Errors
 /// When the connection is lost or the server refuses, as for a slot that exists.
@@ -44,7 +45,7 @@ pub async fn create_slot(
     connection: &mut Connection,
     slot: &SlotName,
     new: NewPhysicalSlot,
-) -> Result<(), SlotError> {
+) -> Result<bool, SlotError> {
     let command = Command::CreateReplicationSlot(CreateReplicationSlot {
         slot: Identifier::from(slot),
         temporary: false,
@@ -56,9 +57,9 @@ pub async fn create_slot(
         Err(SlotError::Refused { message, .. })
             if new.may_exist && message.sqlstate == SqlState::DUPLICATE_OBJECT =>
         {
-            Ok(())
+            Ok(false)
         }
-        ended => ended,
+        ended => ended.map(|()| true),
     }
 }
 

@@ -15,7 +15,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use segstore::{Archive, Durable, Preparation, Recovery};
+use segstore::{Archive, Durable, ErrorKind, Preparation, Recovery};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::Event;
@@ -94,6 +94,8 @@ pub(crate) struct Streamed {
     pub(crate) byte_end: Lsn,
     /// The end of the last record that was made durable; the start, if there was none.
     pub(crate) durable_end: Lsn,
+    /// What is left of [`Order::acknowledge_from`]: `None` once all WAL up to it is durable.
+    pub(crate) acknowledge_from: Option<Lsn>,
     /// The magic number of the pages, if there were any.
     pub(crate) page_magic: Option<u16>,
 }
@@ -114,6 +116,7 @@ pub(crate) async fn stream(
         end,
         byte_end: order.start,
         durable_end: order.start,
+        acknowledge_from: order.acknowledge_from,
         page_magic: None,
     };
     let started = tokio::select! {
@@ -140,7 +143,9 @@ pub(crate) async fn stream(
         .await;
     // What stopped the disk matters more than how the connection then ended.
     let end = match (flusher.finish().await, ended) {
-        (Err(error), Err(ReceiveError::DiskStayedFull { timeline, lsn, .. })) => {
+        (Err(error), Err(ReceiveError::DiskStayedFull { timeline, lsn, .. }))
+            if error.kind() != ErrorKind::Archive =>
+        {
             Err(ReceiveError::DiskStayedFull {
                 timeline,
                 lsn,
@@ -157,10 +162,12 @@ pub(crate) async fn stream(
     let durable_end = flushed
         .durable
         .map_or(order.start, |durable| durable.record_end.lsn());
+    let acknowledge_from = order.acknowledge_from.filter(|&from| !flushed.covers(from));
     Streamed {
         end,
         byte_end,
         durable_end,
+        acknowledge_from,
         page_magic: flushed.page_magic,
     }
 }

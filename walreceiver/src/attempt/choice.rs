@@ -108,7 +108,7 @@ impl Attempt<'_> {
         let verdicts = self
             .examine(answers.iter().map(|answer| &answer.said))
             .await?;
-        let mut refused = std::mem::take(&mut rest.refused);
+        let mut refused = Vec::new();
         let mut candidates = Vec::new();
         for (answer, verdict) in answers.iter().zip(verdicts) {
             let kin = match &verdict {
@@ -159,13 +159,13 @@ impl Attempt<'_> {
             }
             Err(Split { refusal, .. }) if rest.is_alone => return Err(refusal.into()),
             Err(Split { servers, refusal }) => {
-                self.name_refused(&refused);
+                self.name_refused(rest.refused.iter().chain(&refused));
                 let servers = servers.into_iter().map(name).collect();
                 return Err(ReceiveError::Split { servers, refusal });
             }
         };
         if !rest.is_alone {
-            self.name_refused(&refused);
+            self.name_refused(rest.refused.iter().chain(&refused));
         }
         match chosen {
             Some(chosen) => {
@@ -173,12 +173,12 @@ impl Attempt<'_> {
                 self.hosts.told.remove(&server);
                 Ok(chosen)
             }
-            None => Err(rest.why_none(answers, refused)),
+            None => Err(rest.why_none(answers, refused, self.phase)),
         }
     }
 
     /// Names the hosts that are not followed.
-    fn name_refused(&mut self, refused: &[(String, ReceiveError)]) {
+    fn name_refused<'e>(&mut self, refused: impl Iterator<Item = &'e (String, ReceiveError)>) {
         for (server, error) in refused {
             if self.hosts.is_news(server, error) {
                 let warning = Warning::HostPassedOver { server, error };
@@ -212,7 +212,10 @@ impl Rest {
         &mut self,
         answers: &[Asked<'_>],
         refused: Vec<(String, ReceiveError)>,
+        phase: Phase,
     ) -> ReceiveError {
+        let mut all_refused = std::mem::take(&mut self.refused);
+        all_refused.extend(refused);
         let mut attempts = std::mem::take(&mut self.failed);
         attempts.extend(answers.iter().filter_map(|answer| match answer.suits {
             Suits::No { wanted, found } => Some(Try {
@@ -222,9 +225,16 @@ impl Rest {
             Suits::Fallback | Suits::Well => None,
         }));
         let others = ConnectError { attempts };
-        let may_be_another =
-            others.is_transient() || refused.iter().any(|(_, error)| !error.ends(Phase::After));
-        match refused.into_iter().next() {
+        // In a failover a host may fail for any reason, so that it could not be asked.
+        let is_unasked = match phase {
+            Phase::Before => others.is_transient(),
+            Phase::After => !others.attempts.is_empty(),
+        };
+        let may_be_another = is_unasked
+            || all_refused
+                .iter()
+                .any(|(_, error)| !error.ends(Phase::After));
+        match all_refused.into_iter().next() {
             None if others.attempts.is_empty() => ReceiveError::NoServer,
             None => others.into(),
             Some((server, error)) if may_be_another && is_passed_over(&error) => {
@@ -242,7 +252,11 @@ const fn is_passed_over(error: &ReceiveError) -> bool {
         error,
         ReceiveError::Refused(
             Refusal::OlderTimeline { .. } | Refusal::Superseded { .. } | Refusal::LostWal { .. }
-        ) | ReceiveError::Archive(ArchiveError::OtherCluster { .. })
+        ) | ReceiveError::Archive(
+            ArchiveError::OtherCluster { .. }
+                | ArchiveError::OtherHistory { .. }
+                | ArchiveError::OtherSegmentSize { .. }
+        )
     )
 }
 
@@ -252,4 +266,56 @@ async fn is_as_before(answer: &mut Asked<'_>) -> bool {
     let asked = answer.said.ask_again(&mut answer.connection).await;
     // An error is met again on the next connection, if it is not about this one.
     asked.is_ok_and(|is_the_same| is_the_same)
+}
+
+#[cfg(test)]
+mod tests {
+    use walproto::TimelineId;
+
+    use super::*;
+
+    fn passed_over() -> (String, ReceiveError) {
+        let refusal = Refusal::Superseded {
+            server: TimelineId::FIRST,
+            newest: TimelineId::FIRST,
+        };
+        ("zombie".to_owned(), refusal.into())
+    }
+
+    fn rest(refused: Vec<(String, ReceiveError)>) -> Rest {
+        let failure = ConnectFailure::WrongPeer {
+            required: "postgres".to_owned(),
+            actual: "root".to_owned(),
+        };
+        let server = "primary".to_owned();
+        Rest {
+            is_alone: false,
+            refused,
+            failed: vec![Try { server, failure }],
+        }
+    }
+
+    #[test]
+    fn a_host_that_fails_for_any_reason_may_be_the_one_to_follow_once_streaming_began() {
+        let why = |phase| rest(Vec::new()).why_none(&[], vec![passed_over()], phase);
+        let before = why(Phase::Before);
+        assert!(matches!(before, ReceiveError::Refused(_)), "{before}");
+        let after = why(Phase::After);
+        assert!(
+            matches!(after, ReceiveError::OthersMissing { .. }),
+            "{after}"
+        );
+    }
+
+    #[test]
+    fn a_host_whose_answer_makes_no_sense_may_be_the_one_to_follow() {
+        let refused = vec![(
+            "primary".to_owned(),
+            ReceiveError::HistoriesTooLong { limit: 1 },
+        )];
+        let mut rest = rest(refused);
+        rest.failed.clear();
+        let why = rest.why_none(&[], vec![passed_over()], Phase::After);
+        assert!(!why.ends(Phase::After), "{why}");
+    }
 }

@@ -60,18 +60,24 @@ impl Attempt<'_> {
                     resume_at: held.resume_at,
                 })
             }
-            (Some(held), _) => Ok(self.resume(&held, server)?),
+            (Some(held), _) => {
+                if held.timeline != server.timeline() {
+                    // No commit of an older timeline waits after a promotion.
+                    *self.acknowledge_from = None;
+                }
+                Ok(self.resume(&held, server)?)
+            }
             (None, start) => {
                 let of_slot = match slot {
                     Slot::Reserves(lsn) => Some(lsn),
                     Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
                 };
-                self.acknowledge_from = None;
+                *self.acknowledge_from = None;
                 let start = match (start.or(of_slot), self.config.first_start) {
                     (Some(start), _) => start,
                     (None, FirstStart::ServerFlush) => server.upstream.flush,
                     (None, FirstStart::OldestWal) => {
-                        self.acknowledge_from = Some(server.upstream.flush);
+                        *self.acknowledge_from = Some(server.upstream.flush);
                         oldest_wal(connection, server).await?
                     }
                 };
@@ -95,24 +101,29 @@ impl Attempt<'_> {
         let found = read_slot(connection, name).await?;
         let failed_over = held.is_some_and(|held| held.timeline < server.timeline());
         match (found, held) {
-            (Slot::Missing, _) if failed_over => {
+            (Slot::Missing | Slot::Unknown, _) if failed_over => {
                 let new = NewPhysicalSlot {
                     reserve_wal: true,
-                    may_exist: false,
+                    // A server older than 15 cannot be asked for the slot.
+                    may_exist: found == Slot::Unknown,
                 };
-                create_slot(connection, name, new).await?;
-                self.reporter
-                    .report(&ReceiverEvent::Warning(Warning::SlotCreated { slot: name }));
+                if create_slot(connection, name, new).await? {
+                    let warning = Warning::SlotCreated { slot: name };
+                    self.reporter.report(&ReceiverEvent::Warning(warning));
+                }
                 read_slot(connection, name).await
             }
             (Slot::Missing, _) => Err(ReceiveError::NoSuchSlot { slot: name.clone() }),
             (Slot::ReservesNothing, Some(held)) => match self.config.lost_slot {
-                OnLostSlot::Stop => Err(ReceiveError::LostSlot {
-                    slot: name.clone(),
-                    timeline: held.timeline,
-                    needed: held.record_end,
-                }),
-                OnLostSlot::Warn => {
+                // A new slot reserves WAL from the first acknowledgement on.
+                OnLostSlot::Stop if self.acknowledge_from.is_none() => {
+                    Err(ReceiveError::LostSlot {
+                        slot: name.clone(),
+                        timeline: held.timeline,
+                        needed: held.record_end,
+                    })
+                }
+                OnLostSlot::Stop | OnLostSlot::Warn => {
                     let warning = Warning::SlotReservesNothing { slot: name };
                     let about = StandingWarning::SlotReserve;
                     self.warnings.tell(self.reporter, about, Some(warning));

@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use walproto::backend::encode_result_set;
-use walproto::result::{IdentifySystem, ResultSet, Setting, TimelineEnd, TimelineHistoryFile};
+use walproto::result::{
+    IdentifySystem, ResultSet, Setting, SlotInfo, SlotType, TimelineEnd, TimelineHistoryFile,
+};
 use walproto::{Lsn, ServerVersion, SystemId, TimelineHistory, TimelineId};
 
 use crate::config::{FirstStart, OnFork, ReceiverConfig, Reconnect};
@@ -78,6 +80,12 @@ impl Primary {
             ("SHOW", "wal_block_size") => setting(&BLOCK_SIZE.to_string()).encode(),
             ("SHOW", "wal_sender_timeout") => setting("1h").encode(),
             ("SHOW", "transaction_read_only") => setting("off").encode(),
+            ("READ_REPLICATION_SLOT", _) => SlotInfo::encode(Some(&SlotInfo {
+                slot_type: SlotType::Physical,
+                restart_lsn: None,
+                restart_tli: None,
+            })),
+            ("SHOW", "max_slot_wal_keep_size") => setting("1GB").encode(),
             ("TIMELINE_HISTORY", number) => {
                 let of_number =
                     |history: &&TimelineHistory| history.timeline() == number.parse().unwrap();

@@ -194,6 +194,26 @@ fn a_failed_sync_on_the_task_is_final() {
 }
 
 #[test]
+fn a_failed_sync_is_not_hidden_by_bytes_that_are_not_valid() {
+    let mut scene = Scene::new(ShortSyncs::OnTask);
+    scene.push_record();
+    scene.flusher.go_on();
+    let before = scene.disk.operations();
+    scene.push_record();
+    scene.wal.record(100);
+    let mut bad = scene.wal.bytes()[scene.sent..].to_vec();
+    *bad.last_mut().unwrap() ^= 1;
+    let start = START.checked_add(scene.sent as u64).unwrap();
+    scene.flusher.push(start, Bytes::from(bad));
+    // The write of what is valid, then its sync.
+    scene.disk.fail_at(before + 1, Fault::Io);
+    scene.flusher.go_on();
+    scene.wait_until(|flushed| flushed.ended);
+    let error = scene.finish().unwrap_err();
+    assert!(matches!(error, WriteError::SyncFailed { .. }), "{error:?}");
+}
+
+#[test]
 fn a_thread_that_panics_says_that_it_has_ended() {
     let queue = Queue::default();
     let (sender, flushed) = watch::channel(Flushed::default());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use segstore::{Appended, Durable, WriteError, Writer};
+use segstore::{Appended, Durable, ErrorKind, WriteError, Writer};
 use tokio::sync::watch;
 use walproto::Lsn;
 
@@ -80,7 +80,7 @@ impl Worker {
     pub(super) fn work(&mut self) {
         let batch = self.queue.take();
         if let Err(error) = self.try_work(batch) {
-            self.failure.get_or_insert(error);
+            self.fail(error);
         }
     }
 
@@ -104,7 +104,7 @@ impl Worker {
         match done {
             Ok(()) => true,
             Err(error) => {
-                self.failure.get_or_insert(error);
+                self.fail(error);
                 // The thread has nothing to wait for any more.
                 self.queue.close();
                 false
@@ -173,10 +173,11 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    // The prefix is good even when what follows is not; if it cannot be made
-                    // durable either, the first error still tells more.
-                    let _unsynced = self.sync();
-                    return Err(error);
+                    // The prefix is good even when what follows is not.
+                    return Err(match self.sync() {
+                        Ok(()) => error,
+                        Err(unsynced) => graver(error, unsynced),
+                    });
                 }
             }
         }
@@ -209,8 +210,16 @@ impl Worker {
     /// Tells the writer how far the server counts us, which it notes now and then.
     pub(super) fn note(&mut self) {
         if let Err(error) = self.check_lock().and_then(|()| self.try_note()) {
-            self.failure.get_or_insert(error);
+            self.fail(error);
         }
+    }
+
+    /// Keeps the error that the thread ends by.
+    fn fail(&mut self, error: WriteError) {
+        self.failure = Some(match self.failure.take() {
+            Some(first) => graver(first, error),
+            None => error,
+        });
     }
 
     fn check_lock(&mut self) -> Result<(), WriteError> {
@@ -231,13 +240,25 @@ impl Worker {
     /// kept.
     ///
     /// # Errors
-    /// What stopped the work, or else what goes wrong now.
+    /// What stopped the work, or else what goes wrong now. An error of the archive itself precedes
+    /// one that another try may avoid.
     pub(super) fn close(&mut self) -> Result<(), WriteError> {
         self.note();
         if let Some(Err(error)) = self.writer.take().map(Writer::close) {
-            self.failure.get_or_insert(error);
+            self.fail(error);
         }
         self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+/// The error to return of two. The first one tells more, but must not hide that the archive itself
+/// failed, as by a sync: the same must not be tried again.
+fn graver(first: WriteError, second: WriteError) -> WriteError {
+    let is_own = |error: &WriteError| error.kind() == ErrorKind::Archive;
+    if is_own(&second) && !is_own(&first) {
+        second
+    } else {
+        first
     }
 }
 

@@ -44,11 +44,7 @@ impl Receiving<'_> {
         };
         let covers_the_start = || {
             let from = self.order.acknowledge_from;
-            from.is_none_or(|from| {
-                flushed
-                    .durable
-                    .is_some_and(|durable| durable.byte_end >= from)
-            })
+            from.is_none_or(|from| flushed.covers(from))
         };
         match config.acknowledge {
             Acknowledge::Never => {}

@@ -152,6 +152,28 @@ async fn a_wrong_password_ends_only_who_has_neither_streamed_nor_serves() {
     assert_eq!(told.lock().unwrap().len(), 2);
 }
 
+#[tokio::test]
+async fn a_watcher_that_leaves_while_the_archive_opens_still_keeps_the_receiver_retrying() {
+    let refusal = Some(error("FATAL", "28P01"));
+    let (server, mut senders) = Server::welcoming_some(vec![refusal.clone(), refusal]);
+    let directory = tempfile::tempdir().unwrap();
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let served = receiver.archive();
+    let received = async {
+        tokio::select! {
+            biased;
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            // It is polled once the receiver waits for its archive.
+            sender = async {
+                drop(served);
+                senders.recv().await
+            } => drop(sender),
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 2);
+}
+
 /// A standby that is promoted while the stream of the new timeline is asked for finds no timeline
 /// that follows it.
 #[tokio::test]
@@ -241,4 +263,104 @@ async fn a_history_that_no_server_has_is_warned_of_once() {
     let told = told.lock().unwrap();
     let times = told.iter().filter(|line| **line == warning).count();
     assert_eq!(times, 1, "{told:#?}");
+}
+
+/// A server older than 15 cannot be asked whether it has a slot.
+#[tokio::test]
+async fn a_new_primary_that_cannot_be_asked_for_the_slot_gets_it_unless_it_has_it() {
+    let promotions = Promotions::new();
+    for (answer, creates) in [
+        (completed("CREATE_REPLICATION_SLOT"), true),
+        (
+            [error("ERROR", "42710"), message(b'Z', b"I")].concat(),
+            false,
+        ),
+    ] {
+        let directory = archive_of(&promotions.first).await;
+        let v14 = ("server_version", "14.20");
+        let (server, mut senders) = Server::welcoming_as(v14);
+        let (receiver, told) = retrying(&server, &directory, |settings| {
+            settings.slot = Some("failed_over".parse().unwrap());
+        });
+        let serving = async {
+            let primary = promotions.promoted();
+            let mut sender = senders.recv().await.unwrap();
+            let mut asked = Vec::new();
+            loop {
+                let command = sender.query().await;
+                if command.starts_with("CREATE_REPLICATION_SLOT") {
+                    sender.say(&answer).await;
+                } else if command.starts_with("START_REPLICATION") {
+                    return asked;
+                } else {
+                    sender.say(&primary.reply(&command)).await;
+                }
+                asked.push(command);
+            }
+        };
+        let asked = async {
+            tokio::select! {
+                received = receiver.run(pending()) => panic!("{received:?}"),
+                asked = serving => asked,
+            }
+        };
+        let asked = timeout(DEADLINE, asked).await.unwrap();
+        let created = asked
+            .iter()
+            .filter(|command| command.starts_with("CREATE_REPLICATION_SLOT"));
+        assert_eq!(created.count(), 1, "{asked:?}");
+        let slot = &"failed_over".parse().unwrap();
+        let warning = format!("warning: {}", Warning::SlotCreated { slot });
+        let told = told.lock().unwrap();
+        assert_eq!(told.contains(&warning), creates, "{told:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_that_loses_its_server_acknowledges_nothing_before_it_has_caught_up() {
+    let wal = wal();
+    let records = wal.records();
+    let (middle, end) = (records[records.len() / 2].end, records.last().unwrap().end);
+    let directory = tempfile::tempdir().unwrap();
+    let (server, mut senders) = Server::welcoming();
+    let (receiver, _told) = retrying(&server, &directory, |settings| {
+        settings.start = None;
+        settings.first_start = FirstStart::OldestWal;
+        settings.slot = Some("new".parse().unwrap());
+    });
+    let offset = |lsn: Lsn| usize::try_from(lsn.bytes_since(START)).unwrap();
+    let serving = async {
+        let primary = Primary::new(&wal, &[]);
+        for round in 0..3 {
+            let mut sender = senders.recv().await.unwrap();
+            if round == 0 {
+                until_stream(&primary, &mut sender).await;
+                let removed = [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
+                sender.say(&removed).await;
+            }
+            let command = until_stream(&primary, &mut sender).await;
+            let words: Vec<_> = command.split(' ').collect();
+            let start: Lsn = words[words.len() - 3].parse().unwrap();
+            let until = if round < 2 { middle } else { wal.end() };
+            sender.copy_both().await;
+            let sent = &wal.bytes()[offset(start)..offset(until)];
+            sender.wal(start, sent).await;
+            loop {
+                let status = sender.status().await;
+                if round < 2 {
+                    assert_eq!(status.flush, Lsn::INVALID);
+                }
+                if status.flush == end || (round < 2 && status.write == middle) {
+                    break;
+                }
+            }
+        }
+    };
+    let received = async {
+        tokio::select! {
+            received = receiver.run(pending()) => panic!("{received:?}"),
+            () = serving => {}
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap();
 }
