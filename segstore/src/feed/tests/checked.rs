@@ -5,7 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
 use super::*;
+use crate::feed::ledger::FileId;
 use crate::os_disk::OsDisk;
+use crate::validator::Validator;
 
 /// Where the record begins that crosses into the third segment, and how long it is.
 const CROSSING: u64 = 2 * MIB - 30_000;
@@ -231,4 +233,30 @@ fn a_file_is_checked_once_for_all_feeds_and_again_when_it_has_changed() {
     // The same with another time is another file.
     flip_unnoticed(&first, 251_000, time + std::time::Duration::from_secs(1));
     assert_ends_before(&view, &wal, START, Lsn(START.0 + 250_000));
+}
+
+#[test]
+fn keeps_open_the_files_of_the_newest_growing_segments_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = sample::archive(OsDisk::new(), directory.path(), true);
+    let files = archive.segment_files().unwrap();
+    let ledger = Ledger::default();
+    let mut opened = Vec::new();
+    for segment in 0..50 {
+        let start = Lsn(START.0 + segment * MIB);
+        let file = SegmentFile::partial(name(1, start));
+        std::fs::write(files.directory().path(file), [0]).unwrap();
+        let (_, named) = files.find_among([file]).unwrap().unwrap();
+        let id = FileId::of(&named, true).unwrap();
+        let growing = Arc::new(ChunkFile::new(named));
+        opened.push((file.name, id, Arc::downgrade(&growing)));
+        let format = archive.view().unwrap().identity().wal_format();
+        let path = TimelineHistory::without_ancestors(timeline(1));
+        let validator = Validator::new(format, Arc::new(path), start).unwrap();
+        ledger.insert(file.name, id, Some(growing), validator, start);
+    }
+    for (index, (name, id, growing)) in opened.iter().enumerate() {
+        assert_eq!(growing.strong_count() > 0, index >= 48, "{name}");
+        assert_eq!(ledger.get(*name, *id).is_some(), index >= 48, "{name}");
+    }
 }
