@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::feed::ledger::FileId;
 use crate::os_disk::OsDisk;
+use crate::segment::Encoding;
 use crate::validator::Validator;
 
 /// Where the record begins that crosses into the third segment, and how long it is.
@@ -258,5 +259,65 @@ fn keeps_open_the_files_of_the_newest_growing_segments_only() {
     for (index, (name, id, growing)) in opened.iter().enumerate() {
         assert_eq!(growing.strong_count() > 0, index >= 48, "{name}");
         assert_eq!(ledger.get(*name, *id).is_some(), index >= 48, "{name}");
+    }
+}
+
+#[test]
+fn serves_a_segment_though_the_one_before_cannot_be_read() {
+    let wal = wal(37);
+    let third = Lsn(START.0 + 2 * MIB);
+    let before = name(1, Lsn(third.0 - 1));
+    let gzip = Compression::gzip(None).unwrap();
+    let world = World::with(&wal);
+    world.compress(before, gzip);
+    let file = path(SegmentFile::complete(before).encoded(Encoding::Gzip));
+    let content = world.disk.content(&file).unwrap();
+    let mut flipped = content.clone();
+    flipped[content.len() / 2] ^= 0x10;
+    for damaged in [
+        &content[..0],
+        &content[..10],
+        &content[..content.len() / 2],
+        &content[..content.len() - 8],
+        &flipped[..],
+    ] {
+        world.disk.plant(&file, damaged).unwrap();
+        for view in world.views() {
+            let mut feed = view.feed(None, third).unwrap();
+            assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+        }
+    }
+    world.disk.plant(&file, &content).unwrap();
+    for view in world.views() {
+        let mut feed = view.feed(None, third).unwrap();
+        world.disk.use_up_descriptors(true);
+        assert!(feed.next_step().is_err(), "a lack of descriptors passes");
+        world.disk.use_up_descriptors(false);
+        assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+    }
+}
+
+#[test]
+fn ignores_a_truncated_growing_file_beside_the_complete_segment() {
+    let wal = wal(38);
+    let third = Lsn(START.0 + 2 * MIB);
+    let before = name(1, Lsn(third.0 - 1));
+    let world = World::with(&wal);
+    let complete = path(SegmentFile::complete(before));
+    let content = world.disk.content(&complete).unwrap();
+    // The beginning of the record that crosses is checked in the complete file.
+    let bad = Lsn(START.0 + CROSSING + 5000);
+    let stray = SegmentFile::partial(before).encoded(Encoding::Gzip);
+    world.disk.plant(path(stray), &[0x1f, 0x8b, 8, 0]).unwrap();
+    for view in world.views() {
+        let mut feed = view.feed(None, third).unwrap();
+        assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+    }
+    world
+        .disk
+        .plant(&complete, &flipped(&content, bad))
+        .unwrap();
+    for view in world.views() {
+        assert_ends_before(&view, &wal, third, third);
     }
 }
