@@ -18,8 +18,9 @@ pub(crate) enum FileOrder {
     /// compressed one that takes its place, so that none is missed because it got another name in
     /// between.
     GrowingFirst,
-    /// The complete plain file, then the growing one, then compressed ones. A file may get another
-    /// name in between: try twice.
+    /// The complete plain file, then the growing one, then compressed ones: first the complete
+    /// segment, last the growing one, which a receiver compresses when it ends. A file may get
+    /// another name in between: try twice.
     CompleteFirst,
     /// The same without the growing file.
     CompleteOnly,
@@ -36,6 +37,7 @@ impl FileOrder {
             Self::CompleteFirst => [complete, growing]
                 .into_iter()
                 .chain(compressed(complete))
+                .chain(compressed(growing))
                 .collect(),
             Self::CompleteOnly => every(complete).collect(),
         }

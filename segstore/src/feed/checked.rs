@@ -130,7 +130,7 @@ impl Feed {
                 return Err(self.missing(at));
             };
             let (span, file, opened) = found;
-            let id = FileId::of(&opened, file.partial)?;
+            let id = FileId::of(file, &opened)?;
             let mut source = Source::open(file, opened)?;
             let input_end = span.input_end();
             while validator.progress().record_end == before && validator.position() < input_end {
@@ -289,7 +289,7 @@ impl Feed {
         let Some(opened) = self.view.files().open(file, OpenMode::Read)? else {
             return Ok(None);
         };
-        let id = FileId::of(&opened, file.partial)?;
+        let id = FileId::of(file, &opened)?;
         if !check.is_of(id) {
             return Ok(None);
         }

@@ -178,7 +178,7 @@ impl Feed {
         self.view.make_durable(&opened)?;
         let mut header = [0; LONG_HEADER_LENGTH];
         let path = opened.path().to_owned();
-        let id = FileId::of(&opened, file.partial)?;
+        let id = FileId::of(file, &opened)?;
         if file.encoding == Encoding::Plain {
             let needed = span.input_end().bytes_since(span.start);
             let length = opened.length()?;

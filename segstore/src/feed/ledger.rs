@@ -12,7 +12,7 @@ use walproto::{Lsn, TimelineHistory};
 use super::chunk::ChunkFile;
 use crate::error::DiskError;
 use crate::named_file::NamedFile;
-use crate::segment::SegmentName;
+use crate::segment::{Encoding, SegmentFile, SegmentName};
 use crate::validator::Validator;
 
 /// How many files are remembered, at half a kilobyte each; the first ones are forgotten, and checked
@@ -66,10 +66,12 @@ pub(super) struct FileId {
 
 impl FileId {
     /// `None` on a disk that has no such thing.
-    pub(super) fn of(file: &NamedFile, grows: bool) -> Result<Option<Self>, DiskError> {
-        let Some(status) = file.status()? else {
+    pub(super) fn of(file: SegmentFile, opened: &NamedFile) -> Result<Option<Self>, DiskError> {
+        let Some(status) = opened.status()? else {
             return Ok(None);
         };
+        // A compressed file is written once.
+        let grows = file.partial && file.encoding == Encoding::Plain;
         Ok(Some(Self {
             device: status.st_dev,
             inode: status.st_ino,

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::feed::ledger::FileId;
-use crate::os_disk::OsDisk;
 use crate::segment::Encoding;
 use crate::validator::Validator;
 
@@ -248,7 +247,7 @@ fn keeps_open_the_files_of_the_newest_growing_segments_only() {
         let file = SegmentFile::partial(name(1, start));
         std::fs::write(files.directory().path(file), [0]).unwrap();
         let (_, named) = files.find_among([file]).unwrap().unwrap();
-        let id = FileId::of(&named, true).unwrap();
+        let id = FileId::of(file, &named).unwrap();
         let growing = Arc::new(ChunkFile::new(named));
         opened.push((file.name, id, Arc::downgrade(&growing)));
         let format = archive.view().unwrap().identity().wal_format();
