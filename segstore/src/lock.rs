@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,12 @@ use crate::named_file::NamedFile;
 ///
 /// It is taken on the file that is named after it, which keeps the holder's process id, and on a
 /// directory that the archive cannot do without: whoever removes the file lets nobody in. Network
-/// file systems cannot lock directories; there the file alone is locked.
+/// file systems cannot lock directories, or lock them for this machine only; there the file alone
+/// counts.
 #[derive(Debug)]
 struct PathLock {
-    file: NamedFile,
+    /// Another one after the first was removed.
+    file: Mutex<NamedFile>,
     /// `None` where directories cannot be locked.
     guard: Option<Box<dyn DiskDirectory>>,
 }
@@ -52,6 +55,7 @@ impl PathLock {
             let pid = holder(&file)?;
             return Ok(Err(Taken { pid }));
         }
+        let file = Mutex::new(file);
         Ok(Ok(Self { file, guard }))
     }
 }
@@ -61,7 +65,8 @@ impl PathLock {
 #[derive(Debug)]
 pub(crate) struct ProcessLock {
     lock: PathLock,
-    archive: PathBuf,
+    directory: ArchiveDirectory,
+    place: Place,
     /// The archive's directory as it was found.
     root: Box<dyn DiskDirectory>,
 }
@@ -96,48 +101,71 @@ impl ProcessLock {
             Ok(lock) => lock,
             Err(Taken { pid }) => return Err(refusal(archive, pid)),
         };
-        let file = &lock.file;
-        file.set_length(0)?;
-        let pid = format!("{}\n", std::process::id());
-        match file.write_at(&[IoSlice::new(pid.as_bytes())], 0) {
-            // The lock is held all the same. Who starts on a full disk waits for room as who
-            // runs does, with what is durable intact.
-            Err(error) if error.is_disk_full() => {}
-            written => written?,
-        }
-        Ok(Self {
+        let this = Self {
             lock,
-            archive,
+            directory: directory.clone(),
+            place,
             root,
-        })
+        };
+        write_holder(&this.file())?;
+        Ok(this)
+    }
+
+    fn file(&self) -> MutexGuard<'_, NamedFile> {
+        // It is only ever replaced whole.
+        let file = self.lock.file.lock();
+        file.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that no other process can take this lock: that the archive's directory is where it
-    /// was and, where only the file is locked, that file too. It is not for every write.
+    /// was, and the locked file too. It is not for every write.
+    ///
+    /// If the file is missing while the directory is locked, the file is created and locked again:
+    /// a network file system may have locked the directory for this machine only.
     ///
     /// # Errors
     /// [`ArchiveError::LockLost`].
     pub(crate) fn check(&self) -> Result<(), ArchiveError> {
+        let archive = self.directory.root();
         let lost = |path: &Path| ArchiveError::LockLost {
-            directory: self.archive.clone(),
+            directory: archive.to_owned(),
             path: path.to_owned(),
         };
         // An error of the look itself says nothing.
-        if !self.root.is_at(&self.archive).unwrap_or(true) {
-            return Err(lost(&self.archive));
+        if !self.root.is_at(archive).unwrap_or(true) {
+            return Err(lost(archive));
         }
-        let file = &self.lock.file;
-        if self.lock.guard.is_none() && !file.is_in_place().unwrap_or(true) {
+        let mut file = self.file();
+        if file.is_in_place().unwrap_or(true) {
+            return Ok(());
+        }
+        if self.lock.guard.is_none() {
             return Err(lost(file.path()));
         }
+        match self.lock_again() {
+            Ok(Some(again)) => *file = again,
+            // The next check tries it once more; the directory is locked meanwhile.
+            Err(error) if error.is_temporary() => {}
+            Ok(None) | Err(_) => return Err(lost(file.path())),
+        }
         Ok(())
+    }
+
+    /// Locks the file that is in place now, or a new one; `None` if another process has locked it.
+    fn lock_again(&self) -> Result<Option<NamedFile>, DiskError> {
+        let file = open_or_create(&self.directory, self.place)?;
+        if !file.try_lock()? {
+            return Ok(None);
+        }
+        write_holder(&file)?;
+        Ok(Some(file))
     }
 }
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {
         // Only a courtesy: a process id without a lock means nothing.
-        let _ = self.lock.file.set_length(0);
+        let _ = self.file().set_length(0);
     }
 }
 
@@ -192,6 +220,18 @@ fn open_or_create(directory: &ArchiveDirectory, place: Place) -> Result<NamedFil
             Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
             result => return result,
         }
+    }
+}
+
+/// Names this process as the holder of a lock.
+fn write_holder(file: &NamedFile) -> Result<(), DiskError> {
+    file.set_length(0)?;
+    let pid = format!("{}\n", std::process::id());
+    match file.write_at(&[IoSlice::new(pid.as_bytes())], 0) {
+        // The lock is held all the same. Who starts on a full disk waits for room as who runs
+        // does, with what is durable intact.
+        Err(error) if error.is_disk_full() => Ok(()),
+        written => written,
     }
 }
 

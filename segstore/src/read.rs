@@ -8,7 +8,7 @@ use walproto::{Lsn, TimelineHistory};
 use crate::error::ArchiveError;
 use crate::named_file::NamedFile;
 use crate::segment::{Encoding, SegmentFile};
-use crate::segment_files::SegmentFiles;
+use crate::segment_files::{FileOrder, SegmentFiles};
 use crate::segment_reader::{SegmentReader, unreadable};
 
 /// Reads the bytes of a timeline and of its ancestors, each up to where the next one left it,
@@ -22,6 +22,7 @@ use crate::segment_reader::{SegmentReader, unreadable};
 #[derive(Debug)]
 pub struct WalReader {
     files: SegmentFiles,
+    order: FileOrder,
     history: Arc<TimelineHistory>,
     position: Lsn,
     open: Option<OpenFile>,
@@ -52,10 +53,16 @@ impl WalReader {
     pub(crate) fn new(files: SegmentFiles, history: Arc<TimelineHistory>, start: Lsn) -> Self {
         Self {
             files,
+            order: FileOrder::GrowingFirst,
             history,
             position: start,
             open: None,
         }
+    }
+
+    /// Tries the files of a segment in another order.
+    pub(crate) fn in_order(self, order: FileOrder) -> Self {
+        Self { order, ..self }
     }
 
     /// The position of the next byte to be read.
@@ -140,7 +147,7 @@ impl WalReader {
         self.open = None;
         for (timeline, end) in self.files.candidates(&self.history, self.position) {
             let name = self.files.name_of(timeline, self.position);
-            if let Some((file, opened)) = self.files.find(name)? {
+            if let Some((file, opened)) = self.files.find_among(self.order.files(name))? {
                 let start = self.files.size().start_of(self.position);
                 let source = match file.encoding {
                     Encoding::Plain => Source::Plain(opened),

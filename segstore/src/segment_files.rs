@@ -11,6 +11,39 @@ use crate::segment::{Encoding, SegmentFile, SegmentName};
 /// What is read at once.
 const BLOCK: usize = 128 << 10;
 
+/// In which order the files that may hold a segment are tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FileOrder {
+    /// A growing file before the complete one that it is renamed to, and a plain one before the
+    /// compressed one that takes its place, so that none is missed because it got another name in
+    /// between.
+    GrowingFirst,
+    /// The complete plain file, then the growing one, then compressed ones: first the complete
+    /// segment, last the growing one, which a receiver compresses when it ends. A file may get
+    /// another name in between: try twice.
+    CompleteFirst,
+    /// The same without the growing file.
+    CompleteOnly,
+}
+
+impl FileOrder {
+    /// The files that may hold the segment.
+    pub(crate) fn files(self, name: SegmentName) -> Vec<SegmentFile> {
+        let (growing, complete) = (SegmentFile::partial(name), SegmentFile::complete(name));
+        let every = |file: SegmentFile| Encoding::ALL.into_iter().map(move |e| file.encoded(e));
+        let compressed = |file| every(file).filter(|file| file.encoding != Encoding::Plain);
+        match self {
+            Self::GrowingFirst => every(growing).chain(every(complete)).collect(),
+            Self::CompleteFirst => [complete, growing]
+                .into_iter()
+                .chain(compressed(complete))
+                .chain(compressed(growing))
+                .collect(),
+            Self::CompleteOnly => every(complete).collect(),
+        }
+    }
+}
+
 /// The segments in an archive's directory. Clones are the same ones.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFiles {
@@ -74,17 +107,11 @@ impl SegmentFiles {
     }
 
     /// Opens the file that holds a segment, `None` when there is none.
-    ///
-    /// A growing file is looked for before the complete one that it is renamed to, and a plain
-    /// one before the compressed one that takes its place, so that none is missed because it got
-    /// another name in between.
     pub(crate) fn find(
         &self,
         name: SegmentName,
     ) -> Result<Option<(SegmentFile, NamedFile)>, DiskError> {
-        let growing = Encoding::ALL.map(|e| SegmentFile::partial(name).encoded(e));
-        let complete = Encoding::ALL.map(|e| SegmentFile::complete(name).encoded(e));
-        self.find_among(growing.into_iter().chain(complete))
+        self.find_among(FileOrder::GrowingFirst.files(name))
     }
 
     /// Opens the first of `files` that is there.

@@ -130,7 +130,7 @@ impl Feed {
                 return Err(self.missing(at));
             };
             let (span, file, opened) = found;
-            let id = FileId::of(&opened, file.partial)?;
+            let id = FileId::of(file, &opened)?;
             let mut source = Source::open(file, opened)?;
             let input_end = span.input_end();
             while validator.progress().record_end == before && validator.position() < input_end {
@@ -180,6 +180,9 @@ impl Feed {
     }
 
     /// The check of a segment from its start on, which knows the record that goes on there.
+    ///
+    /// If an earlier file cannot be read, the check begins at `start`, as in the first segment of an
+    /// archive: the damage is reported to the client that requests that file.
     fn begin_at(
         &self,
         start: Lsn,
@@ -187,12 +190,8 @@ impl Feed {
     ) -> Result<Validator, FeedError> {
         let files = self.view.files();
         let path = &self.path;
-        let new = |at| {
-            let format = self.view.identity().wal_format();
-            Validator::new(format, Arc::clone(path), at).map_err(ArchiveError::from)
-        };
         let Some(last_byte) = start.0.checked_sub(1).map(Lsn) else {
-            return Ok(new(start)?);
+            return Ok(self.new_check(start)?);
         };
         for (timeline, _) in files.candidates(path, last_byte) {
             let name = files.name_of(timeline, last_byte);
@@ -201,53 +200,80 @@ impl Feed {
             }
         }
         if remaining(header).is_none() {
-            return Ok(new(start)?);
+            return Ok(self.new_check(start)?);
         }
-        let Some(mut from) = self.record_begins_in(start)? else {
-            // It began before the archive.
-            return Ok(new(start)?);
+        let Some(from) = self.record_begins_in(start)? else {
+            // It began before the archive, or before what can be read.
+            return Ok(self.new_check(start)?);
         };
         let mut block = self.view.ledger().block();
-        let mut reader = WalReader::new(files.clone(), Arc::clone(path), from);
-        let mut validator = new(from)?;
+        let checked = self.check_between(from, start, &mut block);
+        self.view.ledger().put_back(block);
+        match if_readable(checked)? {
+            Some(validator) => Ok(validator),
+            None => Ok(self.new_check(start)?),
+        }
+    }
+
+    /// A check that knows nothing of what lies before `at`.
+    fn new_check(&self, at: Lsn) -> Result<Validator, ArchiveError> {
+        let format = self.view.identity().wal_format();
+        Ok(Validator::new(format, Arc::clone(&self.path), at)?)
+    }
+
+    /// The check of the bytes between two positions, which leaves out damaged pages.
+    fn check_between(
+        &self,
+        mut from: Lsn,
+        start: Lsn,
+        block: &mut [u8],
+    ) -> Result<Validator, ArchiveError> {
+        let mut reader = self.reader_at(from);
+        let mut validator = self.new_check(from)?;
         while validator.position() < start {
             reader.seek(validator.position());
             // One page first: where one is damaged, the next ones may be.
             let is_first = validator.position() == from;
             let end = from.checked_add(BLOCK_SIZE).filter(|_| is_first);
-            let count = reader.read(&mut block, end.unwrap_or(start))?;
+            let count = reader.read(block, end.unwrap_or(start))?;
             let bytes = block.get(..count).unwrap_or_default();
             if count == 0 {
-                validator = new(start)?;
+                validator = self.new_check(start)?;
             } else if validator.push(bytes).is_err() {
-                // What is damaged there is told to who asks for it. The record may begin behind.
+                // The client that requests the damaged page gets the error. The record may begin
+                // after it.
                 let page = validator.position().max(from).align_down(BLOCK_SIZE);
                 from = page.checked_add(BLOCK_SIZE).unwrap_or(start).min(start);
-                validator = new(from)?;
+                validator = self.new_check(from)?;
             }
         }
-        self.view.ledger().put_back(block);
         Ok(validator)
     }
 
+    /// Reads from the files that [`find_file`](Self::find_file) finds.
+    fn reader_at(&self, position: Lsn) -> WalReader {
+        let files = self.view.files().clone();
+        WalReader::new(files, Arc::clone(&self.path), position).in_order(self.order())
+    }
+
     /// The start of the segment in which the record begins that goes on at `start`, `None` if that
-    /// is not here.
-    fn record_begins_in(&self, start: Lsn) -> Result<Option<Lsn>, FeedError> {
-        let files = self.view.files();
+    /// is not here or cannot be read.
+    fn record_begins_in(&self, start: Lsn) -> Result<Option<Lsn>, ArchiveError> {
+        let size = self.view.files().size();
         let mut at = start;
         loop {
             let Some(last_byte) = at.0.checked_sub(1).map(Lsn) else {
                 return Ok(None);
             };
-            at = files.size().start_of(last_byte);
+            at = size.start_of(last_byte);
             let mut header = [0; LONG_HEADER_LENGTH];
-            let mut reader = WalReader::new(files.clone(), Arc::clone(&self.path), at);
-            if reader.read_full(&mut header, start)? < header.len() {
+            let read = self.reader_at(at).read_full(&mut header, start);
+            if if_readable(read)?.is_none_or(|count| count < header.len()) {
                 return Ok(None);
             }
             // What page headers take is less than this leaves out.
             let goes_through = remaining(&header).map(u64::from);
-            if goes_through.is_none_or(|length| length < files.size().bytes() / 2) {
+            if goes_through.is_none_or(|length| length < size.bytes() / 2) {
                 return Ok(Some(at));
             }
         }
@@ -263,7 +289,7 @@ impl Feed {
         let Some(opened) = self.view.files().open(file, OpenMode::Read)? else {
             return Ok(None);
         };
-        let id = FileId::of(&opened, file.partial)?;
+        let id = FileId::of(file, &opened)?;
         if !check.is_of(id) {
             return Ok(None);
         }
@@ -293,6 +319,16 @@ impl Feed {
                 lsn: span.durable_end,
             },
         }
+    }
+}
+
+/// What was read of an earlier file, `None` if it cannot be read. A lack of resources says nothing
+/// about the file and stays an error.
+fn if_readable<T>(read: Result<T, ArchiveError>) -> Result<Option<T>, ArchiveError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ArchiveError::Disk(error)) if error.is_out_of_resources() => Err(error.into()),
+        Err(_) => Ok(None),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::missing::owner;
 use crate::named_file::NamedFile;
 use crate::page::LONG_HEADER_LENGTH;
 use crate::segment::{Encoding, SegmentFile, SegmentName};
-use crate::segment_files::SegmentFiles;
+use crate::segment_files::{FileOrder, SegmentFiles};
 use crate::validator::Validator;
 use crate::view::Followed;
 
@@ -160,16 +160,17 @@ impl Feed {
 
     /// The files that may hold a segment. One that still grows is durable only as far as a writer
     /// says that it is.
-    pub(super) fn names(&self, name: SegmentName) -> impl Iterator<Item = SegmentFile> + use<> {
-        let growing = (self.view.followed() != Followed::CompleteSegmentsOnly)
-            .then_some(SegmentFile::partial(name));
-        let complete = SegmentFile::complete(name);
-        [Some(complete), growing].into_iter().flatten().chain(
-            Encoding::ALL
-                .into_iter()
-                .filter(|encoding| *encoding != Encoding::Plain)
-                .map(move |encoding| complete.encoded(encoding)),
-        )
+    pub(super) fn names(&self, name: SegmentName) -> Vec<SegmentFile> {
+        self.order().files(name)
+    }
+
+    /// In which order the files of a segment are tried.
+    pub(super) fn order(&self) -> FileOrder {
+        if self.view.followed() == Followed::CompleteSegmentsOnly {
+            FileOrder::CompleteOnly
+        } else {
+            FileOrder::CompleteFirst
+        }
     }
 
     /// Goes on in a file that was found, after a look at it.
@@ -177,7 +178,7 @@ impl Feed {
         self.view.make_durable(&opened)?;
         let mut header = [0; LONG_HEADER_LENGTH];
         let path = opened.path().to_owned();
-        let id = FileId::of(&opened, file.partial)?;
+        let id = FileId::of(file, &opened)?;
         if file.encoding == Encoding::Plain {
             let needed = span.input_end().bytes_since(span.start);
             let length = opened.length()?;

@@ -12,12 +12,15 @@ use walproto::{Lsn, TimelineHistory};
 use super::chunk::ChunkFile;
 use crate::error::DiskError;
 use crate::named_file::NamedFile;
-use crate::segment::SegmentName;
+use crate::segment::{Encoding, SegmentFile, SegmentName};
 use crate::validator::Validator;
 
 /// How many files are remembered, at half a kilobyte each; the first ones are forgotten, and checked
 /// once more if they are asked for.
 const MAX_FILES: usize = 4096;
+
+/// How many growing files are remembered, each with its open handle: one at a time is written.
+const MAX_GROWING: usize = 2;
 
 /// How much is read at once.
 pub(super) const BLOCK: usize = 128 << 10;
@@ -35,6 +38,8 @@ struct Known {
     files: BTreeMap<SegmentName, Arc<FileCheck>>,
     /// In the order in which they came.
     order: VecDeque<SegmentName>,
+    /// Those that grew when they came, the newest [`MAX_GROWING`], in the order in which they came.
+    growing: VecDeque<SegmentName>,
 }
 
 /// How far a file is checked.
@@ -61,10 +66,12 @@ pub(super) struct FileId {
 
 impl FileId {
     /// `None` on a disk that has no such thing.
-    pub(super) fn of(file: &NamedFile, grows: bool) -> Result<Option<Self>, DiskError> {
-        let Some(status) = file.status()? else {
+    pub(super) fn of(file: SegmentFile, opened: &NamedFile) -> Result<Option<Self>, DiskError> {
+        let Some(status) = opened.status()? else {
             return Ok(None);
         };
+        // A compressed file is written once.
+        let grows = file.partial && file.encoding == Encoding::Plain;
         Ok(Some(Self {
             device: status.st_dev,
             inode: status.st_ino,
@@ -113,6 +120,7 @@ impl Ledger {
         validator: Validator,
         good_end: Lsn,
     ) -> Arc<FileCheck> {
+        let grows = growing.is_some();
         let check = Arc::new(FileCheck {
             name,
             id: Mutex::new(id),
@@ -130,6 +138,9 @@ impl Ledger {
             {
                 known.files.remove(&oldest);
             }
+            if grows {
+                known.note_growing(name);
+            }
         }
         check
     }
@@ -139,8 +150,7 @@ impl Ledger {
         let mut known = lock(&self.known);
         let is_known = known.files.get(&check.name);
         if is_known.is_some_and(|known| Arc::ptr_eq(known, check)) {
-            known.files.remove(&check.name);
-            known.order.retain(|name| *name != check.name);
+            known.remove(check.name);
         }
     }
 
@@ -163,6 +173,29 @@ impl Ledger {
 
     pub(super) fn put_back(&self, block: Vec<u8>) {
         lock(&self.blocks).push(block);
+    }
+}
+
+impl Known {
+    fn remove(&mut self, name: SegmentName) {
+        self.files.remove(&name);
+        self.order.retain(|other| *other != name);
+        self.growing.retain(|other| *other != name);
+    }
+
+    /// Forgets older growing files. A client that continues from memory never opens the complete
+    /// file, which would close the handle.
+    fn note_growing(&mut self, name: SegmentName) {
+        self.growing.retain(|other| *other != name);
+        self.growing.push_back(name);
+        while self.growing.len() > MAX_GROWING
+            && let Some(oldest) = self.growing.pop_front()
+        {
+            let check = self.files.get(&oldest);
+            if check.is_some_and(|check| lock(&check.growing).is_some()) {
+                self.remove(oldest);
+            }
+        }
     }
 }
 

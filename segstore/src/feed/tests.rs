@@ -6,9 +6,10 @@ use super::*;
 use crate::archive::Archive;
 use crate::compression::Compression;
 use crate::compressor;
-use crate::disk::Disk;
+use crate::disk::{Disk, OpenMode};
 use crate::error::{ArchiveError, Damage};
 use crate::generator::{AfterSwitch, Generator};
+use crate::os_disk::OsDisk;
 use crate::prepare::Preparation;
 use crate::sample::{self, MIB, START, bytes, generator, segment_size};
 use crate::segment::{SegmentFile, SegmentName};
@@ -345,4 +346,93 @@ fn feeds_at_the_end_share_one_file() {
         })
         .collect();
     assert!(Arc::ptr_eq(&files[0], &files[1]) && Arc::ptr_eq(&files[0], &files[2]));
+}
+
+/// As a receiver that compresses leaves its archive.
+#[test]
+fn serves_a_growing_segment_that_was_compressed_and_continues_when_it_is_plain_again() {
+    for method in [
+        Compression::gzip(None).unwrap(),
+        Compression::LZ4,
+        Compression::zstd(None).unwrap(),
+    ] {
+        for on_disk in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let sim: Arc<dyn Disk> = Arc::new(SimDisk::new(ROOT));
+            let (disk, root) = if on_disk {
+                (Arc::new(OsDisk::new()) as Arc<dyn Disk>, directory.path())
+            } else {
+                (sim, Path::new(ROOT))
+            };
+            assert_serves_a_compressed_end(&disk, root, method, on_disk);
+        }
+    }
+}
+
+/// The file ends with the segment, filled with zeros, or is cut at the durable end.
+fn assert_serves_a_compressed_end(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    method: Compression,
+    cut: bool,
+) {
+    let wal = wal(6);
+    let third = Lsn(START.0 + 2 * MIB);
+    let records = wal.records();
+    let crossed = records
+        .iter()
+        .find(|record| record.end > Lsn(third.0 + 100_000));
+    let inside = crossed.unwrap().end;
+    let open = || Archive::open(Arc::clone(disk), sample::options(root, true)).unwrap();
+    let mut world = World {
+        disk: SimDisk::new(ROOT),
+        archive: open(),
+    };
+    world.archive.bind(&sample::facts()).unwrap();
+    let mut writer = world.writer(&wal);
+    write(&mut writer, &wal, inside);
+    writer.close().unwrap();
+    let view = ArchiveView::open(Arc::clone(disk), root).unwrap();
+    let mut early = view.feed(None, START).unwrap();
+    early.next_step().unwrap();
+    if cut {
+        let growing = world.archive.path_of(SegmentFile::partial(name(1, third)));
+        let file = disk.open(&growing, OpenMode::ReadWrite).unwrap();
+        file.set_length(inside.bytes_since(third)).unwrap();
+    }
+    let patience = std::time::Duration::from_secs(60);
+    world.archive.compress_growing(method, patience).unwrap();
+    drop(world);
+    let growing = SegmentFile::partial(name(1, third));
+    let listing = view.listing().unwrap();
+    assert!(listing.length_of(growing).is_none());
+    assert!(
+        listing
+            .length_of(growing.encoded(method.encoding()))
+            .is_some()
+    );
+    let fresh = ArchiveView::open(Arc::clone(disk), root).unwrap();
+    let mut feeds = vec![early];
+    for view in [&view, &fresh] {
+        for start in [START, third, inside] {
+            feeds.push(view.feed(None, start).unwrap());
+        }
+    }
+    for feed in &mut feeds {
+        assert_goes_on(feed, &wal, inside, Pause::CaughtUp);
+    }
+    // A feed in the middle of the compressed file.
+    let mut middle = fresh.feed(None, third).unwrap();
+    middle.next_step().unwrap();
+    feeds.push(middle);
+    let mut world = World {
+        disk: SimDisk::new(ROOT),
+        archive: open(),
+    };
+    let mut writer = world.writer(&wal);
+    write(&mut writer, &wal, wal.end());
+    for feed in &mut feeds {
+        feed.view.refresh().unwrap();
+        assert_goes_on(feed, &wal, wal.end(), Pause::CaughtUp);
+    }
 }

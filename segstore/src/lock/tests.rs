@@ -100,3 +100,27 @@ fn where_directories_cannot_be_locked_a_lost_file_is_noticed() {
     assert!(held.check().is_err());
     second.check().unwrap();
 }
+
+#[test]
+fn creates_and_locks_a_lost_file_again_while_the_directory_is_locked() {
+    let archive = tempfile::tempdir().unwrap();
+    let directory = open(Arc::new(OsDisk::new()), archive.path());
+    let held = ProcessLock::to_stream(&directory).unwrap();
+    let path = directory.own(Place::StreamLock);
+    let another = || NamedFile::open_if_exists(directory.disk(), path.clone(), OpenMode::ReadWrite);
+    fs::remove_file(&path).unwrap();
+    held.check().unwrap();
+    // A process on another machine, which sees no lock of the directory, is refused.
+    let file = another().unwrap().unwrap();
+    assert!(!file.try_lock().unwrap());
+    assert_eq!(holder(&file).unwrap(), Some(std::process::id()));
+    held.check().unwrap();
+    // A file that another process created and locked before the check.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "1").unwrap();
+    let file = another().unwrap().unwrap();
+    assert!(file.try_lock().unwrap());
+    let lost = held.check().unwrap_err();
+    assert!(matches!(&lost, ArchiveError::LockLost { path: lost, .. } if *lost == path));
+    assert_eq!(holder(&file).unwrap(), Some(1));
+}

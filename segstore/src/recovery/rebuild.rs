@@ -45,23 +45,31 @@ impl Examination<'_> {
             return Ok(());
         };
         let new = directory.create_temporary(file)?;
-        let mut block = vec![0; BLOCK];
-        let mut offset = 0;
-        loop {
-            let count = old.read_full_at(&mut block, offset)?;
-            let bytes = block.get(..count).unwrap_or_default();
-            if bytes.is_empty() {
-                break;
-            }
-            // Of a growing segment most may be zeros, which take no room where they stay a hole.
-            if length_without_zeros(bytes).is_some() {
-                new.write_at(&[IoSlice::new(bytes)], offset)?;
-            }
-            offset += count as u64;
-        }
-        new.allocate(offset)?;
-        directory.finish_temporary(&new, &path)?;
+        let finished = copy(&old, &new).and_then(|()| directory.finish_temporary(&new, &path));
+        finished.inspect_err(|_| {
+            // On a full disk the copy would take the last room. The failure is what matters; what
+            // is left is removed on opening.
+            let _ = directory.remove(new.path());
+        })?;
         directory.note_replaced();
         Ok(())
     }
+}
+
+fn copy(old: &NamedFile, new: &NamedFile) -> Result<(), DiskError> {
+    let mut block = vec![0; BLOCK];
+    let mut offset = 0;
+    loop {
+        let count = old.read_full_at(&mut block, offset)?;
+        let bytes = block.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        // Of a growing segment most may be zeros, which take no room where they stay a hole.
+        if length_without_zeros(bytes).is_some() {
+            new.write_at(&[IoSlice::new(bytes)], offset)?;
+        }
+        offset += count as u64;
+    }
+    new.allocate(offset)
 }

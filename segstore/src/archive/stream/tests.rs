@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::archive::published_position;
 use crate::corruption::CorruptionReason;
+use crate::directory::Place;
 use crate::disk::{Disk, OpenMode};
 use crate::generator::{AfterSwitch, Generator};
 use crate::sample::{self, MIB, START, bytes, generator, segment_size};
-use crate::sim::{SimDisk, Survival};
+use crate::sim::{Fault, SimDisk, Survival};
 use crate::tampered::{Tamper, Tampered};
 use crate::writer::WriteError;
 
@@ -318,4 +319,32 @@ impl Tamper for Moved {
             None => Ok(()),
         }
     }
+}
+
+#[test]
+fn a_rebuild_that_fails_leaves_no_temporary_file() {
+    let mut wal = generator(11);
+    wal.fill(MIB + 60_000);
+    let mut failures = 0;
+    for operation in 0..40 {
+        let disk = SimDisk::new("/archive");
+        fill(&open(&disk, true), &wal, START, wal.end());
+        let archive = open(&disk, true);
+        archive.poison(segment(1, true)).unwrap();
+        disk.fail_at(disk.operations() + operation, Fault::NoSpace);
+        let temporary = archive.directory.own(Place::Temporary);
+        if let Err(error) = archive.recover() {
+            let ArchiveError::Disk(error) = error else {
+                panic!("{error}");
+            };
+            failures += usize::from(error.path.starts_with(&temporary));
+        }
+        let left = archive.directory.list(&temporary).unwrap();
+        assert!(left.is_empty(), "after operation {operation}: {left:?}");
+        drop(archive);
+        disk.mend();
+        let tip = open(&disk, true).recover().unwrap().tip().unwrap();
+        assert_eq!(tip.record_end.lsn(), wal.end());
+    }
+    assert!(failures >= 3, "{failures}");
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
 use super::*;
-use crate::os_disk::OsDisk;
+use crate::feed::ledger::FileId;
+use crate::segment::Encoding;
+use crate::validator::Validator;
 
 /// Where the record begins that crosses into the third segment, and how long it is.
 const CROSSING: u64 = 2 * MIB - 30_000;
@@ -231,4 +233,90 @@ fn a_file_is_checked_once_for_all_feeds_and_again_when_it_has_changed() {
     // The same with another time is another file.
     flip_unnoticed(&first, 251_000, time + std::time::Duration::from_secs(1));
     assert_ends_before(&view, &wal, START, Lsn(START.0 + 250_000));
+}
+
+#[test]
+fn keeps_open_the_files_of_the_newest_growing_segments_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = sample::archive(OsDisk::new(), directory.path(), true);
+    let files = archive.segment_files().unwrap();
+    let ledger = Ledger::default();
+    let mut opened = Vec::new();
+    for segment in 0..50 {
+        let start = Lsn(START.0 + segment * MIB);
+        let file = SegmentFile::partial(name(1, start));
+        std::fs::write(files.directory().path(file), [0]).unwrap();
+        let (_, named) = files.find_among([file]).unwrap().unwrap();
+        let id = FileId::of(file, &named).unwrap();
+        let growing = Arc::new(ChunkFile::new(named));
+        opened.push((file.name, id, Arc::downgrade(&growing)));
+        let format = archive.view().unwrap().identity().wal_format();
+        let path = TimelineHistory::without_ancestors(timeline(1));
+        let validator = Validator::new(format, Arc::new(path), start).unwrap();
+        ledger.insert(file.name, id, Some(growing), validator, start);
+    }
+    for (index, (name, id, growing)) in opened.iter().enumerate() {
+        assert_eq!(growing.strong_count() > 0, index >= 48, "{name}");
+        assert_eq!(ledger.get(*name, *id).is_some(), index >= 48, "{name}");
+    }
+}
+
+#[test]
+fn serves_a_segment_though_the_one_before_cannot_be_read() {
+    let wal = wal(37);
+    let third = Lsn(START.0 + 2 * MIB);
+    let before = name(1, Lsn(third.0 - 1));
+    let gzip = Compression::gzip(None).unwrap();
+    let world = World::with(&wal);
+    world.compress(before, gzip);
+    let file = path(SegmentFile::complete(before).encoded(Encoding::Gzip));
+    let content = world.disk.content(&file).unwrap();
+    let mut flipped = content.clone();
+    flipped[content.len() / 2] ^= 0x10;
+    for damaged in [
+        &content[..0],
+        &content[..10],
+        &content[..content.len() / 2],
+        &content[..content.len() - 8],
+        &flipped[..],
+    ] {
+        world.disk.plant(&file, damaged).unwrap();
+        for view in world.views() {
+            let mut feed = view.feed(None, third).unwrap();
+            assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+        }
+    }
+    world.disk.plant(&file, &content).unwrap();
+    for view in world.views() {
+        let mut feed = view.feed(None, third).unwrap();
+        world.disk.use_up_descriptors(true);
+        assert!(feed.next_step().is_err(), "a lack of descriptors passes");
+        world.disk.use_up_descriptors(false);
+        assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+    }
+}
+
+#[test]
+fn ignores_a_truncated_growing_file_beside_the_complete_segment() {
+    let wal = wal(38);
+    let third = Lsn(START.0 + 2 * MIB);
+    let before = name(1, Lsn(third.0 - 1));
+    let world = World::with(&wal);
+    let complete = path(SegmentFile::complete(before));
+    let content = world.disk.content(&complete).unwrap();
+    // The beginning of the record that crosses is checked in the complete file.
+    let bad = Lsn(START.0 + CROSSING + 5000);
+    let stray = SegmentFile::partial(before).encoded(Encoding::Gzip);
+    world.disk.plant(path(stray), &[0x1f, 0x8b, 8, 0]).unwrap();
+    for view in world.views() {
+        let mut feed = view.feed(None, third).unwrap();
+        assert_goes_on(&mut feed, &wal, wal.end(), Pause::CaughtUp);
+    }
+    world
+        .disk
+        .plant(&complete, &flipped(&content, bad))
+        .unwrap();
+    for view in world.views() {
+        assert_ends_before(&view, &wal, third, third);
+    }
 }
