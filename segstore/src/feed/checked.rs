@@ -181,8 +181,8 @@ impl Feed {
 
     /// The check of a segment from its start on, which knows the record that goes on there.
     ///
-    /// If an earlier file cannot be read, the check begins at `start`, as in the first segment of an
-    /// archive: the damage is reported to the client that requests that file.
+    /// If an earlier file cannot be read, the check begins at `start`, as in the first segment of
+    /// an archive: the damage is reported to the client that requests that file.
     fn begin_at(
         &self,
         start: Lsn,
