@@ -84,9 +84,15 @@ fn a_timeline_that_the_server_lacks_is_passed_over(version: Version) {
     wait_until("the standbys to catch up", || {
         second.flush_lsn() >= end && third.flush_lsn() >= end
     });
-    second.promote();
+    // Behind the second before it is promoted: the primary writes records at any time, and a
+    // standby that has one more than the promoted one cannot follow it.
     let upstream = format!("{} application_name=third", second.conninfo());
     third.reload_with("primary_conninfo", &upstream);
+    second.wait_streaming("third");
+    wait_until("the second to have what the third has", || {
+        second.flush_lsn() >= third.flush_lsn()
+    });
+    second.promote();
     second.wait_streaming("third");
     let end = second.write_wal(1);
     wait_until("the third to catch up", || third.flush_lsn() >= end);
