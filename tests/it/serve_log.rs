@@ -47,7 +47,10 @@ fn a_connection_without_a_byte_leaves_no_line() {
     });
     let lines: Vec<_> = log.strip_prefix(&before).unwrap().lines().collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert_eq!(failed_connections(&archive)["unauthenticated"], 1);
+    // The line is written before `status` shows the count.
+    tests::wait_until("the last connection to be counted", || {
+        failed_connections(&archive)["unauthenticated"] == 1
+    });
 }
 
 #[test]
