@@ -182,9 +182,10 @@ impl Messages {
             {
                 let [tag, .., kind] = self.header.first_chunk::<6>().unwrap();
                 panic!(
-                    "the stream has ended with message {:?} {:?}",
+                    "the stream has ended with message {:?} {:?}: {}",
                     char::from(*tag),
-                    char::from(*kind)
+                    char::from(*kind),
+                    input.escape_ascii()
                 );
             }
         }

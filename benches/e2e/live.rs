@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tests::{ArchiveDirectory, Cluster};
+use tests::{ArchiveDirectory, Cluster, wait_until};
 use walproto::TimelineId;
 
 use crate::arrivals::{Arrival, delays, follow};
@@ -120,8 +120,14 @@ impl Ours {
         if relay {
             command.args(["--listen", "127.0.0.1:0", "--trust-loopback"]);
         }
+        let end = primary.flush_lsn();
         let mut receiver = Program::start(command);
-        primary.wait_streaming(RELAY);
+        // A first start begins with the oldest WAL: it serves what clients ask for a little later.
+        wait_until("the relay to have caught up", || {
+            primary
+                .reported_flush(RELAY)
+                .is_some_and(|flush| flush >= end)
+        });
         let (server, address) = if relay {
             let address = receiver.wait_for_log("listening at ");
             (None, address.parse().unwrap())
