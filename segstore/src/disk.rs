@@ -136,8 +136,8 @@ pub trait DiskDirectory: Send + Sync + Debug {
     /// The operating system's; after one, nothing that was not durable before may be trusted.
     fn sync(&self) -> io::Result<()>;
 
-    /// Takes the directory's exclusive lock if no other handle has it, until this handle is
-    /// dropped; `false` when another one has. Nobody can remove such a lock as a file is removed.
+    /// Takes the directory's exclusive lock, which is held until this handle is dropped. Returns
+    /// `false` if another handle holds the lock. Unlike a lock file, it cannot be removed.
     ///
     /// # Errors
     /// Of kind [`Unsupported`](io::ErrorKind::Unsupported) where the file system cannot lock

@@ -331,8 +331,8 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// Whether the same may succeed later although nobody mends the archive: the disk is full, or
-    /// the system lacks resources.
+    /// Whether a retry may succeed without a repair of the archive: the disk is full, or the system
+    /// lacks resources.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Disk(error) if error.is_temporary())

@@ -12,12 +12,11 @@ use crate::disk::{DiskDirectory, OpenMode};
 use crate::error::{ArchiveError, DiskError, Operation};
 use crate::named_file::NamedFile;
 
-/// A lock that only one handle has, in this process or another.
+/// A lock that one handle holds at a time, in this process or another.
 ///
-/// It is taken on the file that is named after it, which keeps the holder's process id, and on a
-/// directory that the archive cannot do without: whoever removes the file lets nobody in. Network
-/// file systems cannot lock directories, or lock them for this machine only; there the file alone
-/// counts.
+/// It is taken on a lock file, which contains the holder's process ID, and on a directory that the
+/// archive needs. So removing the lock file does not release the lock. Network file systems cannot
+/// lock directories, or lock them for this machine only; on those the lock file alone counts.
 #[derive(Debug)]
 struct PathLock {
     /// Another one after the first was removed.

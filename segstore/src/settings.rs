@@ -126,7 +126,7 @@ pub(crate) struct SettingsVisitor<'a, F> {
     pub(crate) found: F,
 }
 
-/// The record that is being read. It goes on over any number of pushes.
+/// The record that is being read. It may span any number of pushes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SettingsReader {
     /// The kind of the record, `None` for any other record than those above.
@@ -229,7 +229,7 @@ impl<F: FnMut(Lsn, Settings)> RecordVisitor for SettingsVisitor<'_, F> {
     }
 }
 
-/// The most changes that are kept for whoever takes them.
+/// The maximum number of changes that are kept until they are taken.
 const MAX_CHANGES: usize = 4;
 
 /// Notes the changes in a stream of WAL, without allocating.

@@ -252,8 +252,8 @@ impl Writer {
         Ok(this)
     }
 
-    /// Whether there is a segment to go on in: then another one is only needed once that is full,
-    /// which may be never on this connection.
+    /// Whether there is a partial segment to append to. If so, the next segment is needed only once
+    /// that one is full, which may never happen on this connection.
     fn has_growing_segment(&self) -> bool {
         let name = self.files.name_of(self.timeline(), self.stored.byte_end);
         let growing = self.files.open(SegmentFile::partial(name), OpenMode::Read);

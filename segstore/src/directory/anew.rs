@@ -1,14 +1,14 @@
-//! Names that a failed sync left behind.
+//! File names whose directory sync has failed.
 //!
-//! After a failed sync of a directory the names in it are there for whoever looks, and need not be
-//! on the disk. A file system with a journal refuses every change from then on; one without forgets
-//! that there was anything to write, and the next sync succeeds. So a name that whoever comes next
-//! would find and take for durable is written once more, right then: what changes after a failed
-//! sync is part of the next one. Where it cannot be changed, no sync succeeds either, and the
-//! failed sync's error is the one that says what is wrong with the disk.
+//! After a failed sync of a directory its names are still visible, but need not be on the disk. A
+//! journaling file system refuses every later change. Another file system may forget that the
+//! directory was dirty, and then the next sync succeeds without writing it. The next process would
+//! find such a name and take it for durable. So the name is rewritten immediately, by renaming the
+//! file and renaming it back: a change made after the failed sync is covered by the next sync. If
+//! the rename fails, no later sync succeeds either, and the error of the failed sync is reported.
 //!
-//! A growing segment gets its marker instead ([`ArchiveDirectory::poison`]): its bytes are to be
-//! written anew as well.
+//! A growing segment is marked instead ([`ArchiveDirectory::poison`]), because its bytes have to be
+//! rewritten too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use super::{ArchiveDirectory, Place};
 use crate::error::DiskError;
 use crate::segment::{EntryName, OWN_DIRECTORY};
 
-/// What a name ends in while it is written anew.
+/// The suffix of a name while it is being rewritten.
 const ANEW: &str = ".anew";
 
 impl ArchiveDirectory {
-    /// Writes a name once more, for the next sync of its directory.
+    /// Rewrites a name, so that the next sync of its directory covers it.
     pub(crate) fn name_anew(&self, path: &Path) -> Result<(), DiskError> {
         let mut aside = path.as_os_str().to_owned();
         aside.push(ANEW);

@@ -26,7 +26,7 @@ impl ArchiveDirectory {
         Ok(())
     }
 
-    /// The open directory at `path`, which is opened anew if another one is there now.
+    /// The open directory at `path`. If the directory was replaced, the new one is opened.
     pub(super) fn handle(&self, path: &Path) -> Result<Arc<dyn DiskDirectory>, DiskError> {
         let mut handles = self
             .handles

@@ -39,8 +39,9 @@ impl DiskError {
         )
     }
 
-    /// Whether the process or the system lacks file descriptors, memory or threads for now. That
-    /// says nothing about what is durable; the error of a failed sync never is one of these.
+    /// Whether the process or the system is temporarily out of file descriptors, memory or threads.
+    /// Such an error does not affect what is durable. The error of a failed sync is never one of
+    /// these.
     #[must_use]
     pub fn is_out_of_resources(&self) -> bool {
         let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
@@ -51,8 +52,8 @@ impl DiskError {
         }
     }
 
-    /// Whether the same may succeed later although nobody mends the archive: the disk is full, or
-    /// the system lacks resources.
+    /// Whether a retry may succeed without a repair of the archive: the disk is full, or the system
+    /// lacks resources.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.is_disk_full() || self.is_out_of_resources()

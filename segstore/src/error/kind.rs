@@ -1,6 +1,6 @@
-//! What kind of error it is, for a receiver that has to decide whether it ends.
+//! The kind of an error, by which a receiver decides whether it exits.
 //!
-//! The matches have no wildcard: a new error does not compile until somebody decides.
+//! The matches have no wildcard arm, so the compiler demands a kind for each new error.
 
 use super::{ArchiveError, DiskError};
 use crate::writer::WriteError;

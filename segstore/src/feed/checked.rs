@@ -52,7 +52,7 @@ impl Feed {
                 Ok(true) | Err(_) if good > self.position => return Ok(good),
                 Ok(_) => self.open_here(end, limit)?,
                 Err(error) => {
-                    // A file that takes its place is checked anew.
+                    // If the file is replaced, the new one is checked from its start.
                     self.view.ledger().forget(&check);
                     *self.view.newest_file() = None;
                     self.open = None;
@@ -115,7 +115,7 @@ impl Feed {
         Ok(true)
     }
 
-    /// Checks the rest of a record that goes on behind a file.
+    /// Checks the rest of a record that continues after the end of a file.
     fn complete_record(
         &self,
         mut validator: Validator,
@@ -179,7 +179,7 @@ impl Feed {
         Ok(ledger.insert(file.name, id, growing, validator, Lsn::INVALID))
     }
 
-    /// The check of a segment from its start on, which knows the record that goes on there.
+    /// Starts the check of a segment. The record that continues into the segment is read first.
     ///
     /// If an earlier file cannot be read, the check begins at `start`, as in the first segment of
     /// an archive: the damage is reported to the client that requests that file.
@@ -256,8 +256,8 @@ impl Feed {
         WalReader::new(files, Arc::clone(&self.path), position).in_order(self.order())
     }
 
-    /// The start of the segment in which the record begins that goes on at `start`, `None` if that
-    /// is not here or cannot be read.
+    /// The start of the segment that contains the beginning of the record that continues at `start`.
+    /// `None` if that segment is missing or unreadable.
     fn record_begins_in(&self, start: Lsn) -> Result<Option<Lsn>, ArchiveError> {
         let size = self.view.files().size();
         let mut at = start;

@@ -42,7 +42,7 @@ struct Known {
     growing: VecDeque<SegmentName>,
 }
 
-/// How far a file is checked.
+/// The state of the check of one file.
 #[derive(Debug)]
 pub(crate) struct FileCheck {
     name: SegmentName,
@@ -51,7 +51,7 @@ pub(crate) struct FileCheck {
     growing: Mutex<Option<Arc<ChunkFile>>>,
     /// Up to where it is good.
     good_end: AtomicU64,
-    /// The check so far, which goes on at its position. Held while the file is read.
+    /// The state of the validator, which resumes at its position. Locked while the file is read.
     validator: Mutex<Validator>,
 }
 
@@ -95,7 +95,7 @@ impl FileId {
 }
 
 impl Ledger {
-    /// How far a file is checked, if it was seen before.
+    /// The check of a file that was seen before; `None` if the file is new or was replaced.
     pub(super) fn get(&self, name: SegmentName, id: Option<FileId>) -> Option<Arc<FileCheck>> {
         let id = id?;
         let check = Arc::clone(lock(&self.known).files.get(&name)?);
@@ -145,7 +145,7 @@ impl Ledger {
         check
     }
 
-    /// Has a file checked anew by the next feed that opens it.
+    /// Discards the check of a file. The next feed that opens the file checks it from its start.
     pub(super) fn forget(&self, check: &Arc<FileCheck>) {
         let mut known = lock(&self.known);
         let is_known = known.files.get(&check.name);
@@ -154,7 +154,8 @@ impl Ledger {
         }
     }
 
-    /// The check at the end of a file, if that came as far as `end`, to go on behind it.
+    /// The validator at the end of a file, for the next file to continue with, if it has reached
+    /// `end`.
     pub(super) fn at_end(&self, name: SegmentName, end: Lsn) -> Option<Validator> {
         let check = Arc::clone(lock(&self.known).files.get(&name)?);
         let validator = match check.validator.try_lock() {
@@ -214,7 +215,7 @@ impl FileCheck {
         self.good_end.fetch_max(good_end.0, Ordering::AcqRel);
     }
 
-    /// The check, which goes on along `path`.
+    /// Locks the validator and switches it to the history `path`.
     pub(super) fn validator(&self, path: &Arc<TimelineHistory>) -> MutexGuard<'_, Validator> {
         let mut validator = lock(&self.validator);
         if validator.history().timeline() != path.timeline() {

@@ -14,7 +14,7 @@ use crate::listing::Listing;
 use crate::segment::{Encoding, SegmentFile};
 
 impl Examination<'_> {
-    /// Writes anew what need not be on the disk.
+    /// Rewrites the newest files, which need not be on the disk.
     pub(super) fn renew_newest(&self) -> Result<(), ArchiveError> {
         let directory = self.files.directory();
         let listing = Listing::read(directory)?;

@@ -34,7 +34,7 @@ pub(super) struct Stretch {
     pub(super) stop: Option<Stop>,
 }
 
-/// What has come to a place in the WAL and can go on from there.
+/// The state of the check at a position in the WAL, from which the check can continue.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
     pub(super) validator: Validator,
@@ -49,7 +49,7 @@ impl Walk {
         }
     }
 
-    /// Goes on along another history, which must be the same up to here.
+    /// Switches to another history, which must be identical up to this position.
     pub(super) fn onto(self, history: Arc<TimelineHistory>) -> Self {
         Self {
             validator: self.validator.onto(history),

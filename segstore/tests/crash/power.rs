@@ -30,8 +30,8 @@ pub(crate) fn cut_everywhere<const N: usize>(
             let mut world = prepare();
             let why = format!("seed {seed}, cut {cut}, {survival:?}");
             world.disk.cut_power_at(world.disk.operations() + cut);
-            // The last operations are the note of a clean end and that of the lock, whose release
-            // nobody waits for.
+            // The last two operations note the clean end and release the lock. No code depends on
+            // the release.
             let end = world.live(&mut Rng::with_seed(seed));
             assert!(end.is_err() || cut + 2 >= count, "{why}");
             world.disk.reboot(survival);

@@ -23,7 +23,7 @@ fn weak_ranges_are_the_same_however_the_work_is_cut() {
     parameter_change(&mut wal, 1);
     let minimal = parameter_change(&mut wal, 0);
     wal.fill(2 * SEGMENT);
-    // A record that goes on in the next segment.
+    // A record that continues in the next segment.
     let border = wal.end().0.next_multiple_of(SEGMENT);
     while border - wal.end().0 > 8_000 {
         wal.record(4_000);
