@@ -315,10 +315,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Begins to stop: a client that is streamed to gets all that is durable now and confirms it,
-    /// however far behind it is; any other one is told. From now on the server's own
-    /// `wal_sender_timeout` holds, if it is shorter than the client's: how long a silent client is
-    /// waited for is not the client's choice.
+    /// Begins to stop. A streaming client receives all WAL that is durable now and confirms it,
+    /// however far behind it is. Any other client gets an error. From now on the server's own
+    /// `wal_sender_timeout` applies if it is shorter than the client's, so that a client cannot
+    /// delay the stop.
     ///
     /// Source: src/backend/replication/walsender.c, `WalSndLoop` and `WalSndDone` (PG 15).
     fn stop(&mut self) -> Result<(), ConnectionError> {

@@ -32,9 +32,9 @@ impl Failures {
         Self(broadcast::Sender::new(MAX_WAITING))
     }
 
-    /// Tells who listens.
+    /// Sends a failure to all subscribers.
     pub(crate) fn tell(&self, failure: StreamFailure) {
-        // It is an error only that nobody listens.
+        // The only possible error is that there is no subscriber.
         drop(self.0.send(Arc::new(failure)));
     }
 

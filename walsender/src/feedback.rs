@@ -121,8 +121,8 @@ impl FeedbackMerge {
         catalog_xmin.note(needs.catalog_xmin, now, self.max_age);
     }
 
-    /// Takes back what a standby needs: its connection has ended, or its slot was dropped. If a
-    /// client of the same name connects again, transactions do not begin to count anew.
+    /// Removes the feedback of a standby whose connection has ended or whose slot was dropped. If a
+    /// client of the same name reconnects, the time limit of its transaction IDs does not restart.
     pub fn withdraw(&mut self, source: &FeedbackSource, now: Instant) {
         let before = self.sources.remove(source);
         if let (Some(before), FeedbackSource::Connection { client, .. }) = (before, source) {

@@ -180,14 +180,14 @@ impl Server {
         ServerHandle::new(Arc::clone(&self.shared))
     }
 
-    /// Serves until `stop` is ready, and then until every client that is streamed to has got all
-    /// WAL that is durable by then and has confirmed it, or is gone. Others are told that the
-    /// server stops. One that takes nothing is gone after [`Limits::wal_sender_timeout`], also if
-    /// it asked for a longer time; who does not want to wait drops this.
+    /// Serves until `stop` is ready. Then it waits until every streaming client has received and
+    /// confirmed all WAL that is durable by then, or has disconnected. Other clients get an error.
+    /// A client that accepts no data is disconnected after [`Limits::wal_sender_timeout`], even if
+    /// it asked for a longer time. To stop without waiting, drop the future.
     ///
     /// [`Limits::wal_sender_timeout`]: crate::Limits::wal_sender_timeout
     ///
-    /// In a relay, whoever fills the archive stops first, so that clients get the last of it.
+    /// In a relay, stop the receiver first, so that clients get the last WAL.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let stop = async {
             stop.await;

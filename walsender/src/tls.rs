@@ -200,7 +200,7 @@ impl ServerTls {
                     Arc::clone(&provider),
                 )
                 .with_crls(lists)
-                // Only some rules ask for a certificate; they refuse who has none.
+                // Only some rules demand a certificate; those refuse a client that has none.
                 .allow_unauthenticated()
                 .build()
                 .map_err(|source| TlsError::Authorities {

@@ -1,8 +1,8 @@
 //! A Unix socket's name, which one process has at a time.
 //!
 //! A server that was killed leaves the name, and the next one removes it. If two start at the same
-//! time, neither may remove the name that the other has just taken. So a lock decides who has the
-//! name, and it is the kernel that releases the lock of a process that was killed.
+//! time, neither may remove the name that the other has just taken. So the process that holds a lock
+//! owns the name. The kernel releases the lock of a process that was killed.
 //!
 //! The lock is on the file that PostgreSQL has for this purpose, and the file says in
 //! PostgreSQL's form which process it belongs to: a PostgreSQL server and this one respect each other.
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_else_has_taken_over_is_left() {
+    fn keeps_a_name_that_another_process_has_taken_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(".s.PGSQL.1");
         let (_listener, file) = bind(&path).unwrap();

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::listener::Listener;
 use crate::socket::Accepted;
 
-/// How long is waited before the next connection is accepted after the system had no room for
-/// one, as for too many open files: until somebody closes one, it fails again at once.
+/// The pause before the next connection is accepted after the system lacked resources for one, such
+/// as file descriptors. Without it, accepting would fail repeatedly until a file is closed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest time between two lines about that.
