@@ -99,7 +99,7 @@ impl Attempt<'_> {
         Err(ReceiveError::NoServer)
     }
 
-    /// The place of the answer to go on with.
+    /// The index of the answer whose connection is used.
     async fn pick(
         &mut self,
         answers: &[Asked<'_>],

@@ -299,8 +299,8 @@ impl ConnectFailure {
     }
 }
 
-/// Whether a refusal lasts until somebody changes something. Not a protocol violation: that is the
-/// code of PgBouncer's own troubles, all of which may pass.
+/// Whether a refusal lasts until the configuration or the server is changed. A protocol violation
+/// is not permanent: PgBouncer uses that SQLSTATE for its own errors, all of which may be transient.
 ///
 /// Source: pgbouncer's src/client.c and src/server.c, `disconnect_client` (1.24).
 pub(crate) fn is_permanent(state: SqlState) -> bool {

@@ -11,8 +11,8 @@ use crate::follow::Refusal;
 /// How far a run has come, which decides what may end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
-    /// It has never streamed, and does not serve what it receives: nobody relies on it yet, and
-    /// what a user has to correct ends it.
+    /// It has never streamed, and does not serve what it receives. No commit or standby waits for it
+    /// yet, so an error that the user has to correct ends it.
     Before,
     /// It has streamed, or serves from its start on: commits and standbys wait for it.
     After,
@@ -116,7 +116,7 @@ impl ReceiveError {
     /// has ended hangs every commit that waits for it: PostgreSQL's own walreceiver never gives up.
     /// In [`Phase::After`] receiving is ended by the archive itself, by a decision about lineage, by
     /// WAL that is gone, and by the applier. In [`Phase::Before`] also by what a user has to correct.
-    /// Nothing has a wildcard, so that a new error makes somebody decide.
+    /// The match has no wildcard arm, so the compiler demands a decision for each new error.
     pub(crate) fn ends(&self, phase: Phase) -> bool {
         let unless_streamed = phase == Phase::Before;
         match self {

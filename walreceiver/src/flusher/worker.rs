@@ -20,8 +20,8 @@ const STEP_BYTES: usize = 512 << 10;
 /// the server. And only a sync that is not long may be made by the network task itself.
 const LONG_SYNC: Duration = Duration::from_millis(2);
 
-/// The most changes of settings that are told of one connection: each takes a restart of a server
-/// that nobody tampered with.
+/// The maximum number of changes of settings that are reported per connection. On a genuine server
+/// each change requires a restart.
 const MAX_SETTINGS: usize = 64;
 
 /// How long a full disk is left alone before the next try to write.

@@ -6,8 +6,8 @@
 //!
 //! | a server of the cluster, next to the newest timeline | it is |
 //! |---|---|
-//! | on it, and it goes on from the archive | followed |
-//! | on it, and it does not go on from the archive | the end of receiving, whatever others have |
+//! | on it, and its WAL continues the archive | followed |
+//! | on it, and its WAL does not continue the archive | the end of receiving, whatever others have |
 //! | on it, with another history than another server | the end of receiving |
 //! | on it, and its history contradicts the archive's | the end of receiving |
 //! | on an older one, a primary | passed over: it was replaced |

@@ -1,4 +1,4 @@
-//! For how long nothing has been streamed, and when somebody should know.
+//! The time since WAL was last streamed, and when an outage is reported.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Reporter};
 
-/// How long an outage lasts before it is told: longer than a server takes to restart.
+/// How long an outage lasts before it is reported. A server restarts in less time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether a connection streams at the moment, as an attempt shows it.
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// How often an outage was told while `work` is done.
+    /// The reports of an outage within so many seconds.
     async fn told(outage: &mut Outage, streaming: &Streaming, seconds: u64) -> Vec<String> {
         let told = Mutex::new(Vec::new());
         let reporter = |event: &ReceiverEvent<'_>| {

@@ -20,12 +20,12 @@ pub(crate) enum StandingWarning {
     HistoriesLost,
 }
 
-/// What was told over all connections.
+/// The warnings that were reported over all connections.
 #[derive(Debug, Default)]
 pub(crate) struct StandingWarnings(BTreeMap<StandingWarning, String>);
 
 impl StandingWarnings {
-    /// Tells a warning, unless it was told last as it is; `None` when there is nothing to warn of.
+    /// Reports a warning, unless its text is that of the last report. `None` clears the warning.
     pub(crate) fn tell(
         &mut self,
         reporter: &dyn Reporter,

@@ -35,7 +35,7 @@ pub(crate) struct Control {
     course: Arc<watch::Sender<Course>>,
 }
 
-/// Whether receiving goes on.
+/// The state of receiving.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Course {
     Running,

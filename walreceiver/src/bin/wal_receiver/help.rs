@@ -73,8 +73,8 @@ Optional actions, instead of receiving:
 
 const ON_EVENT: &str = "
       --on-event=COMMAND run this by sh when WAL is missing or damaged, a slot is lost, the
-                         server forked off, acknowledgements are held or go on, or no WAL
-                         has been streamed for a minute";
+                         server forked off, acknowledgements are held or released, or no
+                         WAL has been streamed for a minute";
 
 /// What the program has under its own name only.
 fn own(program: &str) -> String {

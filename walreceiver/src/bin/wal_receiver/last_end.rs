@@ -58,7 +58,7 @@ pub(crate) struct End {
     pub(crate) time: Option<String>,
     pub(crate) outcome: Outcome,
     pub(crate) exit_code: Option<u8>,
-    /// What the command of `--on-event` is told that it is, if it is told.
+    /// The event for which the command of `--on-event` runs, if it runs for this outcome.
     pub(crate) event: Option<String>,
     pub(crate) timeline: Option<u32>,
     pub(crate) lsn: Option<String>,
@@ -115,7 +115,7 @@ impl Record {
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let new = path.with_extension("new");
-        // A link that somebody put there is not followed.
+        // A symbolic link at this path is removed, not followed.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

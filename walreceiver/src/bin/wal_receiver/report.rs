@@ -17,10 +17,10 @@ use crate::logging::{chain, without_numbers};
 /// Source: src/bin/pg_basebackup/pg_receivewal.c, `stop_streaming`, `StreamLog` and `main`;
 /// receivelog.c, `close_walfile` (PG 15).
 pub(crate) struct LogReporter {
-    /// Whether progress is told too, not only trouble.
+    /// Whether progress is logged, not only errors and warnings.
     verbose: bool,
-    /// Whether trouble that may come is told as well, about which `pg_receivewal` says nothing, and
-    /// the same error is logged only from time to time.
+    /// Whether to log warnings that `pg_receivewal` does not have, and to log a repeated error only
+    /// at intervals.
     advice: bool,
     repeats: Repeats,
 }

@@ -237,7 +237,7 @@ fn a_host_that_is_behind_or_of_another_cluster_does_not_hinder_the_right_one() {
             "0",
         ),
         (
-            "nobody of ours",
+            "no host of our cluster",
             HELD,
             vec![old().kin(Kin::Foreign)],
             "none",

@@ -127,7 +127,7 @@ fn of_warning(warning: &Warning<'_>) -> Option<Event> {
     })
 }
 
-/// What the command is told of the error that ended receiving.
+/// The event for the error that ended receiving.
 pub(crate) fn of_end(error: &ReceiveError) -> Event {
     Event {
         kind: kind_of(error).unwrap_or(EventKind::Ended),
