@@ -15,7 +15,7 @@ fn orphans_of_a_command_do_not_stay_as_zombies() {
     let end = cluster.write_wal(4);
     receiver.wait_flushed(&cluster, "wal_receiver", end);
     assert!(receiver.stop().success(), "{}", receiver.log());
-    // A hole is told to the command at each start.
+    // A gap runs the command at each start.
     let size = cluster.segment_size();
     let inside = walproto::Lsn(size.start_of(start).0 + 2 * (1 << 20));
     fs::remove_file(archive.file_of(TimelineId::FIRST, inside, size).unwrap()).unwrap();

@@ -34,7 +34,7 @@ fn a_commit_that_waits_is_in_the_archive_that_releases_it(version: Version) {
     });
     let committed = cluster.flush_lsn();
     assert_eq!(size.segment_of(before), size.segment_of(committed));
-    // Those of this session wait for nobody.
+    // The commits of this session do not wait for a standby.
     let mut client = cluster.client();
     client
         .batch_execute("SET synchronous_commit = local")

@@ -49,7 +49,7 @@ fn what_prune_creates_as_root_belongs_to_the_owner_of_the_archive() {
         assert_eq!(owner(&path), owner(archive.path()), "{}", path.display());
     }
 
-    // The user whose archive it is goes on with it.
+    // The owner of the archive can still use it.
     let program = tempfile::tempdir().unwrap();
     fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let serve = Receiver::bare()

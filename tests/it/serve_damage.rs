@@ -33,8 +33,8 @@ fn flip(archive: &GeneratedArchive, index: usize) {
     file.write_all_at(&[byte[0] ^ 0x40], offset).unwrap();
 }
 
-/// What PostgreSQL's own `pg_receivewal` gets from the archive's beginning until the server
-/// refuses to go on, and what it says.
+/// Runs PostgreSQL's own `pg_receivewal` from the start of the archive until the server reports an
+/// error. Returns the received WAL and the output.
 fn received(server: &Serving) -> (Vec<u8>, String) {
     let copy = ArchiveDirectory::new();
     // It begins behind the last segment that it has.

@@ -77,7 +77,7 @@ fn thousands_of_bad_connections_leave_a_few_lines_and_their_number() {
 #[test]
 fn the_number_of_suppressed_lines_is_shown_and_refusals_are_logged_with_their_reason() {
     let archive = GeneratedArchive::new(10_000, 150_018);
-    // Without rules nobody may connect by TCP.
+    // Without rules no client may connect by TCP.
     let mut server = Serving::start_with(archive.path(), 0, &[]);
     for _ in 0..30 {
         let (status, said) = Receiver::psql(

@@ -84,7 +84,7 @@ fn weak_wal_is_named(version: Version) {
     cluster.reload_with("full_page_writes", "off");
     let off = "was written under full_page_writes = off";
     wait_until("the other warning", || receiver.log().contains(off));
-    // Neither is told again on another connection.
+    // Neither warning is repeated on the next connection.
     cluster.restart();
     cluster.wait_streaming("wal_receiver");
     cluster.sql("CHECKPOINT");
