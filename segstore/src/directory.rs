@@ -12,9 +12,9 @@ use crate::error::{ArchiveError, Damage, DiskError, Operation};
 use crate::named_file::NamedFile;
 use crate::segment::OWN_DIRECTORY;
 
-mod anew;
 mod handles;
 mod markers;
+mod rewrite_name;
 
 use handles::Handles;
 
@@ -181,12 +181,12 @@ impl ArchiveDirectory {
         // older is not touched: another process may work with it.
         self.sync(&own).inspect_err(|_| {
             for path in &new {
-                drop(self.name_anew(path));
+                drop(self.rewrite_name(path));
             }
         })?;
         self.sync(&self.root).inspect_err(|_| {
             if is_new {
-                drop(self.name_anew(&own));
+                drop(self.rewrite_name(&own));
             }
         })
     }
@@ -286,7 +286,7 @@ impl ArchiveDirectory {
         let (source, target) = (from.parent(), to.parent());
         if let Some(target) = target {
             self.sync(target)
-                .inspect_err(|_| drop(self.name_anew(to)))?;
+                .inspect_err(|_| drop(self.rewrite_name(to)))?;
         }
         match source {
             Some(source) if Some(source) != target => self.sync(source),
@@ -310,7 +310,7 @@ impl ArchiveDirectory {
             .map_err(DiskError::at(Operation::Rename, file.path()))?;
         to.parent()
             .map_or(Ok(()), |directory| self.sync(directory))
-            .inspect_err(|_| drop(self.name_anew(to)))
+            .inspect_err(|_| drop(self.rewrite_name(to)))
     }
 
     /// Puts a small file at `path`, whole or not at all, in the place of what is there.

@@ -42,7 +42,7 @@ impl Examination<'_> {
 /// Gives a complete segment its name once more, for the next sync of the directory, unless another
 /// program has moved it away.
 pub(crate) fn renew_name(directory: &ArchiveDirectory, file: SegmentFile) -> Result<(), DiskError> {
-    match directory.name_anew(&directory.path(file)) {
+    match directory.rewrite_name(&directory.path(file)) {
         Err(error) if error.is_not_found() => Ok(()),
         renewed => renewed,
     }

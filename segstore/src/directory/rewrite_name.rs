@@ -18,13 +18,13 @@ use crate::error::DiskError;
 use crate::segment::{EntryName, OWN_DIRECTORY};
 
 /// The suffix of a name while it is being rewritten.
-const ANEW: &str = ".anew";
+const REWRITING: &str = ".anew";
 
 impl ArchiveDirectory {
     /// Rewrites a name, so that the next sync of its directory covers it.
-    pub(crate) fn name_anew(&self, path: &Path) -> Result<(), DiskError> {
+    pub(crate) fn rewrite_name(&self, path: &Path) -> Result<(), DiskError> {
         let mut aside = path.as_os_str().to_owned();
-        aside.push(ANEW);
+        aside.push(REWRITING);
         let aside = PathBuf::from(aside);
         self.rename_unsynced(path, &aside)?;
         self.rename_unsynced(&aside, path)
@@ -52,7 +52,10 @@ impl ArchiveDirectory {
     ) -> Result<(), DiskError> {
         let entries = self.list(directory)?;
         for entry in &entries {
-            let name = entry.name.to_str().and_then(|name| name.strip_suffix(ANEW));
+            let name = entry
+                .name
+                .to_str()
+                .and_then(|name| name.strip_suffix(REWRITING));
             let Some(name) = name.filter(|name| is_ours(name)) else {
                 continue;
             };
