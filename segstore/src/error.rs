@@ -39,8 +39,8 @@ pub enum ArchiveError {
 
     /// The lock of who streams into this archive is not this process's alone any more.
     #[error(
-        "lost lock of archive \"{}\": \"{}\" was moved, removed or replaced while this process \
-         streams into it, so that another one may do so too; stop that one and start this one again",
+        "lock of archive \"{}\" was lost: \"{}\" was moved, removed or replaced, so another process \
+         may be streaming into the archive; stop that process, and then restart this one",
         directory.display(), path.display()
     )]
     LockLost {
@@ -52,13 +52,13 @@ pub enum ArchiveError {
 
     /// A sync failed, and the marker that the next process is to find could not be written.
     #[error(
-        "{error}: {}; that could not be noted in the archive: {marker}: {}",
+        "{error}: {}; could not record this failure in the archive: {marker}: {}",
         error.source, marker.source
     )]
     Unmarked {
         /// The failed sync.
         error: DiskError,
-        /// Why it could not be noted.
+        /// Why it could not be recorded.
         marker: DiskError,
     },
 

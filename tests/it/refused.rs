@@ -125,7 +125,7 @@ fn a_slot_in_use_is_tried_again_until_it_is_free() {
     let mut second = with_slot(&waits, "second");
     second.wait_for_log("in use");
     // Errors that come again are logged from time to time.
-    second.wait_for_log("more times since it was logged");
+    second.wait_for_log("more times since it was last logged");
     let log = second.log();
     assert_eq!(
         log.matches("max_slot_wal_keep_size is -1").count(),

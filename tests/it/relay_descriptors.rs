@@ -115,12 +115,12 @@ fn the_soft_limit_is_raised_and_more_clients_than_fit_are_refused() {
     let (status, log) = program(100, FEW).args(["--max-connections", "37"]).run();
     assert_eq!(status.code(), Some(1), "{log}");
     let line = "wal-receiver: error: 37 clients (--max-connections) and the archive need 461 file \
-                descriptors, and this process may open 460: raise the hard limit (ulimit -Hn, or \
+                descriptors, but this process may open only 460; raise the hard limit (ulimit -Hn, or \
                 LimitNOFILE= of the service), or use at most --max-connections=36\n";
     assert_eq!(log, line);
     let (status, log) = program(100, 200).run();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("no client fits"), "{log}");
+    assert!(log.contains("it leaves room for no client"), "{log}");
 
     let serving = Serving::listening(program(100, 3000));
     let limits = fs::read_to_string(format!("/proc/{}/limits", serving.pid())).unwrap();

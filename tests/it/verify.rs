@@ -385,11 +385,11 @@ fn the_directories_of_barman_are_checked_one_by_one() {
     let (code, text) = verify(wals.path(), &[]);
     assert_eq!(code, Some(2), "{text}");
     assert!(
-        text.contains("holds no WAL segments itself, but directories of them such as \"00000001"),
+        text.contains("contains no WAL segments, only directories of segments such as \"00000001"),
         "{text}"
     );
     let hint = format!(
-        "hint: Check each of them, for example with -D {}.",
+        "hint: Check each of these directories, for example with -D {}.",
         part.display()
     );
     assert!(text.contains(&hint), "{text}");

@@ -73,7 +73,7 @@ fn weak_wal_is_named(version: Version) {
     cluster.wait_streaming("wal_receiver");
     let end = cluster.write_wal(1);
     receiver.wait_flushed(&cluster, "wal_receiver", end);
-    let minimal = "was written under wal_level = minimal: no base backup from before can be";
+    let minimal = "was written under wal_level = minimal: no earlier base backup can be";
     wait_until("the warning", || receiver.log().contains(minimal));
     assert!(
         receiver
@@ -127,7 +127,7 @@ fn weak_wal_is_named(version: Version) {
     assert!(
         text.contains(&format!(
             "bad: timeline 1, {from}: WAL from here to {end} was written under wal_level = minimal; \
-             no base backup from before can be recovered past it; take a new base backup"
+             no earlier base backup can be recovered past it; take a new base backup"
         )),
         "{text}"
     );

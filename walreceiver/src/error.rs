@@ -220,7 +220,7 @@ pub enum ReceiveError {
 
     /// Of several hosts none is followed, and some could not be asked: in the middle of a failover
     /// one of them is the one to follow.
-    #[error("waiting for another host than server {server}")]
+    #[error("waiting for another host, server {server} cannot be followed")]
     OthersMissing {
         /// One that answered.
         server: String,
@@ -244,7 +244,7 @@ pub enum ReceiveError {
     NoServer,
 
     /// The thread that wrote to the archive did not give it back.
-    #[error("the archive was lost to a thread that could not be started")]
+    #[error("internal error: a worker thread did not return the archive")]
     ArchiveLost,
 
     /// A start was asked for that would leave a gap or overwrite what is there.

@@ -285,9 +285,9 @@ impl fmt::Display for Warning<'_> {
             }
             Self::NothingCompared { timeline, lsn } => write!(
                 f,
-                "WAL before {lsn} (timeline {timeline}) has been removed on the server, so that \
-                 none of the archive could be compared with it; only the next record shows whether \
-                 it is the same WAL"
+                "could not compare the archive with the server, which has removed all WAL before \
+                 {lsn} (timeline {timeline}); only the next record shows whether the server continues \
+                 the archive"
             ),
             Self::SlotReservesNothing { slot } => write!(
                 f,
@@ -359,10 +359,10 @@ fn write_weak_setting(
     )?;
     f.write_str(match setting {
         WeakSetting::MinimalWalLevel => {
-            "wal_level = minimal: no base backup from before can be recovered past it"
+            "wal_level = minimal: no earlier base backup can be recovered past it"
         }
         WeakSetting::NoFullPageWrites => {
-            "full_page_writes = off: a base backup that is taken from a standby meanwhile is corrupt"
+            "full_page_writes = off: a base backup taken from a standby at that time is corrupt"
         }
         _ => "a setting that a base backup depends on",
     })

@@ -185,9 +185,9 @@ fn no_base_backups() -> ServerMessage {
         SqlState::FEATURE_NOT_SUPPORTED,
         "base backups are not supported: this server keeps WAL and has no data directory",
     )
-    .with_detail("WAL is streamed from here; the data is on the server that wrote it.")
+    .with_detail("The data directory is on the server that wrote the WAL.")
     .with_hint(
         "Take the base backup from the server that this archive receives its WAL from. A standby \
-         that is made of it can stream from here.",
+         created from it can stream from this server.",
     )
 }

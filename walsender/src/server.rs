@@ -266,7 +266,7 @@ impl Server {
         }
         tracing::warn!(
             clients = clients.len(),
-            "{} clients have not confirmed all WAL in time and are disconnected",
+            "disconnecting clients that have not confirmed all WAL in time: {}",
             clients.len()
         );
         clients.shutdown().await;

@@ -119,7 +119,7 @@ pub enum Fault {
     },
     /// WAL is good, but does not have all changes.
     #[error(
-        "WAL from here{} was written under wal_level = minimal; no base backup from before can be \
+        "WAL from here{} was written under wal_level = minimal; no earlier base backup can be \
          recovered past it; take a new base backup",
         To(*end)
     )]
@@ -201,11 +201,11 @@ impl fmt::Display for WeakRange {
         write!(f, "timeline {timeline} from {start}{}: ", To(*end))?;
         f.write_str(match setting {
             WeakSetting::MinimalWalLevel => {
-                "wal_level was minimal; no base backup from before can be recovered past it"
+                "wal_level was minimal; no earlier base backup can be recovered past it"
             }
             WeakSetting::NoFullPageWrites => {
-                "full_page_writes was off; a base backup that was taken from a standby meanwhile \
-                 is corrupt"
+                "full_page_writes was off; a base backup taken from a standby at that time is \
+                 corrupt"
             }
         })
     }

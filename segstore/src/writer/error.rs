@@ -152,7 +152,7 @@ impl fmt::Display for Unmarked<'_> {
             None => Ok(()),
             Some(error) => write!(
                 f,
-                "; that could not be noted in the archive: {error}: {}",
+                "; could not record this failure in the archive: {error}: {}",
                 error.source
             ),
         }

@@ -29,7 +29,7 @@ use crate::serve::options::Serving;
 pub(crate) const STATUS_INTERVAL: u32 = 10;
 /// Seconds of silence after which a server is taken for gone unless told otherwise.
 pub(crate) const RECEIVE_TIMEOUT: u32 = 60;
-/// The longest wait between two tries to connect, in seconds, unless told otherwise.
+/// The default of the maximum wait before a retry to connect, in seconds.
 pub(crate) const RETRY_INTERVAL: u32 = 5;
 /// The most seconds that fit PostgreSQL's int of milliseconds.
 const MAX_SECONDS: u32 = i32::MAX.unsigned_abs() / 1000;

@@ -49,7 +49,7 @@ pub(crate) enum MainError {
         segment_size: SegmentSize,
     },
     #[error(
-        "directory \"{}\" holds no WAL segments itself, but directories of them such as \"{}\"",
+        "directory \"{}\" contains no WAL segments, only directories of segments such as \"{}\"",
         directory.display(),
         first.display()
     )]
@@ -60,8 +60,8 @@ pub(crate) enum MainError {
     },
     #[error(
         "{connections} clients (--max-connections) and the archive need {needed} file descriptors, \
-         and this process may open {allowed}: raise the hard limit (ulimit -Hn, or LimitNOFILE= of \
-         the service), {}",
+         but this process may open only {allowed}; raise the hard limit (ulimit -Hn, or \
+         LimitNOFILE= of the service), {}",
         fewer(*fitting)
     )]
     TooFewDescriptors {
@@ -122,13 +122,13 @@ pub(crate) enum MainError {
         "no wal-receiver is running for archive \"{}\"; start one, or look at its service's log",
         directory.display()
     )]
-    NobodyRuns { directory: PathBuf },
+    NotRunning { directory: PathBuf },
 }
 
-/// What else can be done if not as many clients fit.
+/// The alternative to a higher limit.
 fn fewer(fitting: usize) -> String {
     match fitting {
-        0 => "no client fits".to_owned(),
+        0 => "as it leaves room for no client".to_owned(),
         fitting => format!("or use at most --max-connections={fitting}"),
     }
 }
@@ -183,11 +183,11 @@ const fn hint_of_split(refusal: &Refusal) -> Option<&'static str> {
     }
 }
 
-/// A server that takes the first replication command for SQL has not seen that the connection is
+/// The server parsed the first replication command as SQL: it does not know that the connection is
 /// for replication.
-const NO_REPLICATION_COMMANDS: &str = "The server takes replication commands for SQL, as behind a \
-     connection pooler that drops the parameter \"replication\". Connect to the server itself, or \
-     use a pooler that supports replication connections.";
+const NO_REPLICATION_COMMANDS: &str = "The server parsed a replication command as SQL. A connection \
+     pooler may have dropped the parameter \"replication\". Connect to the server directly, or use a \
+     pooler that supports replication connections.";
 
 /// What to do about an error of receiving.
 pub(crate) fn hint_of(error: &ReceiveError) -> Option<&'static str> {

@@ -52,7 +52,7 @@ Beyond pg_receivewal (never abbreviated):
       --receive-timeout=SECS
                          a server silent for this long is gone (default: {RECEIVE_TIMEOUT}, 0: never)
       --retry-interval=SECS
-                         longest wait between two tries to connect (default: {RETRY_INTERVAL})
+                         maximum wait before a retry to connect (default: {RETRY_INTERVAL})
       --follow-fork      follow a new primary that lacks WAL which is kept here
       --log-format=text|json
                          write messages as text or one JSON object a line (default: text){on_event}

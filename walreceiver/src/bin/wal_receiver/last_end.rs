@@ -293,7 +293,7 @@ mod tests {
         first.note_start();
         assert_eq!(read(true), None);
         assert_eq!(read(false).unwrap().outcome, Outcome::Killed);
-        let error = MainError::NobodyRuns {
+        let error = MainError::NotRunning {
             directory: PathBuf::from("a\nb"),
         };
         first.note_end(&Err(error));

@@ -145,8 +145,7 @@ fn serve(
                 ),
                 Stop::Within(limit) => warn!(
                     event = "stop_requested",
-                    "receiving has ended by an error, clients get what is durable for {} seconds \
-                     at most",
+                    "an error has ended receiving; clients have {} seconds to receive the durable WAL",
                     limit.as_secs()
                 ),
             }

@@ -45,7 +45,7 @@ impl LogReporter {
         let seconds = whole_seconds(retry_in);
         let suffix = match repeated {
             0 => String::new(),
-            more => format!("; the same error came {more} more times since it was logged"),
+            more => format!("; the same error occurred {more} more times since it was last logged"),
         };
         info!(
             event = "disconnected",
@@ -121,7 +121,9 @@ pub(crate) fn unreachable(lasted: Duration, error: Option<&ReceiveError>) -> Str
             "no WAL streamed for {seconds} seconds, retrying: {}",
             chain(error)
         ),
-        None => format!("no WAL streamed for {seconds} seconds: the first connection is not made"),
+        None => {
+            format!("no WAL streamed for {seconds} seconds: still connecting for the first time")
+        }
     }
 }
 

@@ -147,7 +147,7 @@ fn show(directory: &Path, json: bool) -> Result<(), MainError> {
     match failure {
         Some(error) => Err(error.into()),
         None if status.receiver.is_none() && status.server.is_none() => {
-            Err(MainError::NobodyRuns {
+            Err(MainError::NotRunning {
                 directory: directory.to_owned(),
             })
         }

@@ -92,7 +92,7 @@ fn nothing_found(directory: PathBuf) -> MainError {
     match below.map(|entry| entry.file_name()).min() {
         Some(first) => MainError::SegmentsBelow {
             hint: format!(
-                "Check each of them, for example with -D {}.",
+                "Check each of these directories, for example with -D {}.",
                 directory.join(&first).display()
             ),
             first: first.into(),

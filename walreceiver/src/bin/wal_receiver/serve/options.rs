@@ -258,7 +258,7 @@ pub(crate) fn help() -> String {
         "      --listen=ADDRESS   where clients connect, may be given several times: 127.0.0.1:5432,
                          *:5432 for every address, or the directory of a Unix socket, /run/wal:5432
       --max-connections=N
-                         the most clients at a time (default: {max_connections}, or as many as
+                         maximum number of clients (default: {max_connections}, or as many as
                          the limit of open files allows)
       --max-connections-per-user=N
                          the most of one user (default: as many)
