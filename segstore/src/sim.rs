@@ -26,56 +26,27 @@
 mod directory;
 mod fault;
 mod file;
+mod handle;
 mod names;
+mod state;
 mod survival;
 
-use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 use directory::Directory;
 pub use fault::{AccessFault, Fault};
-use file::{Change, File};
-use names::Names;
+use file::File;
+use handle::Handle;
+use state::{State, no_space};
 pub use survival::Survival;
 
 /// A disk in memory that can lose power. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    names: Names,
-    files: BTreeMap<u64, File>,
-    next_file: u64,
-    next_handle: u64,
-    /// Counts the reboots: a handle of an earlier life is dead.
-    life: u64,
-    operations: u64,
-    cut_at: Option<u64>,
-    power_is_cut: bool,
-    faults: BTreeMap<u64, Fault>,
-    /// From which operation on all of them fail.
-    broken_from: Option<u64>,
-    accesses: u64,
-    access_faults: BTreeMap<u64, AccessFault>,
-    descriptors_are_used_up: bool,
-    directory_locks: BTreeMap<u64, u64>,
-    bytes_written: u64,
-    full: bool,
-    log: Vec<String>,
-}
-
-/// What is to become of an operation.
-enum Verdict {
-    Go,
-    /// It is done, but the power goes before the caller hears of it.
-    Cut,
-    Fail(Fault),
 }
 
 impl SimDisk {
@@ -223,97 +194,6 @@ impl SimDisk {
     }
 }
 
-impl State {
-    fn powered(&self) -> io::Result<()> {
-        if self.power_is_cut {
-            return Err(power_is_cut());
-        }
-        Ok(())
-    }
-
-    /// Counts an operation that changes something.
-    fn begin(&mut self, description: impl FnOnce() -> String) -> io::Result<Verdict> {
-        self.powered()?;
-        let number = self.operations;
-        self.operations += 1;
-        self.log.push(format!("{number}: {}", description()));
-        if self.cut_at == Some(number) {
-            self.power_is_cut = true;
-            return Ok(Verdict::Cut);
-        }
-        if self.broken_from.is_some_and(|broken| broken <= number) {
-            return Ok(Verdict::Fail(Fault::Io));
-        }
-        Ok(self
-            .faults
-            .get(&number)
-            .map_or(Verdict::Go, |&fault| Verdict::Fail(fault)))
-    }
-
-    /// Counts an access, which takes a file descriptor if it `opens` something.
-    fn access(&mut self, opens: bool) -> io::Result<()> {
-        self.powered()?;
-        let number = self.accesses;
-        self.accesses += 1;
-        if let Some(fault) = self.access_faults.get(&number) {
-            return Err(fault.error(opens));
-        }
-        if opens && self.descriptors_are_used_up {
-            return Err(AccessFault::TooManyFiles.error(opens));
-        }
-        Ok(())
-    }
-
-    fn create(&mut self, path: &Path) -> io::Result<u64> {
-        self.powered()?;
-        if self.names.exists(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let verdict = self.begin(|| format!("create {}", path.display()))?;
-        if self.full {
-            return Err(no_space());
-        }
-        verdict.refuse()?;
-        let id = self.next_file;
-        self.next_file += 1;
-        self.names.create_file(path, id)?;
-        self.files.insert(id, File::default());
-        verdict.end()?;
-        Ok(id)
-    }
-}
-
-impl Verdict {
-    /// Fails when the operation is not to happen.
-    fn refuse(&self) -> io::Result<()> {
-        match self {
-            Self::Fail(fault) => Err(fault.error()),
-            Self::Go | Self::Cut => Ok(()),
-        }
-    }
-
-    /// Fails when nobody is left to hear of the operation.
-    fn end(&self) -> io::Result<()> {
-        match self {
-            Self::Cut => Err(power_is_cut()),
-            Self::Go | Self::Fail(_) => Ok(()),
-        }
-    }
-}
-
-fn no_space() -> io::Error {
-    rustix::io::Errno::NOSPC.into()
-}
-
-fn to_usize(bytes: u64) -> io::Result<usize> {
-    usize::try_from(bytes).ok().ok_or_else(no_space)
-}
-
-/// What everything says once the power is cut.
-fn power_is_cut() -> io::Error {
-    rustix::io::Errno::NODEV.into()
-}
-
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
@@ -399,142 +279,6 @@ impl Disk for SimDisk {
     /// Does nothing: the simulated disk knows no users.
     fn apply_access(&self, _path: &Path) -> io::Result<()> {
         self.lock().powered()
-    }
-}
-
-#[derive(Debug)]
-struct Handle {
-    disk: SimDisk,
-    id: u64,
-    /// Tells apart the handles of one file.
-    number: u64,
-    life: u64,
-    writable: bool,
-}
-
-impl Handle {
-    fn with<T>(&self, work: impl FnOnce(&mut State, u64) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.disk.lock();
-        state.powered()?;
-        if state.life != self.life {
-            return Err(power_is_cut());
-        }
-        work(&mut state, self.id)
-    }
-
-    fn change(&self, what: &str, change: Change) -> io::Result<()> {
-        if !self.writable {
-            return Err(rustix::io::Errno::BADF.into());
-        }
-        self.with(|state, id| {
-            let name = state.names.name_of(id);
-            let verdict = state.begin(|| format!("{what} {name}: {change}"))?;
-            let full = state.full;
-            let file = state.files.get_mut(&id).ok_or_else(power_is_cut)?;
-            if full && file.needs_space(&change) {
-                return Err(no_space());
-            }
-            match (&verdict, change) {
-                (Verdict::Go | Verdict::Cut, change) => {
-                    state.bytes_written += change.bytes();
-                    file.apply(change);
-                }
-                (Verdict::Fail(Fault::NoSpace), Change::Write { offset, mut bytes }) => {
-                    bytes.truncate(bytes.len() / 2);
-                    file.apply(Change::Write { offset, bytes });
-                }
-                (Verdict::Fail(_), _) => {}
-            }
-            verdict.refuse()?;
-            verdict.end()
-        })
-    }
-}
-
-impl DiskFile for Handle {
-    fn length(&self) -> io::Result<u64> {
-        self.with(|state, id| Ok(state.file(id)?.written().len() as u64))
-    }
-
-    fn set_length(&self, length: u64) -> io::Result<()> {
-        let length = to_usize(length)?;
-        self.change("set length of", Change::Length(length))
-    }
-
-    fn allocate(&self, length: u64) -> io::Result<()> {
-        let length = to_usize(length)?;
-        self.change("allocate", Change::Allocate(length))
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(|state, id| {
-            state.access(false)?;
-            let file = state.file(id)?;
-            let rest = usize::try_from(offset)
-                .ok()
-                .and_then(|offset| file.written().get(offset..))
-                .unwrap_or_default();
-            let count = rest.len().min(buffer.len());
-            if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-                to.copy_from_slice(from);
-            }
-            Ok(count)
-        })
-    }
-
-    fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let offset = to_usize(offset)?;
-        let mut bytes = Vec::new();
-        for buffer in buffers {
-            bytes.extend_from_slice(buffer);
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.change("write", Change::Write { offset, bytes })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.with(|state, id| {
-            let name = state.names.name_of(id);
-            let verdict = state.begin(|| format!("sync {name}"))?;
-            let file = state.files.get_mut(&id).ok_or_else(power_is_cut)?;
-            match verdict {
-                Verdict::Go => file.sync(),
-                Verdict::Fail(Fault::Io) => file.forget_unsynced(),
-                Verdict::Fail(Fault::NoSpace) | Verdict::Cut => {}
-            }
-            verdict.refuse()?;
-            verdict.end()
-        })
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        self.with(|state, id| {
-            let file = state.files.get_mut(&id).ok_or_else(power_is_cut)?;
-            Ok(file.try_lock(self.number))
-        })
-    }
-
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
-        self.with(|state, id| Ok(state.names.file_at(path).is_ok_and(|named| named == id)))
-    }
-}
-
-impl State {
-    fn file(&self, id: u64) -> io::Result<&File> {
-        self.files.get(&id).ok_or_else(power_is_cut)
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let mut state = self.disk.lock();
-        if state.life == self.life
-            && let Some(file) = state.files.get_mut(&self.id)
-        {
-            file.unlock(self.number);
-        }
     }
 }
 

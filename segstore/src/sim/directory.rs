@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Fault, SimDisk, State, Verdict, power_is_cut};
+use super::SimDisk;
+use super::fault::Fault;
+use super::state::{State, Verdict, power_is_cut};
 use crate::disk::DiskDirectory;
 
 #[derive(Debug)]
