@@ -24,7 +24,7 @@ check:
 ARGS ?= --output benches/results --document BENCHMARKS.md --scaling docs/scaling.md
 bench:
 	scripts/install-postgres 15
-	cargo build --release --package walreceiver --package benches --bins
+	cargo build --release --package wal-receiver --package benches --bins
 	"$${CARGO_TARGET_DIR:-target}/release/harness" $(ARGS)
 
 # What the tests call, with PostgreSQL after it: npm and pip fetch some versions.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
+use pgconn::conninfo::{ConnectionConfig, Overrides};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use walproto::Lsn;
-use walreceiver::conninfo::{ConnectionConfig, Overrides};
 use walreceiver::{
     Applied, Apply, ApplyConfig, PieceEnd, ReceiveError, Receiver, ReceiverConfig, RecordPiece,
 };

@@ -3,15 +3,15 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use pgconn::connection::{ConnectError, Connection, ConnectionError};
+use pgconn::conninfo::{ConnectionConfig, Overrides};
+use pgconn::hosts::connect_any;
 use tokio::runtime::{Builder, Runtime};
 use walproto::Lsn;
 use walproto::client::{Event, Positions, SessionTimes};
 use walproto::command::Command;
 use walproto::error::ServerMessage;
 use walproto::result::{IdentifySystem, ResultSet};
-use walreceiver::connection::{ConnectError, Connection, ConnectionError};
-use walreceiver::conninfo::{ConnectionConfig, Overrides};
-use walreceiver::hosts::connect_any;
 
 /// A replication connection to a real server, without an archive.
 pub struct Link {

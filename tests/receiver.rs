@@ -233,7 +233,7 @@ impl Receiver {
         let program = test.ancestors().nth(2).unwrap().join("wal-receiver");
         assert!(
             program.exists(),
-            "{} is not there: cargo build -p walreceiver",
+            "{} is not there: cargo build -p wal-receiver",
             program.display()
         );
         program

@@ -147,7 +147,7 @@ fn wal_receiver() -> PathBuf {
     );
     assert!(
         program.exists(),
-        "{} is not there: cargo build --package walreceiver, in the same profile",
+        "{} is not there: cargo build --package wal-receiver, in the same profile",
         program.display()
     );
     program

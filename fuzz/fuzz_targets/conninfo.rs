@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use walreceiver::conninfo::Conninfo;
+use pgconn::conninfo::Conninfo;
 
 fuzz_target!(|text: &str| {
     if let Ok(conninfo) = Conninfo::parse(text) {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use walreceiver::passfile::{PasswordKey, find};
+use pgconn::passfile::{PasswordKey, find};
 
 fn escaped(field: &[u8]) -> Vec<u8> {
     let escape = |byte: &u8| match byte {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use walreceiver::service::find;
+use pgconn::service::find;
 
 fuzz_target!(|text: &str| {
     let (service, file) = text.split_once('\n').unwrap_or((text, ""));

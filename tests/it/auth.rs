@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use pgconn::connection::ConnectError;
 use tempfile::TempDir;
 use tests::{Cluster, Link, Version};
-use walreceiver::connection::ConnectError;
 
 use crate::for_each_version;
 

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 
+use pgconn::connection::ConnectError;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     SanType,
@@ -15,7 +16,6 @@ use tests::{
     unprivileged_user, wait_until,
 };
 use walproto::scram::ScramVerifier;
-use walreceiver::connection::ConnectError;
 use walsender::tls::TlsFiles;
 use walsender::{ListenAddress, ServeConfig};
 

@@ -19,7 +19,7 @@ use std::env;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use walreceiver::conninfo::{ConnectionConfig, Overrides};
+use pgconn::conninfo::{ConnectionConfig, Overrides};
 use walreceiver::record::resource_manager_name;
 use walreceiver::{Applied, Apply, ApplyConfig, Receiver, ReceiverConfig, RecordPiece};
 

@@ -16,7 +16,7 @@
 use std::env;
 use std::error::Error;
 
-use walreceiver::conninfo::{ConnectionConfig, Overrides};
+use pgconn::conninfo::{ConnectionConfig, Overrides};
 use walreceiver::{Receiver, ReceiverConfig, ReceiverEvent};
 
 // One thread for the network is enough: the disk has its own.

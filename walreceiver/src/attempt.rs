@@ -10,8 +10,6 @@ use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::ReceiverConfig;
-use crate::connection::Connection;
-use crate::conninfo::ConnectionConfig;
 use crate::downstream::Behind;
 use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
@@ -19,6 +17,8 @@ use crate::follow::{self, Held};
 use crate::negotiate::Server;
 use crate::receiver::{ReceivedArchive, StandingWarnings, Streaming, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
+use pgconn::connection::Connection;
+use pgconn::conninfo::ConnectionConfig;
 
 mod choice;
 mod course;

@@ -8,10 +8,10 @@ use walproto::result::ResultError;
 use walproto::{InvalidSegmentSize, Lsn, ParseHistoryError, SlotName, TimelineId};
 
 use crate::apply::ApplyError;
-use crate::connection::{ConnectError, ConnectionError};
 use crate::follow::Refusal;
 use crate::slot::SlotError;
 use crate::stream::IncompleteTail;
+use pgconn::connection::{ConnectError, ConnectionError};
 
 mod verdict;
 

@@ -5,10 +5,10 @@
 //! is also all that an [`Apply`] gets, record by record, in order and without a gap.
 //!
 //! Start with a [`Receiver`]: a [`ReceiverConfig`] says what to do, a
-//! [`ConnectionConfig`](conninfo::ConnectionConfig) where to connect.
+//! [`ConnectionConfig`](pgconn::conninfo::ConnectionConfig) where to connect.
 //!
 //! ```no_run
-//! use walreceiver::conninfo::{ConnectionConfig, Overrides};
+//! use pgconn::conninfo::{ConnectionConfig, Overrides};
 //! use walreceiver::{Receiver, ReceiverConfig};
 //!
 //! # async fn receive() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,7 +33,7 @@
 //! - [`Receiver::archive`] is for who serves the archive while it is filled, and
 //!   [`Receiver::with_downstream`] has the primary wait for those who are served.
 //! - [`create_slot`] makes the replication slot that keeps WAL while no receiver is connected.
-//! - [`hosts`] and [`connection`] are for those who speak the replication protocol themselves.
+//! - [`pgconn`] connects; it is also for programs that speak the replication protocol themselves.
 //!
 //! `examples/archive.rs` and `examples/apply.rs` are whole programs. A receiver needs a tokio
 //! runtime with its drivers for I/O and time enabled; one thread is enough, for it never waits for
@@ -43,27 +43,18 @@
 mod apply;
 mod attempt;
 mod config;
-pub mod connection;
-pub mod conninfo;
 mod downstream;
 mod error;
 mod event;
 mod flusher;
 mod follow;
-pub mod hosts;
 mod negotiate;
-pub mod passfile;
 mod receiver;
 mod retry;
 #[cfg(test)]
 mod sample;
-#[cfg(test)]
-mod scripted;
-pub mod service;
 mod slot;
-mod socket;
 mod stream;
-pub mod tls;
 
 pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
 pub use config::{
@@ -74,6 +65,7 @@ pub use downstream::{Confirmed, ConfirmedPositions, Downstream, Needs};
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
+pub use pgconn;
 pub use receiver::{ReceivedArchive, Receiver};
 pub use segstore::{
     ArchiveView, Compression, InvalidLevel, MissingSegments, PieceEnd, ReadRecordError,

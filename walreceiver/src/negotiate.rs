@@ -9,9 +9,9 @@ use walproto::error::SqlState;
 use walproto::result::{IdentifySystem, SlotInfo, SlotType, TimelineHistoryFile};
 use walproto::{Lsn, ServerVersion, SlotName, TimelineHistory, TimelineId};
 
-use crate::connection::Connection;
 use crate::error::ReceiveError;
 use crate::follow::Upstream;
+use pgconn::connection::Connection;
 
 /// How many history files are asked for, those of the newest timelines: many more than there are
 /// promotions in a cluster's life, and few enough that a server that claims to be on timeline

@@ -13,7 +13,6 @@ use tokio::time::sleep;
 use crate::apply::{Applier, Apply, ApplyConfig};
 use crate::attempt::{Attempt, HostMemory};
 use crate::config::{ReceiverConfig, Reconnect};
-use crate::conninfo::ConnectionConfig;
 use crate::downstream::{Behind, Downstream};
 use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
@@ -22,6 +21,7 @@ use crate::stream::{Stop, TailMemory};
 use damage::Damage;
 use outage::Outage;
 pub(crate) use outage::Streaming;
+use pgconn::conninfo::ConnectionConfig;
 pub(crate) use standing::{StandingWarning, StandingWarnings};
 
 mod damage;
@@ -401,7 +401,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::conninfo::Overrides;
+    use pgconn::conninfo::Overrides;
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_stays_away_is_told_of_once_after_a_minute() {

@@ -4,7 +4,7 @@ use walproto::SlotName;
 use walproto::command::{Command, CreateReplicationSlot, Identifier, NewSlot};
 use walproto::error::{ServerMessage, SqlState};
 
-use crate::connection::{Connection, ConnectionError};
+use pgconn::connection::{Connection, ConnectionError};
 
 /// What a new physical slot is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,13 +24,13 @@ use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::{Acknowledge, ReceiverConfig};
-use crate::connection::{Connection, ConnectionError};
 use crate::downstream::{Behind, Confirmed, Needs};
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::flusher::{Flushed, Flusher};
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
+use pgconn::connection::{Connection, ConnectionError};
 use positions::news;
 use start::{notice, refused, start, stream_end};
 

@@ -9,14 +9,14 @@ use walproto::SegmentSize;
 use walproto::client::SessionTimes;
 
 use super::Attempt;
-use crate::connection::{Attempt as Try, ConnectError, ConnectFailure, Connection};
 use crate::error::{Phase, ReceiveError};
 use crate::event::{ReceiverEvent, Warning};
 use crate::follow::Refusal;
 use crate::follow::among::{Candidate, Choice, Kin, Split, choose};
-use crate::hosts::{Answer, Answered, Suits, ask_all, connect_checked};
 use crate::negotiate::Server;
 use crate::receiver::StandingWarning;
+use pgconn::connection::{Attempt as Try, ConnectError, ConnectFailure, Connection};
+use pgconn::hosts::{Answer, Answered, Suits, ask_all, connect_checked};
 
 /// Remembers over all connections why hosts are passed over, so that it is said once.
 #[derive(Debug, Default)]

@@ -7,13 +7,13 @@ use walproto::{Lsn, SlotName, TimelineId};
 use super::Attempt;
 use super::first_start::oldest_wal;
 use crate::config::{FirstStart, OnFork, OnLostSlot};
-use crate::connection::Connection;
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
 use crate::follow::{self, Course, Held, Refusal};
 use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
 use crate::receiver::StandingWarning;
 use crate::slot::{NewPhysicalSlot, create_slot};
+use pgconn::connection::Connection;
 
 impl Attempt<'_> {
     /// How to go on with what the archive has.

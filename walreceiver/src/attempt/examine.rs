@@ -4,11 +4,11 @@ use segstore::{Archive, ArchiveError, Recovery, ServerFacts};
 use walproto::{TimelineHistory, TimelineId};
 
 use super::Attempt;
-use crate::connection::Connection;
 use crate::error::ReceiveError;
 use crate::event::Warning;
 use crate::negotiate::Server;
 use crate::receiver::StandingWarning;
+use pgconn::connection::Connection;
 
 /// What there is to know of a server for that.
 struct Described {

@@ -15,9 +15,9 @@ use walproto::command::Command;
 use walproto::error::SqlState;
 use walproto::{Lsn, SegmentSize, TimelineId};
 
-use crate::connection::{Connection, ConnectionError};
 use crate::error::ReceiveError;
 use crate::negotiate::Server;
+use pgconn::connection::{Connection, ConnectionError};
 
 /// The first byte of the oldest segment of a server's timeline that the server still has.
 ///

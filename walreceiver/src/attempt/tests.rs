@@ -23,7 +23,7 @@ use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Reporter};
 use crate::receiver::Receiver;
 use crate::sample::{START, generator, generator_of, segment_size};
-use crate::scripted::{Sender, Server, config, error, message};
+use pgconn::scripted::{Sender, Server, config, error, message};
 
 /// How long a test waits for what has to happen.
 const DEADLINE: Duration = Duration::from_secs(60);

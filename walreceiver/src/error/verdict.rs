@@ -5,8 +5,8 @@ use walproto::error::SqlState;
 use walproto::{Lsn, TimelineId};
 
 use super::ReceiveError;
-use crate::connection::is_permanent;
 use crate::follow::Refusal;
+use pgconn::connection::is_permanent;
 
 /// How far a run has come, which decides what may end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,7 +16,7 @@
 use walproto::{SegmentSize, SystemId, TimelineId};
 
 use super::{Course, Held, Refusal, Upstream, resume};
-use crate::hosts::Suits;
+use pgconn::hosts::Suits;
 
 /// A server that answered.
 pub(crate) struct Candidate<'a> {

@@ -9,9 +9,9 @@ use walproto::result::{ResultSet, TimelineEnd};
 use walproto::{Lsn, TimelineId};
 
 use super::{Order, StreamEnd};
-use crate::connection::{Connection, ConnectionError};
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
+use pgconn::connection::{Connection, ConnectionError};
 
 /// Asks for the stream; `Some` when there is nothing to stream.
 pub(super) async fn start(

@@ -14,9 +14,9 @@ use walproto::client::SessionTimes;
 
 use super::*;
 use crate::flusher::QUEUE_BYTES;
-use crate::hosts::connect_any;
 use crate::sample::{ROOT, START, archive, first_timeline, generator, segment_size};
-use crate::scripted::{Sender, Server, config, message, next_status, xlog_data};
+use pgconn::hosts::connect_any;
+use pgconn::scripted::{Sender, Server, config, message, next_status, xlog_data};
 
 /// How long a test waits for what has to happen.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -71,7 +71,7 @@ fn answers() -> Vec<Vec<u8>> {
     answers.push(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec());
     answers.push(b"no protocol at all".to_vec());
     // It asks for a password, and there is none.
-    answers.push(crate::scripted::authentication(3));
+    answers.push(pgconn::scripted::authentication(3));
     answers.push(Vec::new());
     answers
 }

@@ -14,11 +14,11 @@ use walproto::{SegmentSize, SlotName, SystemId, TimelineHistory};
 
 use super::*;
 use crate::apply::ApplyError;
-use crate::connection::{Attempt, ConnectError, ConnectFailure, ConnectionError};
 use crate::follow::Fork;
 use crate::slot::SlotError;
 use crate::stream::IncompleteTail;
-use crate::tls::TlsError;
+use pgconn::connection::{Attempt, ConnectError, ConnectFailure, ConnectionError};
+use pgconn::tls::TlsError;
 
 const TIMELINE: TimelineId = TimelineId::FIRST;
 const LSN: Lsn = Lsn(0x0300_0000);

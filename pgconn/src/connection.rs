@@ -20,8 +20,9 @@ use walproto::command::{Command, SettingName};
 use walproto::error::ServerMessage;
 use walproto::result::{ResultSet, Setting};
 
-pub(crate) use connect::{Address, addresses};
-pub(crate) use error::is_permanent;
+pub use connect::Address;
+pub(crate) use connect::addresses;
+pub use error::is_permanent;
 pub use error::{Attempt, ConnectError, ConnectFailure, ConnectionError};
 
 use crate::socket::Stream;
@@ -101,7 +102,7 @@ impl Connection {
 
     /// How many bytes the server has sent since authentication began. What it sent since some
     /// moment bounds the memory that the events since then keep alive, but for one buffer.
-    pub(crate) const fn bytes_read(&self) -> u64 {
+    pub const fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
 
@@ -265,7 +266,7 @@ impl Connection {
     }
 
     /// Whether a notice that has come now is to be reported: a server may send any number.
-    pub(crate) fn admit_notice(&mut self) -> bool {
+    pub fn admit_notice(&mut self) -> bool {
         self.notices.admit(Instant::now())
     }
 

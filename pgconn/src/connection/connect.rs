@@ -33,7 +33,7 @@ enum Target {
 
 /// One address of a host: a socket, or one of the addresses that its name stands for.
 #[derive(Clone)]
-pub(crate) struct Address<'a> {
+pub struct Address<'a> {
     host: &'a HostCandidate,
     target: Target,
 }

@@ -9,9 +9,9 @@ use walproto::client::SessionTimes;
 
 use crate::connection::{Address, Attempt, ConnectError, Connection, addresses};
 use crate::conninfo::{ConnectionConfig, HostCandidate, LoadBalanceHosts, TargetSessionAttrs};
-pub(crate) use answers::{Answer, Answered, ask_all};
+pub use answers::{Answer, Answered, ask_all};
 use suits::connect_suitable;
-pub(crate) use suits::{Suits, connect_checked};
+pub use suits::{Suits, connect_checked};
 
 /// Connects to the first host that works and is in the state that `target_session_attrs` asks
 /// for.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use walreceiver::conninfo::{Endpoint, HostCandidate};
+use pgconn::conninfo::{Endpoint, HostCandidate};
 use walsender::ListenAddress;
 
 use crate::error::MainError;

@@ -4,11 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgconn::connection::{ConnectError, ConnectFailure, ConnectionError};
+use pgconn::conninfo::ConninfoError;
 use segstore::{ArchiveError, SegmentName};
 use walproto::SegmentSize;
 use walproto::error::SqlState;
-use walreceiver::connection::{ConnectError, ConnectFailure, ConnectionError};
-use walreceiver::conninfo::ConninfoError;
 use walreceiver::{Lsn, ReceiveError, Refusal, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
 

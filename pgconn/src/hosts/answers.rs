@@ -26,23 +26,25 @@ use crate::conninfo::{ConnectionConfig, HostCandidate};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server that answered.
-pub(crate) struct Answer<'a, T> {
+pub struct Answer<'a, T> {
     /// Where it is.
-    pub(crate) address: Address<'a>,
-    pub(crate) connection: Connection,
-    pub(crate) suits: Suits,
+    pub address: Address<'a>,
+    /// The connection that it answered on.
+    pub connection: Connection,
+    /// How well it suits `target_session_attrs`.
+    pub suits: Suits,
     /// What it answered.
-    pub(crate) said: T,
+    pub said: T,
 }
 
 /// What became of the servers that were asked, in the order of the hosts.
-pub(crate) struct Answered<'a, T, E> {
+pub struct Answered<'a, T, E> {
     /// Those that answered, also if they do not suit.
-    pub(crate) answers: Vec<Answer<'a, T>>,
+    pub answers: Vec<Answer<'a, T>>,
     /// Those whose answer makes no sense, by name.
-    pub(crate) refused: Vec<(String, E)>,
+    pub refused: Vec<(String, E)>,
     /// The tries to connect that failed.
-    pub(crate) failed: Vec<Attempt>,
+    pub failed: Vec<Attempt>,
 }
 
 /// Connects to all servers at the same time and asks each one, at once, what `ask` asks. Those that
@@ -53,7 +55,7 @@ pub(crate) struct Answered<'a, T, E> {
 ///
 /// # Cancel safety
 /// Dropped half way, all connections are given up.
-pub(crate) async fn ask_all<'a, T, E, F>(
+pub async fn ask_all<'a, T, E, F>(
     config: &'a ConnectionConfig,
     times: SessionTimes,
     ask: impl Fn(Connection) -> F,

@@ -1,4 +1,13 @@
-//! A server for tests that says what it is told to, behind a Unix socket.
+//! A server that follows a script, behind a Unix socket: for the tests of this crate and of those
+//! that use it.
+//!
+//! What does not go as the test expects is a panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "it is a part of tests"
+)]
 
 use std::future::Future;
 use std::sync::Mutex;
@@ -16,16 +25,18 @@ use walproto::{Lsn, PgTimestamp};
 use crate::conninfo::{ConnectionConfig, Overrides};
 
 /// One tagged message of a server.
-pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap();
     [&[tag], &length.to_be_bytes()[..], body].concat()
 }
 
-pub(crate) fn authentication(code: u32) -> Vec<u8> {
+/// An authentication message with a code, as `AuthenticationOk` is with 0.
+pub fn authentication(code: u32) -> Vec<u8> {
     message(b'R', &code.to_be_bytes())
 }
 
-pub(crate) fn error(severity: &str, sqlstate: &str) -> Vec<u8> {
+/// An ErrorResponse.
+pub fn error(severity: &str, sqlstate: &str) -> Vec<u8> {
     message(
         b'E',
         format!("S{severity}\0V{severity}\0C{sqlstate}\0Mno\0\0").as_bytes(),
@@ -33,7 +44,7 @@ pub(crate) fn error(severity: &str, sqlstate: &str) -> Vec<u8> {
 }
 
 /// What a server says once it lets us in.
-pub(crate) fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
+pub fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = authentication(0);
     for (name, value) in parameters {
         bytes.extend(message(b'S', format!("{name}\0{value}\0").as_bytes()));
@@ -42,28 +53,32 @@ pub(crate) fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-pub(crate) const V15: (&str, &str) = ("server_version", "15.18");
+/// The parameter by which a server of version 15 tells its version.
+pub const V15: (&str, &str) = ("server_version", "15.18");
 
-pub(crate) async fn read_startup(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+/// Reads a message without a tag, as the startup packet is, and returns its body.
+pub async fn read_startup(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let length = stream.read_u32().await.unwrap();
     let mut body = vec![0; usize::try_from(length).unwrap() - 4];
     stream.read_exact(&mut body).await.unwrap();
     body
 }
 
-pub(crate) async fn read_message(stream: &mut (impl AsyncReadExt + Unpin)) -> (u8, Vec<u8>) {
+/// Reads a message and returns its tag and its body.
+pub async fn read_message(stream: &mut (impl AsyncReadExt + Unpin)) -> (u8, Vec<u8>) {
     let tag = stream.read_u8().await.unwrap();
     (tag, read_startup(stream).await)
 }
 
 /// A server behind a Unix socket that treats each connection by the same script.
-pub(crate) struct Server {
+pub struct Server {
     directory: TempDir,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    pub(crate) fn start<F>(script: impl Fn(UnixStream) -> F + 'static + Send) -> Self
+    /// A server that treats each connection by `script`.
+    pub fn start<F>(script: impl Fn(UnixStream) -> F + 'static + Send) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -79,7 +94,7 @@ impl Server {
     }
 
     /// A server that answers the startup packet by `answer` and then waits.
-    pub(crate) fn answering(answer: Vec<u8>) -> Self {
+    pub fn answering(answer: Vec<u8>) -> Self {
         Self::start(move |mut stream| {
             let answer = answer.clone();
             async move {
@@ -91,20 +106,20 @@ impl Server {
     }
 
     /// A server that lets in whoever comes; what it says then is up to the test.
-    pub(crate) fn welcoming() -> (Self, mpsc::UnboundedReceiver<Sender>) {
+    pub fn welcoming() -> (Self, mpsc::UnboundedReceiver<Sender>) {
         Self::welcoming_some(Vec::new())
     }
 
     /// A server that answers the first connections by `answers`, if there is one, and
     /// closes them; it lets in all others.
-    pub(crate) fn welcoming_some(
+    pub fn welcoming_some(
         answers: Vec<Option<Vec<u8>>>,
     ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
         Self::welcoming_by(answers, V15)
     }
 
     /// A server that lets in all connections and reports `version`.
-    pub(crate) fn welcoming_as(
+    pub fn welcoming_as(
         version: (&'static str, &'static str),
     ) -> (Self, mpsc::UnboundedReceiver<Sender>) {
         Self::welcoming_by(Vec::new(), version)
@@ -132,7 +147,8 @@ impl Server {
         (server, welcomed)
     }
 
-    pub(crate) fn host(&self) -> &str {
+    /// The directory of its socket.
+    pub fn host(&self) -> &str {
         self.directory.path().to_str().unwrap()
     }
 }
@@ -144,20 +160,20 @@ impl Drop for Server {
 }
 
 /// The server's end of a connection that streams WAL.
-pub(crate) struct Sender {
+pub struct Sender {
     stream: UnixStream,
 }
 
 impl Sender {
     /// What the receiver asks for.
-    pub(crate) async fn query(&mut self) -> String {
+    pub async fn query(&mut self) -> String {
         let (tag, mut text) = read_message(&mut self.stream).await;
         assert_eq!((tag, text.pop()), (b'Q', Some(0)));
         String::from_utf8(text).unwrap()
     }
 
     /// The same, or `None` when the receiver is gone.
-    pub(crate) async fn next_query(&mut self) -> Option<String> {
+    pub async fn next_query(&mut self) -> Option<String> {
         if self.stream.read_u8().await.ok()? != b'Q' {
             return None;
         }
@@ -166,16 +182,18 @@ impl Sender {
         Some(String::from_utf8(text).unwrap())
     }
 
-    pub(crate) async fn say(&mut self, bytes: &[u8]) {
+    /// Sends bytes.
+    pub async fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
     /// Begins a stream.
-    pub(crate) async fn copy_both(&mut self) {
+    pub async fn copy_both(&mut self) {
         self.say(&message(b'W', b"\0\0\0")).await;
     }
 
-    pub(crate) async fn keepalive(&mut self, wal_end: Lsn, reply_requested: bool) {
+    /// Sends a keepalive.
+    pub async fn keepalive(&mut self, wal_end: Lsn, reply_requested: bool) {
         let mut bytes = BytesMut::new();
         PrimaryKeepalive {
             wal_end,
@@ -186,43 +204,44 @@ impl Sender {
         self.say(&bytes).await;
     }
 
-    pub(crate) async fn wal(&mut self, start: Lsn, wal: &[u8]) {
+    /// Sends WAL.
+    pub async fn wal(&mut self, start: Lsn, wal: &[u8]) {
         self.say(&xlog_data(start, wal)).await;
     }
 
     /// The receiver's next status update.
-    pub(crate) async fn status(&mut self) -> StandbyStatusUpdate {
+    pub async fn status(&mut self) -> StandbyStatusUpdate {
         next_status(&mut self.stream).await
     }
 
     /// The receiver's next message of those that are exchanged while WAL is streamed.
-    pub(crate) async fn said(&mut self) -> ReceiverMessage {
+    pub async fn said(&mut self) -> ReceiverMessage {
         let (tag, body) = read_message(&mut self.stream).await;
         assert_eq!(tag, b'd');
         ReceiverMessage::decode(Bytes::from(body)).unwrap()
     }
 
     /// Takes the receiver's next message; `false` when it ends its side of the stream.
-    pub(crate) async fn goes_on(&mut self) -> bool {
+    pub async fn goes_on(&mut self) -> bool {
         let (tag, _) = read_message(&mut self.stream).await;
         assert!(matches!(tag, b'd' | b'c'), "{tag}");
         tag == b'd'
     }
 
     /// Waits for the end of the receiver's side of the stream.
-    pub(crate) async fn copy_done(&mut self) {
+    pub async fn copy_done(&mut self) {
         let (tag, _) = read_message(&mut self.stream).await;
         assert_eq!(tag, b'c');
     }
 
     /// The two directions, to be used at the same time.
-    pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         self.stream.split()
     }
 }
 
 /// WAL in messages of 128 KiB, as servers send it.
-pub(crate) fn xlog_data(start: Lsn, wal: &[u8]) -> Vec<u8> {
+pub fn xlog_data(start: Lsn, wal: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     let mut start = start;
     for piece in wal.chunks(128 << 10) {
@@ -241,7 +260,7 @@ pub(crate) fn xlog_data(start: Lsn, wal: &[u8]) -> Vec<u8> {
 }
 
 /// The next message from a receiver, which has to be a status update.
-pub(crate) async fn next_status(stream: &mut (impl AsyncReadExt + Unpin)) -> StandbyStatusUpdate {
+pub async fn next_status(stream: &mut (impl AsyncReadExt + Unpin)) -> StandbyStatusUpdate {
     let (tag, body) = read_message(stream).await;
     match (tag, ReceiverMessage::decode(Bytes::from(body))) {
         (b'd', Ok(ReceiverMessage::StatusUpdate(update))) => update,
@@ -249,7 +268,8 @@ pub(crate) async fn next_status(stream: &mut (impl AsyncReadExt + Unpin)) -> Sta
     }
 }
 
-pub(crate) fn config(conninfo: &str) -> ConnectionConfig {
+/// Reads a connection string with a user, and without the environment.
+pub fn config(conninfo: &str) -> ConnectionConfig {
     let overrides = Overrides {
         fallback_application_name: "wal_receiver".to_owned(),
         ..Overrides::default()

@@ -7,7 +7,7 @@ use crate::conninfo::{ConnectionConfig, TargetSessionAttrs};
 
 /// How well a server suits `target_session_attrs`, from worst to best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Suits {
+pub enum Suits {
     /// Not at all: it is asked for what it knows, and not streamed from.
     No {
         /// The state that was asked for.
@@ -39,7 +39,10 @@ pub(super) async fn connect_suitable(
 }
 
 /// Connects, and finds out how well the server suits `target_session_attrs`.
-pub(crate) async fn connect_checked(
+///
+/// # Errors
+/// When the connection fails; each try is named, as with TLS and without.
+pub async fn connect_checked(
     config: &ConnectionConfig,
     address: &Address<'_>,
     times: SessionTimes,

@@ -113,7 +113,7 @@ impl ConnectError {
 
 impl ConnectError {
     /// Whether a server that was tried is likely to be there soon.
-    pub(crate) fn is_server_starting(&self) -> bool {
+    pub fn is_server_starting(&self) -> bool {
         let starting = |attempt: &Attempt| attempt.failure.is_server_starting();
         self.attempts.iter().any(starting)
     }
@@ -288,7 +288,7 @@ impl ConnectFailure {
 
 impl ConnectFailure {
     /// Whether the address refuses connections, or the server says that it is starting up.
-    pub(crate) fn is_server_starting(&self) -> bool {
+    pub fn is_server_starting(&self) -> bool {
         match self {
             Self::Connect { error } => matches!(
                 error.kind(),
@@ -303,7 +303,7 @@ impl ConnectFailure {
 /// is not permanent: PgBouncer uses that SQLSTATE for its own errors, all of which may be transient.
 ///
 /// Source: pgbouncer's src/client.c and src/server.c, `disconnect_client` (1.24).
-pub(crate) fn is_permanent(state: SqlState) -> bool {
+pub fn is_permanent(state: SqlState) -> bool {
     [
         SqlState::INVALID_PASSWORD,
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,

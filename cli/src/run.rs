@@ -12,8 +12,8 @@ use tracing::{Level, error, info, warn};
 use walproto::SlotName;
 use walproto::client::SessionTimes;
 
-use walreceiver::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
-use walreceiver::hosts::connect_any;
+use pgconn::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
+use pgconn::hosts::connect_any;
 use walreceiver::{
     NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, TimelineId, create_slot,
     drop_slot,
