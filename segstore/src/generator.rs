@@ -10,7 +10,7 @@ mod stream;
 use std::fmt;
 
 use fastrand::Rng;
-use walproto::{Lsn, TimelineHistory, TimelineId};
+use walproto::{Lsn, Major, TimelineHistory, TimelineId};
 
 use crate::page::{
     self, ALIGNMENT, BKP_REMOVABLE, BLOCK_SIZE, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD,
@@ -96,8 +96,10 @@ impl Generator {
             return Err(NotPageAligned { lsn: start });
         }
         let version = format.server_version_num;
-        let of_version = version.and_then(|version| page::magic_of(version / 10_000));
-        let magic = format.page_magic.or(of_version);
+        let of_version = version.and_then(|version| Major::numbered(version / 10_000));
+        let magic = format
+            .page_magic
+            .or(of_version.map(|major| major.page_magic));
         Ok(Self {
             format,
             magic: magic.unwrap_or(0xD110),

@@ -44,42 +44,6 @@ pub const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
 /// `XLP_ALL_FLAGS`: every flag known to PostgreSQL 13 to 18.
 pub const ALL_FLAGS: u16 = 0x000F;
 
-/// The magic numbers of the supported major versions, oldest first (`XLOG_PAGE_MAGIC`).
-const MAGICS: [(u32, u16); 6] = [
-    (13, 0xD106),
-    (14, 0xD10D),
-    (15, 0xD110),
-    (16, 0xD113),
-    (17, 0xD116),
-    (18, 0xD118),
-];
-
-/// The major version of PostgreSQL whose pages carry `magic`, `None` for a number that is not
-/// known.
-#[must_use]
-pub fn major_version_of(magic: u16) -> Option<u32> {
-    MAGICS
-        .iter()
-        .find(|known| known.1 == magic)
-        .map(|known| known.0)
-}
-
-/// The magic number in the pages of a major version of PostgreSQL, `None` for a version that is
-/// not known.
-#[must_use]
-pub fn magic_of(major_version: u32) -> Option<u16> {
-    MAGICS
-        .iter()
-        .find(|known| known.0 == major_version)
-        .map(|known| known.1)
-}
-
-/// The newest major version of PostgreSQL whose WAL is known.
-#[must_use]
-pub fn newest_known_version() -> u32 {
-    MAGICS.iter().map(|known| known.0).max().unwrap_or(0)
-}
-
 /// The length of the header of the page at `page`, in bytes.
 #[must_use]
 pub const fn header_length(page: Lsn, segment_size: SegmentSize) -> usize {

@@ -26,10 +26,8 @@ pub const LEAST_LENGTH: u32 = 24;
 
 /// `RM_XLOG_ID`, the resource manager of records about the WAL itself.
 pub const RM_XLOG: u8 = 0;
-/// The last resource manager of PostgreSQL 13 to 18 (`RM_LOGICALMSG_ID`).
+/// The last resource manager that all of PostgreSQL 13 to 18 have (`RM_LOGICALMSG_ID`).
 pub const RM_LAST_BUILTIN: u8 = 21;
-/// The first resource manager of extensions, in PostgreSQL 15 and later (`RM_MIN_CUSTOM_ID`).
-pub const RM_FIRST_CUSTOM: u8 = 128;
 
 /// `XLOG_SWITCH`: nothing follows in this segment.
 pub const XLOG_SWITCH: u8 = 0x40;
@@ -38,41 +36,6 @@ pub const XLOG_OVERWRITE_CONTRECORD: u8 = 0xD0;
 
 /// The bits of `xl_info` that are the resource manager's (`XLR_RMGR_INFO_MASK`).
 pub const RM_INFO_MASK: u8 = 0xF0;
-
-/// What `pg_waldump` calls the resource managers 0 to [`RM_LAST_BUILTIN`]
-/// (src/include/access/rmgrlist.h).
-const RESOURCE_MANAGERS: [&str; 22] = [
-    "XLOG",
-    "Transaction",
-    "Storage",
-    "CLOG",
-    "Database",
-    "Tablespace",
-    "MultiXact",
-    "RelMap",
-    "Standby",
-    "Heap2",
-    "Heap",
-    "Btree",
-    "Hash",
-    "Gin",
-    "Gist",
-    "Sequence",
-    "SPGist",
-    "BRIN",
-    "CommitTs",
-    "ReplicationOrigin",
-    "Generic",
-    "LogicalMessage",
-];
-
-/// The name of a resource manager that is a part of PostgreSQL, `None` for an extension's.
-#[must_use]
-pub fn resource_manager_name(resource_manager: u8) -> Option<&'static str> {
-    RESOURCE_MANAGERS
-        .get(usize::from(resource_manager))
-        .copied()
-}
 
 /// The fields of a record header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

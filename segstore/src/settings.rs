@@ -14,9 +14,8 @@
 //! src/backend/access/transam/xlog.c, `XLogReportParameters` and `UpdateFullPageWrites` (PG 13 to
 //! 18).
 
-use walproto::Lsn;
+use walproto::{Lsn, Major};
 
-use crate::page;
 use crate::record::{RM_XLOG, RecordHeader};
 use crate::validator::RecordVisitor;
 
@@ -141,8 +140,8 @@ pub(crate) struct SettingsReader {
 impl SettingsReader {
     /// Of WAL whose pages carry this magic number; what is not known of it is not read.
     pub(crate) fn set_page_magic(&mut self, magic: Option<u16>) {
-        let version = magic.and_then(page::major_version_of);
-        self.since_17 = version.is_some_and(|version| version >= 17);
+        let major = magic.and_then(Major::of_page_magic);
+        self.since_17 = major.is_some_and(|major| major.number >= 17);
     }
 
     const fn says_something(header: &RecordHeader) -> bool {

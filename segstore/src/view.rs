@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use walproto::{TimelineHistory, TimelineId};
+use walproto::{Major, TimelineHistory, TimelineId};
 
 use crate::archive::Archive;
 use crate::directory::ArchiveDirectory;
@@ -18,7 +18,7 @@ use crate::identity::{Identity, ServerFacts};
 use crate::listeners::Subscription;
 use crate::listing::Listing;
 use crate::live::Live;
-use crate::page::{self, BLOCK_SIZE};
+use crate::page::BLOCK_SIZE;
 use crate::position::{self, ArchivePosition};
 use crate::segment::{Encoding, SegmentFile, SegmentName};
 use crate::segment_files::SegmentFiles;
@@ -347,7 +347,7 @@ fn discovered(directory: &ArchiveDirectory) -> Result<Identity, ArchiveError> {
             directory: directory.root().to_owned(),
         });
     };
-    let Some(major) = page::major_version_of(found.page_magic) else {
+    let Some(major) = Major::of_page_magic(found.page_magic) else {
         return Err(ArchiveError::UnknownVersion {
             path: found.path,
             magic: found.page_magic,
@@ -357,7 +357,7 @@ fn discovered(directory: &ArchiveDirectory) -> Result<Identity, ArchiveError> {
         system_id: found.system_id,
         segment_size: found.segment_size,
         block_size: u32::try_from(BLOCK_SIZE).unwrap_or(u32::MAX),
-        server_version_num: major * 10_000,
+        server_version_num: major.first_release().0,
         data_directory_mode: 0o700,
     };
     Ok(Identity::new(&facts, Some(found.page_magic)))

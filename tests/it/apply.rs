@@ -3,8 +3,8 @@
 use std::error::Error as _;
 
 use tests::{ArchiveDirectory, Cluster, Embedded, Records, Version, wait_until};
+use walproto::Major;
 use walproto::{Lsn, TimelineId};
-use walreceiver::record::resource_manager_name;
 use walreceiver::{
     Applied, ApplyError, OnFork, PieceEnd, ReceiveError, ReceiverConfig, RecordPiece,
 };
@@ -46,7 +46,7 @@ fn listed(
 
 fn listed_of(record: &RecordPiece) -> Listed {
     let header = record.header;
-    let name = resource_manager_name(header.resource_manager).unwrap();
+    let name = Major::resource_manager_name(header.resource_manager).unwrap();
     (record.start, name.to_owned(), header.total_length)
 }
 
@@ -246,7 +246,7 @@ fn a_record_longer_than_is_taken_whole_comes_in_pieces_of_a_page() {
         .collect();
     let first = long.first().unwrap();
     assert_eq!(
-        resource_manager_name(first.header.resource_manager),
+        Major::resource_manager_name(first.header.resource_manager),
         Some("LogicalMessage")
     );
     let mut body = Vec::new();

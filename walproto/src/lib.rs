@@ -82,4 +82,4 @@ pub use timeline::{
     HistoryFault, ParseHistoryError, ParseTimelineIdError, TimelineHistory, TimelineId,
     TimelineSwitch,
 };
-pub use version::{ParseServerVersionError, ServerVersion};
+pub use version::{MAJORS, Major, ParseServerVersionError, ServerVersion};

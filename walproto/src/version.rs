@@ -1,7 +1,11 @@
 //! The version of a PostgreSQL server.
 
+mod major;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use major::{MAJORS, Major};
 
 /// The version of a PostgreSQL server as one number, as in `150018` for 15.18
 /// (`server_version_num`).

@@ -20,7 +20,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgconn::conninfo::{ConnectionConfig, Overrides};
-use walreceiver::record::resource_manager_name;
+use walproto::Major;
 use walreceiver::{Applied, Apply, ApplyConfig, Receiver, ReceiverConfig, RecordPiece};
 
 /// `RM_XACT_ID`, the resource manager of transactions (src/include/access/rmgrlist.h).
@@ -104,7 +104,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     let statistics = lock(&statistics);
     for (&resource_manager, count) in &statistics.records {
-        let name = resource_manager_name(resource_manager).unwrap_or("of an extension");
+        let name = Major::resource_manager_name(resource_manager).unwrap_or("of an extension");
         println!("{count} {name}");
     }
     if let Some(Applied { timeline, lsn }) = statistics.applied.or(from) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use segstore::SlotLimits;
 use walproto::error::{ServerMessage, SqlState};
 use walproto::result::Setting;
-use walproto::{SegmentSize, ServerVersion};
+use walproto::{Major, SegmentSize, ServerVersion};
 
 use crate::config::ServeConfig;
 
@@ -28,31 +28,10 @@ impl Settings<'_> {
     ///
     /// Source: src/backend/utils/misc/guc.c, those with `GUC_REPORT` (PG 13 to 18).
     pub(crate) fn reported(&self) -> Vec<(&'static str, String)> {
-        let version = self.version;
-        let mut reported: Vec<&'static str> = vec![
-            "application_name",
-            "client_encoding",
-            "DateStyle",
-            "integer_datetimes",
-            "IntervalStyle",
-            "is_superuser",
-            "server_encoding",
-            "server_version",
-            "session_authorization",
-            "standard_conforming_strings",
-            "TimeZone",
-        ];
-        if version >= ServerVersion::V14 {
-            reported.extend(["default_transaction_read_only", "in_hot_standby"]);
-        }
-        if version >= ServerVersion::V16 {
-            reported.push("scram_iterations");
-        }
-        if version >= ServerVersion::V18 {
-            reported.push("search_path");
-        }
         let value = |name| self.value(name).map(|value| (name, value));
-        reported.into_iter().filter_map(value).collect()
+        Major::reported_parameters(self.version)
+            .filter_map(value)
+            .collect()
     }
 
     /// Answers `SHOW`. The names of parameters are the same in capitals.

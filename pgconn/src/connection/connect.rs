@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use walproto::client::{ClientError, ClientSession, Credentials, Event, SessionTimes, Transport};
 use walproto::error::SqlState;
 use walproto::startup::StartupParameters;
-use walproto::{PgTimestamp, ServerVersion};
+use walproto::{Major, PgTimestamp, ServerVersion};
 
 use super::notices::NoticeLimit;
 use super::password::FoundPassword;
@@ -387,7 +387,7 @@ impl Candidate<'_> {
         let version = connection.session.server_version();
         connection.version =
             version.ok_or(ConnectFailure::Session(ClientError::UnknownServerVersion))?;
-        if connection.version.major() < 13 {
+        if connection.version < Major::OLDEST.first_release() {
             let version = connection.version;
             connection.close().await;
             return Err(ConnectFailure::OldServer { version });

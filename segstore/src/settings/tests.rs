@@ -1,4 +1,4 @@
-use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
+use walproto::{Major, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use super::*;
 use crate::generator::Generator;
@@ -10,7 +10,7 @@ fn format(version: u32) -> WalFormat {
     WalFormat {
         system_id: SystemId(7_000_000_000_000_000_001),
         segment_size: SegmentSize::new(1 << 20).unwrap(),
-        page_magic: page::magic_of(version),
+        page_magic: Major::numbered(version).map(|major| major.page_magic),
         server_version_num: Some(version * 10_000),
     }
 }

@@ -1,6 +1,6 @@
 //! What page and record headers must say.
 
-use walproto::{Lsn, TimelineId};
+use walproto::{Lsn, Major, TimelineId};
 
 use super::{Content, Overwritten, RecordVisitor, Validator};
 use crate::corruption::{Corruption, CorruptionReason};
@@ -8,7 +8,7 @@ use crate::page::{
     self, BLOCK_SIZE, FIRST_IS_CONTRECORD, FIRST_IS_OVERWRITE_CONTRECORD, LONG_HEADER, PageHeader,
     SHORT_HEADER_LENGTH, SegmentHeader,
 };
-use crate::record::{RM_FIRST_CUSTOM, RM_LAST_BUILTIN, RecordHeader};
+use crate::record::{RM_LAST_BUILTIN, RecordHeader};
 
 impl Validator {
     /// Takes bytes of the page header, of which `have` of `length` have been there.
@@ -114,12 +114,10 @@ impl Validator {
             (Some(expected), _) => expected,
             (None, None) if is_known(found) => found,
             (None, None) => return Err(unknown),
-            (None, Some(version)) => match page::magic_of(version / 10_000) {
-                Some(expected) => expected,
+            (None, Some(version)) => match Major::numbered(version / 10_000) {
+                Some(major) => major.page_magic,
                 // A newer server has a number of its own.
-                None if version / 10_000 > page::newest_known_version() && !is_known(found) => {
-                    found
-                }
+                None if version / 10_000 > Major::NEWEST.number && !is_known(found) => found,
                 None => return Err(unknown),
             },
         };
@@ -260,10 +258,13 @@ impl Validator {
     }
 
     fn is_resource_manager(&self, id: u8) -> bool {
-        let version = self.format.page_magic.and_then(page::major_version_of);
+        // None was ever taken away.
+        if id <= RM_LAST_BUILTIN {
+            return true;
+        }
+        let major = self.format.page_magic.and_then(Major::of_page_magic);
         // Of a newer server it is not known which ones it has.
-        version
-            .is_none_or(|version| id <= RM_LAST_BUILTIN || version >= 15 && id >= RM_FIRST_CUSTOM)
+        major.is_none_or(|major| major.has_resource_manager(id))
     }
 
     /// The timeline that the page at `page` was begun on. Where the timeline changes inside a
@@ -281,5 +282,5 @@ impl Validator {
 }
 
 fn is_known(magic: u16) -> bool {
-    page::major_version_of(magic).is_some()
+    Major::of_page_magic(magic).is_some()
 }

@@ -385,23 +385,6 @@ fn the_magic_number_is_learnt_from_the_first_page() {
 }
 
 #[test]
-fn every_supported_version_has_its_magic_number() {
-    for (version, magic) in [
-        (13, 0xD106),
-        (14, 0xD10D),
-        (15, 0xD110),
-        (16, 0xD113),
-        (17, 0xD116),
-        (18, 0xD118),
-    ] {
-        assert_eq!(page::magic_of(version), Some(magic));
-        assert_eq!(page::major_version_of(magic), Some(version));
-    }
-    assert_eq!(page::newest_known_version(), 18);
-    assert_eq!(page::major_version_of(0xD119), None);
-}
-
-#[test]
 fn a_history_of_many_promotions_names_the_timeline_of_each_page() {
     let mut wal = generator(MIB, 5);
     for timeline in 2..40 {

@@ -6,7 +6,7 @@ use super::base_backup::{BaseBackup, Checkpoint};
 use super::{
     Command, CreateReplicationSlot, Identifier, NewSlot, PluginOption, SlotChange, SnapshotAction,
 };
-use crate::{Lsn, ServerVersion};
+use crate::{Lsn, Major, ServerVersion};
 
 /// Why a command cannot be sent to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,14 +71,18 @@ impl Command {
     fn needs(&self) -> [Option<(&'static str, ServerVersion)>; 3] {
         use ServerVersion as V;
         let all = |needed: bool, what, since| needed.then_some((what, since));
+        let command = |word: &'static str| {
+            let since = Major::since_command(word.as_bytes());
+            since.map(|since| (word, since.first_release()))
+        };
         match self {
-            Self::ReadReplicationSlot(_) => [Some(("READ_REPLICATION_SLOT", V::V15)), None, None],
-            Self::UploadManifest => [Some(("UPLOAD_MANIFEST", V::V17)), None, None],
+            Self::ReadReplicationSlot(_) => [command("READ_REPLICATION_SLOT"), None, None],
+            Self::UploadManifest => [command("UPLOAD_MANIFEST"), None, None],
             Self::AlterReplicationSlot { change, .. } => {
                 let failover_only = matches!(change, SlotChange::Failover(_));
                 let two_phase = "ALTER_REPLICATION_SLOT with two_phase";
                 [
-                    Some(("ALTER_REPLICATION_SLOT", V::V17)),
+                    command("ALTER_REPLICATION_SLOT"),
                     all(!failover_only, two_phase, V::V18),
                     None,
                 ]

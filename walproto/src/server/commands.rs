@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::ServerSession;
 use super::event::Event;
 use super::state::State;
-use crate::ServerVersion;
+use crate::Major;
 use crate::backend::{BackendMessage, encode_result_set};
 use crate::command::{Command, CommandError, CommandFault};
 use crate::error::{ServerMessage, SqlState};
@@ -100,12 +100,8 @@ impl ServerSession {
     /// Whether a server of our version takes a first word for that of a replication command, if
     /// any version does.
     fn knows(&self, word: &[u8]) -> bool {
-        let since = match word {
-            b"READ_REPLICATION_SLOT" => ServerVersion::V15,
-            b"ALTER_REPLICATION_SLOT" | b"UPLOAD_MANIFEST" => ServerVersion::V17,
-            _ => return true,
-        };
-        self.version >= since
+        let since = Major::since_command(word);
+        since.is_none_or(|since| self.version >= since.first_release())
     }
 
     pub(super) fn put(&mut self, message: &BackendMessage) {

@@ -10,6 +10,7 @@ use super::error::ServerError;
 use super::event::{Event, ReplicationMode, StartupRequest};
 use super::options;
 use super::state::State;
+use crate::Major;
 use crate::ServerVersion;
 use crate::backend::BackendMessage;
 use crate::error::{ServerMessage, SqlState};
@@ -93,12 +94,8 @@ impl ServerSession {
     }
 
     /// The newest version of the protocol that a server of our version has.
-    const fn newest_protocol(&self) -> ProtocolVersion {
-        if self.version.major() >= ServerVersion::V18.major() {
-            ProtocolVersion::V3_2
-        } else {
-            ProtocolVersion::V3_0
-        }
+    fn newest_protocol(&self) -> ProtocolVersion {
+        Major::of(self.version).protocol
     }
 
     fn unsupported(&self, version: ProtocolVersion) -> ServerError {

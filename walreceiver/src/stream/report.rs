@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use segstore::page;
-use walproto::Lsn;
+use walproto::{Lsn, Major};
 
 use super::Receiving;
 use crate::error::ReceiveError;
@@ -38,7 +37,7 @@ impl Receiving<'_> {
         let magic = self.flushed.borrow().page_magic;
         if let (true, Some(magic)) = (self.magic_is_new, magic) {
             self.magic_is_new = false;
-            if page::major_version_of(magic).is_none() {
+            if Major::of_page_magic(magic).is_none() {
                 let warning = Warning::UnknownPageMagic {
                     magic,
                     server_version: self.connection.server_version(),
