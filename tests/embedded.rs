@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use walproto::Lsn;
 use walreceiver::{
-    Applied, Apply, ApplyConfig, PieceEnd, ReceiveError, Receiver, ReceiverConfig, RecordPiece,
+    Apply, ApplyConfig, PieceEnd, ReceiveError, Receiver, ReceiverConfig, RecordPiece, WalPosition,
 };
 
 use crate::Cluster;
@@ -33,7 +33,7 @@ impl Embedded {
         config: ReceiverConfig,
         conninfo: &str,
         records: &Records,
-        from: Option<Applied>,
+        from: Option<WalPosition>,
     ) -> Self {
         let overrides = Overrides {
             fallback_application_name: Self::NAME.to_owned(),
@@ -63,7 +63,12 @@ impl Embedded {
 
     /// Starts one that fills `archive` from `cluster`, with our defaults.
     #[must_use]
-    pub fn of(cluster: &Cluster, archive: &Path, records: &Records, from: Option<Applied>) -> Self {
+    pub fn of(
+        cluster: &Cluster,
+        archive: &Path,
+        records: &Records,
+        from: Option<WalPosition>,
+    ) -> Self {
         let config = ReceiverConfig::new(archive);
         Self::start(config, &cluster.conninfo(), records, from)
     }
@@ -185,14 +190,14 @@ impl Records {
 
     /// How far they go.
     #[must_use]
-    pub fn applied(&self) -> Option<Applied> {
+    pub fn applied(&self) -> Option<WalPosition> {
         let pieces = self.0.pieces.lock().unwrap();
-        pieces.iter().rev().find_map(Applied::after)
+        pieces.iter().rev().find_map(RecordPiece::applied)
     }
 
     /// Waits until all records up to `end` are there.
     #[track_caller]
-    pub fn wait_for(&self, end: Lsn) -> Applied {
+    pub fn wait_for(&self, end: Lsn) -> WalPosition {
         wait_for(&format!("records up to {end}"), || {
             self.applied().filter(|applied| applied.lsn >= end)
         })

@@ -9,7 +9,6 @@
 mod tests;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 use lexopt::Parser;
 use segstore::{ArchiveError, ArchiveView, OsDisk};
 use tracing::{Level, info};
-use walproto::{Lsn, TimelineHistory, TimelineId};
+use walproto::{TimelineHistory, TimelineId, WalPosition};
 
 use crate::args::options::{Spec, flag, value};
 use crate::args::{LogFormat, UsageError, next_exact, refuse_stray, seconds, text};
@@ -72,19 +71,6 @@ struct Arguments {
     timeout: Option<Duration>,
 }
 
-/// A position on a timeline.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Position {
-    timeline: TimelineId,
-    lsn: Lsn,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (timeline {})", self.lsn, self.timeline)
-    }
-}
-
 /// How a standby stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
@@ -92,7 +78,7 @@ enum Standing {
     NobodyServes,
     NotConnected,
     /// It has reported this, or nothing yet.
-    Behind(Option<Position>),
+    Behind(Option<WalPosition>),
     HasIt,
 }
 
@@ -143,7 +129,7 @@ fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
     let durable = view.durable().ok_or_else(|| MainError::NothingDurable {
         directory: directory.clone(),
     })?;
-    let told = Position {
+    let told = WalPosition {
         timeline: durable.timeline,
         lsn: durable.record_end,
     };
@@ -156,7 +142,7 @@ fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
     let target = by_relay
         .into_iter()
         .chain(by_server)
-        .fold(told, Position::max);
+        .fold(told, WalPosition::max);
     let mut stdout = io::stdout();
     writeln!(stdout, "{target}").map_err(MainError::Output)?;
     let (sender, news) = mpsc::channel();
@@ -196,9 +182,9 @@ fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
 /// Up to where a process serves the archive. A relay has looked itself where the WAL ends, while
 /// the archive's own word may be older than a crash of the machine. One that does not answer now
 /// is asked again when its standbys are looked for.
-fn served(directory: &Path, socket: Socket) -> Option<Position> {
+fn served(directory: &Path, socket: Socket) -> Option<WalPosition> {
     let server = client::status(directory, socket).ok()??.server?;
-    Some(Position {
+    Some(WalPosition {
         timeline: TimelineId::new(server.timeline?)?,
         lsn: server.durable_lsn?.parse().ok()?,
     })
@@ -242,7 +228,7 @@ fn watch(directory: &Path, socket: Socket, sender: &Sender<News>) {
 /// What is known so far of the standby that is waited for.
 struct Waiting<'a> {
     name: &'a str,
-    target: Position,
+    target: WalPosition,
     view: ArchiveView,
     /// What each of [`SOCKETS`] said last, `None` before it was asked.
     said: [Option<Option<ServerDocument>>; SOCKETS.len()],
@@ -252,7 +238,7 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(name: &'a str, target: Position, view: ArchiveView) -> Self {
+    fn new(name: &'a str, target: WalPosition, view: ArchiveView) -> Self {
         Self {
             name,
             target,
@@ -306,7 +292,7 @@ impl<'a> Waiting<'a> {
         Ok(standing)
     }
 
-    fn has_it(&self, reported: Position) -> Result<bool, ArchiveError> {
+    fn has_it(&self, reported: WalPosition) -> Result<bool, ArchiveError> {
         let history = self.view.history(reported.timeline)?;
         Ok(covers(reported, history.as_deref(), self.target))
     }
@@ -325,15 +311,15 @@ impl<'a> Waiting<'a> {
 
 /// Whether who is at `reported`, a timeline of that history, has `target` too: it is as far on that
 /// timeline, or on one that goes on from there or later.
-fn covers(reported: Position, history: Option<&TimelineHistory>, target: Position) -> bool {
+fn covers(reported: WalPosition, history: Option<&TimelineHistory>, target: WalPosition) -> bool {
     let branch = history.and_then(|history| history.switch_point_of(target.timeline));
     let is_on_it = reported.timeline == target.timeline;
     reported.lsn >= target.lsn && (is_on_it || branch.is_some_and(|branch| branch >= target.lsn))
 }
 
 /// What a standby has reported as flushed.
-fn reported(standby: &StandbyDocument) -> Option<Position> {
-    Some(Position {
+fn reported(standby: &StandbyDocument) -> Option<WalPosition> {
+    Some(WalPosition {
         timeline: TimelineId::new(standby.timeline?)?,
         lsn: standby.flush_lsn.as_ref()?.parse().ok()?,
     })

@@ -13,12 +13,12 @@ mod socket;
 
 use std::sync::Arc;
 use std::time::Instant;
+use walproto::Confirmed;
 
 use segstore::SlotStore;
 use tokio::sync::watch;
 use walreceiver::{Acknowledge, Progress, ReceiverConfig, SlotName};
 use walsender::ServerHandle;
-use walsender::policy::Verdict;
 
 use self::document::{Document, Held, ReceiverDocument, ReceiverState, ServerDocument};
 pub(crate) use self::listener::Listening;
@@ -135,7 +135,7 @@ impl Control {
             server,
             course: self.course.subscribe(),
             standbys: None,
-            downstream: None,
+            confirmed: None,
         };
         this.follow_server();
         this
@@ -149,7 +149,7 @@ struct Changes {
     server: watch::Receiver<Option<ServerSource>>,
     course: watch::Receiver<Course>,
     standbys: Option<watch::Receiver<()>>,
-    downstream: Option<watch::Receiver<Option<walsender::Downstream>>>,
+    confirmed: Option<watch::Receiver<Option<Confirmed>>>,
 }
 
 impl Changes {
@@ -159,7 +159,7 @@ impl Changes {
             () = change(&mut self.observed) => {}
             () = change(&mut self.progress) => {}
             () = change(&mut self.standbys) => {}
-            () = change(&mut self.downstream) => {}
+            () = change(&mut self.confirmed) => {}
             // The other ends are a part of what is told, and so live as long.
             _ = self.course.changed() => {}
             _ = self.server.changed() => self.follow_server(),
@@ -170,7 +170,7 @@ impl Changes {
         let server = self.server.borrow_and_update();
         let handle = server.as_ref().map(|server| &server.handle);
         self.standbys = handle.map(ServerHandle::changes);
-        self.downstream = handle.map(ServerHandle::downstream);
+        self.confirmed = handle.map(ServerHandle::confirmed);
     }
 }
 
@@ -257,8 +257,12 @@ impl ReceiverSource {
             held.push(Held::new("disk_full", message));
         }
         if let Some(server) = server
-            && let Some(downstream) = *server.handle.downstream().borrow()
-            && let Verdict::Unmet { present, needed } = downstream.verdict
+            && let Some(Confirmed {
+                present,
+                needed,
+                progress: None,
+                ..
+            }) = *server.handle.confirmed().borrow()
         {
             let message = format!("{present} of {needed} synchronous standbys are streaming");
             held.push(Held::new("downstream", &message));
@@ -274,10 +278,10 @@ impl ReceiverSource {
 
 impl ServerSource {
     fn document(&self) -> ServerDocument {
-        let downstream = *self.handle.downstream().borrow();
+        let confirmed = *self.handle.confirmed().borrow();
         let listed = self.slots.list();
         let durable = self.slots.view().durable();
         let failed = self.handle.failed_connections();
-        ServerDocument::new(&self.handle.standbys(), listed, downstream, durable, failed)
+        ServerDocument::new(&self.handle.standbys(), listed, confirmed, durable, failed)
     }
 }

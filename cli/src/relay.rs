@@ -4,16 +4,14 @@
 use std::future::{Future, pending};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use walproto::{Confirmed, Horizons};
 
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
-use walreceiver::{
-    ArchiveView, Confirmed, ConfirmedPositions, Downstream, Needs, ReceivedArchive, Receiver,
-};
-use walsender::feedback::Horizons;
-use walsender::policy::Verdict;
+use walreceiver::{ArchiveView, Downstream, ReceivedArchive, Receiver};
+
 use walsender::{ServeError, ServerHandle, Sockets, Stop};
 
 use crate::control::Control;
@@ -40,7 +38,7 @@ pub(crate) struct Onlookers {
 /// Where the receiver hears of those who are served.
 struct Told {
     confirmed: watch::Sender<Confirmed>,
-    needs: watch::Sender<Needs>,
+    needs: watch::Sender<Horizons>,
 }
 
 impl Relay {
@@ -60,11 +58,12 @@ impl Relay {
         let sockets = Sockets::bind(&serving.config.listen)?;
         let policy = serving.config.policy.as_ref();
         let (confirmed, confirmed_by) = watch::channel(Confirmed {
+            timeline: None,
             present: 0,
             needed: policy.map_or(0, walsender::policy::SyncPolicy::needed),
-            positions: None,
+            progress: None,
         });
-        let (needs, needed_by) = watch::channel(Needs::default());
+        let (needs, needed_by) = watch::channel(Horizons::default());
         let downstream = Downstream {
             confirmed: policy.is_some().then_some(confirmed_by),
             // Without --hot-standby-feedback there are none, and that is told.
@@ -185,49 +184,21 @@ async fn known(mut archive: watch::Receiver<ReceivedArchive>) -> ArchiveView {
 
 /// Tells the receiver what becomes of those who are served, for ever.
 async fn pass_on(handle: &ServerHandle, told: &Told) {
-    let (mut downstream, mut needs) = (handle.downstream(), handle.needs());
+    let (mut confirmed, mut needs) = (handle.confirmed(), handle.needs());
     loop {
-        let verdict = *downstream.borrow_and_update();
-        told.confirmed.send_if_modified(|confirmed| {
-            let now = verdict.map_or(*confirmed, |verdict| of_policy(*confirmed, verdict));
-            std::mem::replace(confirmed, now) != now
-        });
-        let horizons = of_horizons(*needs.borrow_and_update());
+        if let Some(now) = *confirmed.borrow_and_update() {
+            told.confirmed
+                .send_if_modified(|told| std::mem::replace(told, now) != now);
+        }
+        let now = *needs.borrow_and_update();
         told.needs
-            .send_if_modified(|needs| std::mem::replace(needs, horizons) != horizons);
+            .send_if_modified(|told| std::mem::replace(told, now) != now);
         let changed = tokio::select! {
-            changed = downstream.changed() => changed,
+            changed = confirmed.changed() => changed,
             changed = needs.changed() => changed,
         };
         if changed.is_err() {
             return pending().await;
         }
-    }
-}
-
-fn of_policy(before: Confirmed, downstream: walsender::Downstream) -> Confirmed {
-    match downstream.verdict {
-        Verdict::Met(positions) => Confirmed {
-            present: before.needed,
-            needed: before.needed,
-            positions: Some(ConfirmedPositions {
-                timeline: downstream.timeline,
-                write: positions.write,
-                flush: positions.flush,
-                apply: positions.apply,
-            }),
-        },
-        Verdict::Unmet { present, needed } => Confirmed {
-            present,
-            needed,
-            positions: None,
-        },
-    }
-}
-
-fn of_horizons(horizons: Horizons) -> Needs {
-    Needs {
-        xmin: horizons.xmin.unwrap_or_default(),
-        catalog_xmin: horizons.catalog_xmin.unwrap_or_default(),
     }
 }

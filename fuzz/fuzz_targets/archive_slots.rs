@@ -7,11 +7,9 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use segstore::sim::SimDisk;
-use segstore::{
-    Archive, ArchiveOptions, Compression, Disk, ServerFacts, SlotLimits, SlotPosition, SlotStore,
-};
+use segstore::{Archive, ArchiveOptions, Compression, Disk, ServerFacts, SlotLimits, SlotStore};
 use walproto::copy_data::EpochXid;
-use walproto::{Lsn, SegmentSize, SlotName, SystemId, TimelineId};
+use walproto::{Lsn, SegmentSize, SlotName, SystemId, TimelineId, WalPosition};
 
 const PATH: &str = "/archive/.wal-receiver/slots/standby_1";
 
@@ -68,7 +66,7 @@ fuzz_target!(|inner: &str| {
     store.save().unwrap();
     drop(store);
     let after = open(&archive).unwrap().get(&name).unwrap().unwrap();
-    assert_eq!(after.restart, Some(SlotPosition { timeline, lsn }));
+    assert_eq!(after.restart, Some(WalPosition { timeline, lsn }));
     assert_eq!(after.xmin, before.xmin.filter(|xmin| xmin.xid >= 3));
     assert_eq!(after.catalog_xmin, None);
 });

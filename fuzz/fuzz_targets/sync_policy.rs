@@ -2,18 +2,18 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use walproto::{Lsn, TimelineId};
-use walsender::policy::{Positions, Standby, SyncPolicy, Verdict};
+use walproto::{Lsn, StandbyProgress, TimelineId};
+use walsender::policy::{Standby, SyncPolicy};
 
 fuzz_target!(|text: &str| {
     let Ok(policy) = text.parse::<SyncPolicy>() else {
         return;
     };
     assert_eq!(policy.to_string().parse(), Ok(policy.clone()));
-    let at = |lsn| Positions {
-        write: Lsn(lsn),
-        flush: Lsn(lsn),
-        apply: Lsn(lsn),
+    let at = |lsn| StandbyProgress {
+        write: Some(Lsn(lsn)),
+        flush: Some(Lsn(lsn)),
+        apply: Some(Lsn(lsn)),
     };
     let names = text.split(|c: char| " ,()\"".contains(c)).take(64);
     let standbys: Vec<Standby<'_>> = (1..)
@@ -22,19 +22,16 @@ fuzz_target!(|text: &str| {
             application_name,
             connected,
             streaming: Some(TimelineId::FIRST),
-            positions: at(connected * 100),
+            progress: at(connected * 100),
         })
         .collect();
-    match policy.evaluate(TimelineId::FIRST, &standbys) {
-        Verdict::Met(positions) => {
+    let confirmed = policy.evaluate(TimelineId::FIRST, &standbys);
+    match confirmed.progress {
+        Some(progress) => {
             let named = |s: &&Standby<'_>| policy.priority(s.application_name) > 0;
-            let best = standbys
-                .iter()
-                .filter(named)
-                .map(|s| s.positions.flush)
-                .max();
-            assert!(Some(positions.flush) <= best);
+            let flushed = standbys.iter().filter(named).map(|s| s.progress.flush);
+            assert!(progress.flush <= flushed.max().flatten());
         }
-        Verdict::Unmet { present, needed } => assert!(present < needed),
+        None => assert!(confirmed.present < confirmed.needed),
     }
 });

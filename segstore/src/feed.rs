@@ -24,6 +24,7 @@
 //! that position replaced by another file, in this process or in another.
 
 use std::sync::Arc;
+use walproto::result::TimelineEnd;
 
 use bytes::BytesMut;
 use walproto::{Lsn, TimelineHistory, TimelineId};
@@ -70,22 +71,13 @@ pub struct Feed {
     timeline: TimelineId,
     /// The way to the archive's newest timeline.
     path: Arc<TimelineHistory>,
-    end: Option<FeedEnd>,
+    end: Option<TimelineEnd>,
     position: Lsn,
     /// Whether the start was found to be no later than what is durable.
     begun: bool,
     open: Option<OpenFile>,
     /// Has the newest WAL kept in memory, while there is not much before it to be given.
     reader: Option<Reader>,
-}
-
-/// Where the way to the archive's newest timeline leaves a feed's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FeedEnd {
-    /// The first position that is no longer the feed's timeline's.
-    pub switch_point: Lsn,
-    /// The timeline that goes on there.
-    pub next_timeline: TimelineId,
 }
 
 impl ArchiveView {
@@ -143,7 +135,7 @@ impl Feed {
     /// Where the timeline ends, as far as it is known yet; `None` for the newest one. There is
     /// nothing to give if that is no later than [`position`](Self::position).
     #[must_use]
-    pub const fn end(&self) -> Option<FeedEnd> {
+    pub const fn end(&self) -> Option<TimelineEnd> {
         self.end
     }
 
@@ -319,7 +311,7 @@ impl Feed {
 }
 
 /// Where the way of `path` leaves `timeline`, `None` when it ends there.
-fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<FeedEnd>, FeedError> {
+fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<TimelineEnd>, FeedError> {
     if path.timeline() == timeline {
         return Ok(None);
     }
@@ -327,7 +319,7 @@ fn end_on(path: &TimelineHistory, timeline: TimelineId) -> Result<Option<FeedEnd
         .switch_point_of(timeline)
         .zip(path.successor_of(timeline));
     match left {
-        Some((switch_point, next_timeline)) => Ok(Some(FeedEnd {
+        Some((switch_point, next_timeline)) => Ok(Some(TimelineEnd {
             switch_point,
             next_timeline,
         })),

@@ -133,7 +133,7 @@ pub use compression::{Compression, InvalidLevel};
 pub use corruption::{Corruption, CorruptionReason};
 pub use disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, ErrorKind, Evidence, Operation};
-pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedEnd, FeedError, FeedStep};
+pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
 pub use flushed::{Appended, Durable, FlushedLsn};
 pub use follow::Follower;
 pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
@@ -154,8 +154,8 @@ pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, 
 pub use segment_reader::SegmentReader;
 pub use settings::{SettingChange, WeakSetting};
 pub use slots::{
-    HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotPosition, SlotSession,
-    SlotStore, WalStatus,
+    HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotSession, SlotStore,
+    WalStatus,
 };
 pub use stored_records::{ReadRecordError, StoredRecords};
 pub use validator::{

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use walproto::{Lsn, TimelineHistory, TimelineId};
+use walproto::{Lsn, TimelineHistory, TimelineId, WalPosition};
 
 use crate::corruption::Corruption;
 use crate::record::RecordHeader;
@@ -30,6 +30,24 @@ pub struct RecordPiece {
     pub bytes: Bytes,
     /// What comes after the piece.
     pub end: PieceEnd,
+}
+
+impl RecordPiece {
+    /// Up to where records are applied once this piece is, `None` if it does not complete one: the
+    /// end of the record, on the timeline that it started on.
+    ///
+    /// An applier that stores this with what it makes of the record resumes there after a restart,
+    /// and takes no record twice and misses none.
+    #[must_use]
+    pub const fn applied(&self) -> Option<WalPosition> {
+        match self.end {
+            PieceEnd::Complete(lsn) => Some(WalPosition {
+                timeline: self.timeline,
+                lsn,
+            }),
+            PieceEnd::Continues | PieceEnd::Abandoned => None,
+        }
+    }
 }
 
 /// What comes after a piece of a record.

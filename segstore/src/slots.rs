@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use walproto::copy_data::EpochXid;
-use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName, TimelineId};
+use walproto::{SegmentNumber, SegmentSize, SlotName, WalPosition};
 
 use crate::directory::Place;
 use crate::error::ArchiveError;
@@ -52,15 +52,6 @@ pub struct SlotLimits {
     /// How many bytes of WAL before the durable end they may keep from removal, in whole segments;
     /// `None` for any number (`max_slot_wal_keep_size`).
     pub max_keep_bytes: Option<u64>,
-}
-
-/// A position that a slot keeps WAL from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotPosition {
-    /// The timeline.
-    pub timeline: TimelineId,
-    /// The first byte that is kept.
-    pub lsn: Lsn,
 }
 
 /// The replication slots of an archive, kept by this process alone. Clones are the same ones.
@@ -106,7 +97,7 @@ struct Entry {
 /// What is kept of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct SlotData {
-    restart: Option<SlotPosition>,
+    restart: Option<WalPosition>,
     xmin: Option<EpochXid>,
     catalog_xmin: Option<EpochXid>,
 }
@@ -275,7 +266,7 @@ impl SlotStore {
         self.shared.view.files().size()
     }
 
-    fn segment_of(&self, position: SlotPosition) -> SegmentNumber {
+    fn segment_of(&self, position: WalPosition) -> SegmentNumber {
         self.size().segment_of(position.lsn)
     }
 

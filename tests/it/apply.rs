@@ -6,7 +6,7 @@ use tests::{ArchiveDirectory, Cluster, Embedded, Records, Version, wait_until};
 use walproto::Major;
 use walproto::{Lsn, TimelineId};
 use walreceiver::{
-    Applied, ApplyError, OnFork, PieceEnd, ReceiveError, ReceiverConfig, RecordPiece,
+    ApplyError, OnFork, PieceEnd, ReceiveError, ReceiverConfig, RecordPiece, WalPosition,
 };
 
 use crate::for_each_version;
@@ -214,7 +214,7 @@ fn an_archive_is_applied_from_its_beginning() {
     receiver.stop();
     let first = all.complete().first().unwrap().start;
     let again = Records::default();
-    let from = Applied {
+    let from = WalPosition {
         timeline: TimelineId::FIRST,
         lsn: first,
     };
@@ -329,7 +329,7 @@ fn what_was_applied_and_is_not_on_the_followed_timeline_is_an_error() {
     assert!(switch_point < applied.lsn);
     // Made anew up to the switch point, it goes on from there.
     let records = Records::default();
-    let from = Applied {
+    let from = WalPosition {
         timeline: TimelineId::FIRST,
         lsn: switch_point,
     };

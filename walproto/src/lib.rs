@@ -41,7 +41,8 @@
 //! # }
 //! ```
 //!
-//! The vocabulary that the other crates share is here too: positions ([`Lsn`]), timelines
+//! The vocabulary that the other crates share is here too: positions ([`Lsn`], [`WalPosition`],
+//! [`StandbyProgress`]), major versions ([`Major`]), timelines
 //! ([`TimelineId`], [`TimelineHistory`]), segments ([`SegmentSize`], [`SegmentNumber`]) and
 //! names ([`SystemId`], [`SlotName`]).
 //!
@@ -64,6 +65,7 @@ mod ident;
 mod lsn;
 #[cfg(test)]
 mod noise;
+mod position;
 mod reader;
 pub mod result;
 pub mod scram;
@@ -76,6 +78,7 @@ mod version;
 pub use foreign::{BytesAsText, ForeignText, is_unsafe};
 pub use ident::{InvalidSlotName, ParseSystemIdError, SlotName, SystemId};
 pub use lsn::{InvalidSegmentSize, Lsn, ParseLsnError, SegmentNumber, SegmentSize};
+pub use position::{Confirmed, Horizons, StandbyProgress, WalPosition};
 pub use reader::{MalformedMessage, MessageFault};
 pub use time::PgTimestamp;
 pub use timeline::{

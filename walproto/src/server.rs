@@ -26,13 +26,12 @@ pub use error::ServerError;
 pub use event::{Event, ReplicationMode, StartupRequest};
 pub use limits::{MAX_COMMAND_LENGTH, MAX_SASL_LENGTH, MAX_SMALL_LENGTH, MAX_WAITING_LENGTH};
 pub use requests::WAL_HEADER_LENGTH;
-pub use streaming::Reported;
 
 use crate::error::{ServerMessage, SqlState};
 use crate::frame::{Frame, Tag};
 use crate::frontend::FrontendMessage;
 use crate::startup::{InitialPacket, ProtocolVersion};
-use crate::{Lsn, PgTimestamp, ServerVersion, TimelineId};
+use crate::{Lsn, PgTimestamp, ServerVersion, StandbyProgress, TimelineId};
 use limits::MAX_OUTPUT_LENGTH;
 use opening::Encryption;
 use state::State;
@@ -353,7 +352,7 @@ impl ServerSession {
 
     /// How far the client says it is, `None` without a stream.
     #[must_use]
-    pub fn reported(&self) -> Option<Reported> {
+    pub fn reported(&self) -> Option<StandbyProgress> {
         self.state.stream().map(|stream| stream.reported())
     }
 

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pgconn::conninfo::{ConnectionConfig, Overrides};
 use walproto::Major;
-use walreceiver::{Applied, Apply, ApplyConfig, Receiver, ReceiverConfig, RecordPiece};
+use walreceiver::{Apply, ApplyConfig, Receiver, ReceiverConfig, RecordPiece, WalPosition};
 
 /// `RM_XACT_ID`, the resource manager of transactions (src/include/access/rmgrlist.h).
 const TRANSACTION: u8 = 1;
@@ -35,7 +35,7 @@ const COMMIT_PREPARED: u8 = 0x30;
 #[derive(Default)]
 struct Statistics {
     records: BTreeMap<u8, u64>,
-    applied: Option<Applied>,
+    applied: Option<WalPosition>,
 }
 
 /// Counts records. What it counted is shared with whoever wants to see it.
@@ -46,13 +46,13 @@ struct Counter {
 impl Apply for Counter {
     fn apply(&mut self, piece: RecordPiece) -> Result<(), Box<dyn Error + Send + Sync>> {
         // Of a large record only the last piece counts: before it the record may be abandoned.
-        let Some(applied) = Applied::after(&piece) else {
+        let Some(applied) = piece.applied() else {
             return Ok(());
         };
         let header = piece.header;
         let outcome = header.info & OUTCOME;
         if header.resource_manager == TRANSACTION && matches!(outcome, COMMIT | COMMIT_PREPARED) {
-            let Applied { timeline, lsn } = applied;
+            let WalPosition { timeline, lsn } = applied;
             println!("commit {} {timeline} {lsn}", header.xid);
         }
         let mut statistics = lock(&self.statistics);
@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         [directory, conninfo] => (directory, conninfo, None),
         [directory, conninfo, timeline, lsn] => {
             let (timeline, lsn) = (timeline.parse()?, lsn.parse()?);
-            (directory, conninfo, Some(Applied { timeline, lsn }))
+            (directory, conninfo, Some(WalPosition { timeline, lsn }))
         }
         _ => return Err("expected DIRECTORY CONNINFO [TIMELINE LSN]".into()),
     };
@@ -107,7 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let name = Major::resource_manager_name(resource_manager).unwrap_or("of an extension");
         println!("{count} {name}");
     }
-    if let Some(Applied { timeline, lsn }) = statistics.applied.or(from) {
+    if let Some(WalPosition { timeline, lsn }) = statistics.applied.or(from) {
         println!("applied {timeline} {lsn}");
     }
     Ok(())

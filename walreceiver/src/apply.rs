@@ -5,9 +5,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use segstore::{Archive, ArchiveError, PieceEnd, ReadRecordError, RecordPiece};
+use segstore::{Archive, ArchiveError, ReadRecordError, RecordPiece};
 use tokio::sync::watch;
-use walproto::{Lsn, TimelineHistory, TimelineId};
+use walproto::{Lsn, TimelineHistory, TimelineId, WalPosition};
 
 mod worker;
 
@@ -48,36 +48,10 @@ where
 pub struct ApplyConfig {
     /// How far records were applied before, where to go on. `None`: only what is received from
     /// now on.
-    pub from: Option<Applied>,
+    pub from: Option<WalPosition>,
     /// The length in bytes, after its header, up to which a record comes whole; a longer one comes
     /// in pieces. It bounds the memory that a record takes.
     pub whole_length: usize,
-}
-
-/// How far records were applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Applied {
-    /// The timeline that the last record started on.
-    pub timeline: TimelineId,
-    /// Its end.
-    pub lsn: Lsn,
-}
-
-impl Applied {
-    /// Up to where records are applied once `piece` is, `None` if it does not complete one.
-    ///
-    /// An applier that stores this with what it makes of the record goes on from there after a
-    /// restart ([`ApplyConfig::from`]), and takes no record twice and misses none.
-    #[must_use]
-    pub const fn after(piece: &RecordPiece) -> Option<Self> {
-        match piece.end {
-            PieceEnd::Complete(lsn) => Some(Self {
-                timeline: piece.timeline,
-                lsn,
-            }),
-            PieceEnd::Continues | PieceEnd::Abandoned => None,
-        }
-    }
 }
 
 /// Why applying ended.

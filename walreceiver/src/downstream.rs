@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use walproto::client::Positions;
-use walproto::copy_data::EpochXid;
-use walproto::{Lsn, TimelineId};
+use walproto::{Confirmed, Horizons, Lsn, TimelineId};
 
 /// What the upstream is to be told of those behind a receiver.
 #[derive(Clone, Debug)]
@@ -19,76 +18,39 @@ pub struct Downstream {
     /// Which transactions they need (hot standby feedback). They are told to the upstream on each
     /// connection, with each change, and as long as there are any at each status interval; that
     /// there are none any more at a stop. `None` is a receiver that does not speak of it.
-    pub needs: Option<watch::Receiver<Needs>>,
+    pub needs: Option<watch::Receiver<Horizons>>,
 }
 
-/// How far those are who must have WAL before it is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Confirmed {
-    /// How many of them are there.
-    pub present: usize,
-    /// How many it takes.
-    pub needed: usize,
-    /// Up to where enough of them have it; `None` while too few are there.
-    pub positions: Option<ConfirmedPositions>,
-}
-
-/// Positions on one timeline; each is the first byte that is *not* covered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ConfirmedPositions {
-    /// The timeline. On another one nothing is confirmed.
-    pub timeline: TimelineId,
-    /// Up to where enough have written it.
-    pub write: Lsn,
-    /// Up to where it is durable with enough.
-    pub flush: Lsn,
-    /// Up to where enough have applied it.
-    pub apply: Lsn,
-}
-
-/// The oldest transactions whose rows are still needed; with an `xid` of 0, none.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Needs {
-    /// For queries.
-    pub xmin: EpochXid,
-    /// For the catalogue, as logical slots need it.
-    pub catalog_xmin: EpochXid,
-}
-
-impl Confirmed {
-    fn on(&self, timeline: TimelineId) -> Option<ConfirmedPositions> {
-        self.positions
-            .filter(|positions| positions.timeline == timeline)
-    }
-
-    /// What the upstream is told in place of `local` on a stream of `timeline` from `start` on.
-    ///
-    /// Never more than `local`. Without enough of them the flush position is left out (`0/0`): the
-    /// upstream does not count us then, and at its shutdown waits for what is written here. So it
-    /// is while they do not have what lies before `start`, since no session says less than that.
-    pub(crate) fn limit(&self, timeline: TimelineId, start: Lsn, local: Positions) -> Positions {
-        let confirmed = self
-            .on(timeline)
-            .filter(|positions| positions.flush >= start);
-        let Some(confirmed) = confirmed else {
-            return Positions {
-                flush: None,
-                apply: None,
-                ..local
-            };
+/// What the upstream is told in place of `local` on a stream of `timeline` from `start` on.
+///
+/// Never more than `local`. Without enough standbys the flush position is left out (`0/0`): the
+/// upstream does not count us then, and at its shutdown waits for what is written here. So it is
+/// while they do not have what lies before `start`, since no session says less than that.
+pub(crate) fn limit(
+    confirmed: &Confirmed,
+    timeline: TimelineId,
+    start: Lsn,
+    local: Positions,
+) -> Positions {
+    let progress = confirmed.on(timeline);
+    let Some(progress) = progress.filter(|progress| progress.flush >= Some(start)) else {
+        return Positions {
+            flush: None,
+            apply: None,
+            ..local
         };
-        let flush = local.flush.map(|flush| flush.min(confirmed.flush));
-        Positions {
-            write: local.write.min(confirmed.write),
-            flush,
-            apply: local.apply.map(|apply| apply.min(confirmed.apply)),
-            // What follows the last record is not confirmed by anybody, and nobody waits for it
-            // who waits for a commit.
-            byte_end: match flush {
-                Some(flush) if Some(flush) != local.flush => flush,
-                _ => local.byte_end,
-            },
-        }
+    };
+    let flush = local.flush.min(progress.flush);
+    Positions {
+        write: local.write.min(progress.write.unwrap_or(Lsn::INVALID)),
+        flush,
+        apply: local.apply.min(progress.apply),
+        // What follows the last record is not confirmed by anybody, and nobody waits for it
+        // who waits for a commit.
+        byte_end: match flush {
+            Some(flush) if Some(flush) != local.flush => flush,
+            _ => local.byte_end,
+        },
     }
 }
 
@@ -122,7 +84,7 @@ impl Behind {
             return None;
         }
         let needed = confirmed.needed;
-        Some(match (held, confirmed.positions) {
+        Some(match (held, confirmed.progress) {
             (false, _) => Change::GoesOn { needed },
             (true, None) => Change::Held {
                 present: confirmed.present,
@@ -136,6 +98,8 @@ impl Behind {
 
 #[cfg(test)]
 mod tests {
+    use walproto::StandbyProgress;
+
     use super::*;
 
     const START: Lsn = Lsn(0x2000);
@@ -144,11 +108,11 @@ mod tests {
         Confirmed {
             present: 1,
             needed: 1,
-            positions: Some(ConfirmedPositions {
-                timeline: TimelineId::new(timeline).unwrap(),
-                write: Lsn(write),
-                flush: Lsn(flush),
-                apply: Lsn(apply),
+            timeline: TimelineId::new(timeline),
+            progress: Some(StandbyProgress {
+                write: Some(Lsn(write)),
+                flush: Some(Lsn(flush)),
+                apply: Some(Lsn(apply)),
             }),
         }
     }
@@ -163,9 +127,10 @@ mod tests {
     }
 
     const UNMET: Confirmed = Confirmed {
+        timeline: Some(TimelineId::FIRST),
         present: 1,
         needed: 2,
-        positions: None,
+        progress: None,
     };
 
     #[test]
@@ -187,11 +152,11 @@ mod tests {
             (confirmed(2, [0x4000, 0x4000, 0x4000]), held),
             (UNMET, held),
         ] {
-            assert_eq!(confirmed.limit(TimelineId::FIRST, START, local), told);
+            assert_eq!(limit(&confirmed, TimelineId::FIRST, START, local), told);
         }
         let nothing = positions(0x3000, None, None, 0x3000);
         let all = confirmed(1, [0x4000, 0x4000, 0x4000]);
-        assert_eq!(all.limit(TimelineId::FIRST, START, nothing), nothing);
+        assert_eq!(limit(&all, TimelineId::FIRST, START, nothing), nothing);
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub enum Warning<'a> {
         lsn: Lsn,
     },
     /// Too few of those are there who get the WAL from here and must have it
-    /// ([`Confirmed`](crate::Confirmed)): nothing is acknowledged.
+    /// ([`Confirmed`](walproto::Confirmed)): nothing is acknowledged.
     AcknowledgementsHeld {
         /// The timeline being received.
         timeline: TimelineId,

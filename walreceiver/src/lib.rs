@@ -56,12 +56,12 @@ mod sample;
 mod slot;
 mod stream;
 
-pub use apply::{Applied, Apply, ApplyConfig, ApplyError};
+pub use apply::{Apply, ApplyConfig, ApplyError};
 pub use config::{
     Acknowledge, FirstStart, OnFork, OnLostSlot, ReceiverConfig, Reconnect, ReportedApply,
     ShortSyncs,
 };
-pub use downstream::{Confirmed, ConfirmedPositions, Downstream, Needs};
+pub use downstream::Downstream;
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
@@ -74,4 +74,4 @@ pub use segstore::{
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
 pub use stream::IncompleteTail;
 pub use walproto::copy_data::EpochXid;
-pub use walproto::{Lsn, SlotName, TimelineId};
+pub use walproto::{Lsn, SlotName, TimelineId, WalPosition};

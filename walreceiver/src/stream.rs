@@ -20,11 +20,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::Event;
 use walproto::result::TimelineEnd;
-use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
+use walproto::{Confirmed, Horizons, Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::{Acknowledge, ReceiverConfig};
-use crate::downstream::{Behind, Confirmed, Needs};
+use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::flusher::{Flushed, Flusher};
@@ -195,9 +195,9 @@ struct Receiving<'a> {
     flushed: watch::Receiver<Flushed>,
     applied: Option<watch::Receiver<Lsn>>,
     confirmed: Option<watch::Receiver<Confirmed>>,
-    needs: Option<watch::Receiver<Needs>>,
+    needs: Option<watch::Receiver<Horizons>>,
     /// What the server was last told to keep.
-    told_needs: Needs,
+    told_needs: Horizons,
     /// When it is to be told again.
     feedback_at: Option<Instant>,
     received_end: Lsn,
@@ -231,7 +231,7 @@ impl<'a> Receiving<'a> {
         Self {
             confirmed: downstream.and_then(|downstream| downstream.confirmed.clone()),
             needs: downstream.and_then(|downstream| downstream.needs.clone()),
-            told_needs: Needs::default(),
+            told_needs: Horizons::default(),
             feedback_at: None,
             charged: connection.bytes_read(),
             connection,

@@ -147,10 +147,7 @@ impl Commands<'_> {
             // The client asked for what there is not.
             error => message_of(&error),
         })?;
-        let end = feed.end().map(|end| TimelineEnd {
-            next_timeline: end.next_timeline,
-            switch_point: end.switch_point,
-        });
+        let end = feed.end();
         if let Some(end) = end.filter(|end| end.switch_point <= start) {
             return Ok(Reply::AlreadyEnded(end));
         }

@@ -13,31 +13,9 @@ mod named;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use walproto::SlotName;
-use walproto::copy_data::EpochXid;
+use walproto::{Horizons, SlotName};
 
 use self::named::Named;
-
-/// The oldest transactions that somebody still needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Horizons {
-    /// For its queries.
-    pub xmin: Option<EpochXid>,
-    /// For the catalogue, as logical slots need it.
-    pub catalog_xmin: Option<EpochXid>,
-}
-
-impl Horizons {
-    /// What a message says, in which a transaction number of 0 is none.
-    #[must_use]
-    pub fn of_message(xmin: EpochXid, catalog_xmin: EpochXid) -> Self {
-        let some = |xid: EpochXid| (xid.xid != 0).then_some(xid);
-        Self {
-            xmin: some(xmin),
-            catalog_xmin: some(catalog_xmin),
-        }
-    }
-}
 
 /// The standbys that have left and whose transactions are remembered.
 const MAX_DEPARTED: usize = 256;
@@ -173,6 +151,8 @@ impl FeedbackMerge {
 
 #[cfg(test)]
 mod tests {
+    use walproto::copy_data::EpochXid;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -193,7 +173,11 @@ mod tests {
     }
 
     fn needs(xmin: EpochXid, catalog_xmin: EpochXid) -> Horizons {
-        Horizons::of_message(xmin, catalog_xmin)
+        let some = |xid: EpochXid| (xid.xid != 0).then_some(xid);
+        Horizons {
+            xmin: some(xmin),
+            catalog_xmin: some(catalog_xmin),
+        }
     }
 
     #[test]

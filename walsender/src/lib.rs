@@ -35,7 +35,7 @@
 //!
 //! - [`hba`], [`users`] and [`tls`] say who may connect; [`ServerHandle::reload`] reads them anew.
 //! - [`policy`] makes of the standbys' reports what an upstream may be told:
-//!   [`ServerHandle::downstream`]. [`feedback`] does so with the transactions that they need:
+//!   [`ServerHandle::confirmed`]. [`feedback`] does so with the transactions that they need:
 //!   [`ServerHandle::needs`].
 //! - [`ServerHandle::failures`] tells of WAL that cannot be served.
 //! - [`ServerHandle::standbys`] shows who is connected, as `pg_stat_replication` does.
@@ -70,7 +70,7 @@ pub use access::AccessError;
 pub use config::{AccessFiles, InvalidListenAddress, Limits, ListenAddress, ServeConfig};
 pub use failure::StreamFailure;
 pub use listener::BoundAddress;
-pub use registry::{ConnectedStandby, Downstream, Lags, StandbyState};
+pub use registry::{ConnectedStandby, Lags, StandbyState};
 pub use repeat::FailedConnections;
 pub use server::{ServeError, Server, ServerHandle, Stop};
 pub use settings::parse_duration;

@@ -2,19 +2,24 @@
 //! rules of `synchronous_standby_names`.
 //!
 //! ```
-//! use walproto::{Lsn, TimelineId};
-//! use walsender::policy::{Positions, Standby, SyncPolicy, Verdict};
+//! use walproto::{Lsn, StandbyProgress, TimelineId};
+//! use walsender::policy::{Standby, SyncPolicy};
 //!
 //! let policy: SyncPolicy = "ANY 1 (s1, s2)".parse()?;
-//! let at = |lsn| Positions { write: Lsn(lsn), flush: Lsn(lsn), apply: Lsn(lsn) };
+//! let at = |lsn| StandbyProgress {
+//!     write: Some(Lsn(lsn)),
+//!     flush: Some(Lsn(lsn)),
+//!     apply: Some(Lsn(lsn)),
+//! };
 //! let standby = |name, connected, lsn| Standby {
 //!     application_name: name,
 //!     connected,
 //!     streaming: Some(TimelineId::FIRST),
-//!     positions: at(lsn),
+//!     progress: at(lsn),
 //! };
 //! let standbys = [standby("s1", 1, 0x500), standby("S2", 2, 0x700)];
-//! assert_eq!(policy.evaluate(TimelineId::FIRST, &standbys), Verdict::Met(at(0x700)));
+//! let confirmed = policy.evaluate(TimelineId::FIRST, &standbys);
+//! assert_eq!(confirmed.progress, Some(at(0x700)));
 //! # Ok::<(), walsender::policy::PolicyError>(())
 //! ```
 //!
@@ -29,7 +34,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 
-use walproto::{Lsn, TimelineId};
+use walproto::{Confirmed, Lsn, StandbyProgress, TimelineId};
 
 pub use parser::PolicyError;
 
@@ -64,29 +69,6 @@ pub struct SyncPolicy {
     names: Vec<Name>,
 }
 
-/// Positions on one timeline; each is the first byte that is *not* covered, `0/0` is none.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Positions {
-    /// Up to where WAL was written.
-    pub write: Lsn,
-    /// Up to where WAL is durable.
-    pub flush: Lsn,
-    /// Up to where WAL was applied.
-    pub apply: Lsn,
-}
-
-impl Positions {
-    /// Each position, or that of `limit` where it is less.
-    #[must_use]
-    pub fn at_most(self, limit: Self) -> Self {
-        Self {
-            write: self.write.min(limit.write),
-            flush: self.flush.min(limit.flush),
-            apply: self.apply.min(limit.apply),
-        }
-    }
-}
-
 /// What a policy wants to know of a connected standby.
 #[derive(Clone, Copy, Debug)]
 pub struct Standby<'a> {
@@ -97,40 +79,7 @@ pub struct Standby<'a> {
     /// The timeline that it streams; `None` while it does not.
     pub streaming: Option<TimelineId>,
     /// What it reported of that timeline.
-    pub positions: Positions,
-}
-
-/// What a policy makes of the connected standbys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Enough standbys are there, and this much they have.
-    Met(Positions),
-    /// Too few standbys are there.
-    Unmet {
-        /// How many are.
-        present: usize,
-        /// How many it takes.
-        needed: usize,
-    },
-}
-
-impl Verdict {
-    /// What the upstream is told when `local` is what is durable here.
-    ///
-    /// Never more than is durable here. While the policy is unmet the flush position is `0/0`:
-    /// the upstream does not count us then, and at its shutdown waits for the written position,
-    /// which is the local one.
-    #[must_use]
-    pub fn reported(self, local: Positions) -> Positions {
-        match self {
-            Self::Met(positions) => positions.at_most(local),
-            Self::Unmet { .. } => Positions {
-                write: local.write,
-                flush: Lsn::INVALID,
-                apply: Lsn::INVALID,
-            },
-        }
-    }
+    pub progress: StandbyProgress,
 }
 
 /// What a standby is to the policy, as `sync_state` of `pg_stat_replication` names it.
@@ -205,32 +154,28 @@ impl SyncPolicy {
     ///
     /// Source: syncrep.c, `SyncRepGetSyncRecPtr` (PG 15).
     #[must_use]
-    pub fn evaluate(&self, timeline: TimelineId, standbys: &[Standby<'_>]) -> Verdict {
+    pub fn evaluate(&self, timeline: TimelineId, standbys: &[Standby<'_>]) -> Confirmed {
         let chosen = self.chosen(timeline, standbys);
-        let positions = || {
+        let progress = || {
             let indices = chosen.iter().map(|candidate| candidate.index);
-            indices.filter_map(|index| Some(standbys.get(index)?.positions))
+            indices.filter_map(|index| Some(standbys.get(index)?.progress))
         };
-        let reached = |position: fn(Positions) -> Lsn| {
-            let mut all: Vec<Lsn> = positions().map(position).collect();
+        let reached = |position: fn(StandbyProgress) -> Option<Lsn>| {
+            let mut all: Vec<Option<Lsn>> = progress().map(position).collect();
             all.sort_unstable_by(|one, other| other.cmp(one));
             // With FIRST there are exactly as many as needed, so that this is the least.
-            all.get(self.needed - 1).copied()
+            all.get(self.needed - 1).copied().flatten()
         };
-        match (
-            reached(|p| p.write),
-            reached(|p| p.flush),
-            reached(|p| p.apply),
-        ) {
-            (Some(write), Some(flush), Some(apply)) => Verdict::Met(Positions {
-                write,
-                flush,
-                apply,
+        let is_met = chosen.len() >= self.needed;
+        Confirmed {
+            timeline: Some(timeline),
+            present: chosen.len(),
+            needed: self.needed,
+            progress: is_met.then(|| StandbyProgress {
+                write: reached(|p| p.write),
+                flush: reached(|p| p.flush),
+                apply: reached(|p| p.apply),
             }),
-            _ => Verdict::Unmet {
-                present: chosen.len(),
-                needed: self.needed,
-            },
         }
     }
 
@@ -247,7 +192,7 @@ impl SyncPolicy {
                     Method::Any => SyncState::Quorum,
                 }
             } else if self.priority(standby.application_name) == 0
-                || standby.positions.flush.is_invalid()
+                || standby.progress.flush.is_none()
             {
                 SyncState::Async
             } else {
@@ -266,7 +211,7 @@ impl SyncPolicy {
             let priority = self.priority(standby.application_name);
             if priority == 0
                 || standby.streaming != Some(timeline)
-                || standby.positions.flush.is_invalid()
+                || standby.progress.flush.is_none()
             {
                 continue;
             }

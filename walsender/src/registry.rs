@@ -11,15 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, watch};
-use walproto::server::Reported;
-use walproto::{Lsn, SlotName, TimelineId};
+use walproto::{Confirmed, Horizons, Lsn, SlotName, StandbyProgress, TimelineId};
 
 use lag::LagTracker;
 pub use lag::Lags;
 pub(crate) use registered::{Cancellation, KEY_LENGTH, Registered};
 
-use crate::feedback::{FeedbackMerge, FeedbackSource, Horizons};
-use crate::policy::{Positions, Standby, SyncPolicy, SyncState, Verdict};
+use crate::feedback::{FeedbackMerge, FeedbackSource};
+use crate::policy::{Standby, SyncPolicy, SyncState};
 
 /// What a connection is doing (`state` of `pg_stat_replication`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +70,7 @@ pub struct ConnectedStandby {
     /// Up to where it was sent WAL (`sent_lsn`).
     pub sent: Option<Lsn>,
     /// What it reported (`write_lsn`, `flush_lsn`, `replay_lsn`).
-    pub reported: Reported,
+    pub reported: StandbyProgress,
     /// How long that took.
     pub lags: Lags,
     /// Its place in the policy, 0 if it has none (`sync_priority`).
@@ -80,15 +79,6 @@ pub struct ConnectedStandby {
     pub sync_state: SyncState,
     /// When it last reported something (`reply_time`).
     pub reported_at: Option<SystemTime>,
-}
-
-/// What the policy makes of the connected standbys, on the timeline that is newest here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Downstream {
-    /// The timeline of all positions.
-    pub timeline: TimelineId,
-    /// What they have of it.
-    pub verdict: Verdict,
 }
 
 /// Who is about to be connected.
@@ -121,7 +111,7 @@ pub(crate) struct ConnectionLimits {
 pub(crate) struct Registry {
     sessions: Mutex<Sessions>,
     policy: Option<SyncPolicy>,
-    downstream: watch::Sender<Option<Downstream>>,
+    confirmed: watch::Sender<Option<Confirmed>>,
     needs: watch::Sender<Horizons>,
     /// Something changed that the policy or the feedback has to be looked at for.
     changed: Notify,
@@ -160,7 +150,7 @@ impl Registry {
         Self {
             sessions: Mutex::new(sessions),
             policy,
-            downstream: watch::Sender::new(None),
+            confirmed: watch::Sender::new(None),
             needs: watch::Sender::new(Horizons::default()),
             changed: Notify::new(),
             shown: watch::Sender::new(()),
@@ -197,7 +187,7 @@ impl Registry {
             timeline: None,
             slot: None,
             sent: None,
-            reported: Reported::default(),
+            reported: StandbyProgress::default(),
             lags: Lags::default(),
             sync_priority: 0,
             sync_state: SyncState::Async,
@@ -248,8 +238,8 @@ impl Registry {
     }
 
     /// What the policy makes of the standbys; `None` without a policy or any WAL.
-    pub(crate) fn downstream(&self) -> watch::Receiver<Option<Downstream>> {
-        self.downstream.subscribe()
+    pub(crate) fn confirmed(&self) -> watch::Receiver<Option<Confirmed>> {
+        self.confirmed.subscribe()
     }
 
     /// What the standbys need to be kept.
@@ -311,17 +301,16 @@ impl Registry {
 
     fn evaluate_once(&self, timeline: Option<TimelineId>) {
         let Some(policy) = &self.policy else { return };
-        let downstream = timeline.map(|timeline| {
+        let confirmed = timeline.map(|timeline| {
             let sessions = self.lock();
             let shown = sessions.by_number.iter();
             let candidates: Vec<Standby<'_>> = shown
                 .map(|(number, session)| candidate((*number, &session.shown)))
                 .collect();
-            let verdict = policy.evaluate(timeline, &candidates);
-            Downstream { timeline, verdict }
+            policy.evaluate(timeline, &candidates)
         });
-        self.downstream
-            .send_if_modified(|current| std::mem::replace(current, downstream) != downstream);
+        self.confirmed
+            .send_if_modified(|current| std::mem::replace(current, confirmed) != confirmed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -336,15 +325,10 @@ fn candidate((connected, shown): (u64, &ConnectedStandby)) -> Standby<'_> {
         shown.state,
         StandbyState::Streaming | StandbyState::Stopping
     );
-    let position = |lsn: Option<Lsn>| lsn.unwrap_or(Lsn::INVALID);
     Standby {
         application_name: &shown.application_name,
         connected,
         streaming: shown.timeline.filter(|_| streams),
-        positions: Positions {
-            write: position(shown.reported.write),
-            flush: position(shown.reported.flush),
-            apply: position(shown.reported.apply),
-        },
+        progress: shown.reported,
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use walproto::ServerVersion;
 use walproto::server::StartupRequest;
+use walproto::{Horizons, ServerVersion};
 
 use self::accept::accept;
 pub use self::handle::ServerHandle;
@@ -27,7 +27,6 @@ use crate::config::{
 };
 use crate::connection;
 use crate::failure::Failures;
-use crate::feedback::Horizons;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
 use crate::recurring::Recurring;

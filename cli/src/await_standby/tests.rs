@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use walproto::Lsn;
+
 use super::*;
 
 fn parsed(words: &[&str]) -> Result<Invocation, String> {
@@ -45,7 +47,7 @@ fn one_standby_and_a_directory_are_needed() {
 
 #[test]
 fn a_later_timeline_counts_if_it_goes_on_from_the_target_or_later() {
-    let at = |timeline, lsn| Position {
+    let at = |timeline, lsn| WalPosition {
         timeline: TimelineId::new(timeline).unwrap(),
         lsn: Lsn(lsn),
     };

@@ -8,9 +8,8 @@ use std::time::{Duration, SystemTime};
 use segstore::{ArchiveError, ArchivePosition, Slot};
 use serde::{Deserialize, Serialize};
 use walproto::copy_data::EpochXid;
-use walproto::{Lsn, TimelineId};
-use walsender::policy::Verdict;
-use walsender::{ConnectedStandby, Downstream, FailedConnections};
+use walproto::{Confirmed, Lsn, TimelineId};
+use walsender::{ConnectedStandby, FailedConnections};
 
 use crate::logging::chain;
 
@@ -185,7 +184,7 @@ impl ServerDocument {
     pub(super) fn new(
         standbys: &[ConnectedStandby],
         slots: Result<Vec<Slot>, ArchiveError>,
-        downstream: Option<Downstream>,
+        confirmed: Option<Confirmed>,
         durable: Option<ArchivePosition>,
         failed: FailedConnections,
     ) -> Self {
@@ -197,7 +196,7 @@ impl ServerDocument {
             pid: std::process::id(),
             timeline: durable.map(|durable| durable.timeline.number()),
             durable_lsn: durable.map(|durable| durable.record_end.to_string()),
-            synchronous: downstream.map(SynchronousDocument::from),
+            synchronous: confirmed.and_then(SynchronousDocument::new),
             standbys: standbys.iter().map(StandbyDocument::from).collect(),
             slots,
             slots_error,
@@ -216,30 +215,21 @@ impl From<FailedConnections> for FailedConnectionsDocument {
     }
 }
 
-impl From<Downstream> for SynchronousDocument {
-    fn from(downstream: Downstream) -> Self {
-        let timeline = downstream.timeline.number();
-        let lsn = |lsn: Lsn| (!lsn.is_invalid()).then(|| lsn.to_string());
-        match downstream.verdict {
-            Verdict::Met(positions) => Self {
-                met: true,
-                present: None,
-                needed: None,
-                timeline,
-                write_lsn: lsn(positions.write),
-                flush_lsn: lsn(positions.flush),
-                replay_lsn: lsn(positions.apply),
-            },
-            Verdict::Unmet { present, needed } => Self {
-                met: false,
-                present: Some(present),
-                needed: Some(needed),
-                timeline,
-                write_lsn: None,
-                flush_lsn: None,
-                replay_lsn: None,
-            },
-        }
+impl SynchronousDocument {
+    /// `None` as long as there is no WAL.
+    fn new(confirmed: Confirmed) -> Option<Self> {
+        let unmet = confirmed.progress.is_none();
+        let progress = confirmed.progress.unwrap_or_default();
+        let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.to_string());
+        Some(Self {
+            met: !unmet,
+            present: unmet.then_some(confirmed.present),
+            needed: unmet.then_some(confirmed.needed),
+            timeline: confirmed.timeline?.number(),
+            write_lsn: lsn(progress.write),
+            flush_lsn: lsn(progress.flush),
+            replay_lsn: lsn(progress.apply),
+        })
     }
 }
 

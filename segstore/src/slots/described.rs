@@ -1,10 +1,10 @@
 //! How a slot stands.
 
-use walproto::SegmentNumber;
 use walproto::SlotName;
 use walproto::copy_data::EpochXid;
+use walproto::{SegmentNumber, WalPosition};
 
-use super::{Entry, SlotPosition, SlotStore, State};
+use super::{Entry, SlotStore, State};
 
 /// A slot as it is at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub struct Slot {
     /// The process number of the session that has it, `None` when nobody has.
     pub active_pid: Option<i32>,
     /// From where on it is to keep WAL, `None` when it is not to keep any.
-    pub restart: Option<SlotPosition>,
+    pub restart: Option<WalPosition>,
     /// The oldest transaction that its standby needs, of no meaning once its WAL is lost.
     pub xmin: Option<EpochXid>,
     /// The same for the system catalogues.
@@ -69,7 +69,7 @@ impl SlotStore {
     }
 
     /// Source: src/backend/access/transam/xlog.c, `GetWALAvailability` (PG 15).
-    pub(super) fn wal_status(&self, state: &State, restart: SlotPosition) -> WalStatus {
+    pub(super) fn wal_status(&self, state: &State, restart: WalPosition) -> WalStatus {
         let segment = self.segment_of(restart);
         if state.oldest.is_some_and(|oldest| segment < oldest) {
             return WalStatus::Lost;
@@ -83,7 +83,7 @@ impl SlotStore {
     }
 
     /// Source: src/backend/replication/slotfuncs.c, `pg_get_replication_slots` (PG 15).
-    fn safe_wal_size(&self, restart: SlotPosition) -> Option<i64> {
+    fn safe_wal_size(&self, restart: WalPosition) -> Option<i64> {
         let keep = self.segments_to_keep()?;
         let durable = self.shared.view.durable()?;
         let segments = self

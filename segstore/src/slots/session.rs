@@ -3,9 +3,9 @@
 use std::collections::btree_map::Entry as MapEntry;
 
 use walproto::copy_data::EpochXid;
-use walproto::{Lsn, SlotName, TimelineId};
+use walproto::{Lsn, SlotName, TimelineId, WalPosition};
 
-use super::{Entry, Slot, SlotData, SlotError, SlotPosition, SlotStore, State, Stored, WalStatus};
+use super::{Entry, Slot, SlotData, SlotError, SlotStore, State, Stored, WalStatus};
 
 /// `FirstNormalTransactionId`: what is less is no transaction's.
 const FIRST_NORMAL_XID: u32 = 3;
@@ -91,13 +91,13 @@ impl SlotSession {
             .ok_or_else(|| SlotError::NotFound { name: name.clone() })
     }
 
-    fn reserve(&self, name: &SlotName) -> Result<SlotPosition, SlotError> {
+    fn reserve(&self, name: &SlotName) -> Result<WalPosition, SlotError> {
         let durable = self.store.shared.view.durable();
         let durable = durable.ok_or_else(|| SlotError::NothingDurable { name: name.clone() })?;
         // Another process may have heard of more WAL than this one, and removed what is older.
         let oldest = self.store.state().oldest;
         let oldest = oldest.and_then(|oldest| oldest.start(self.store.size()));
-        Ok(SlotPosition {
+        Ok(WalPosition {
             timeline: durable.timeline,
             lsn: durable.record_end.max(oldest.unwrap_or(Lsn::INVALID)),
         })
@@ -213,7 +213,7 @@ impl HeldSlot {
         {
             return Err(lost(&self.name, entry));
         }
-        let position = SlotPosition { timeline, lsn };
+        let position = WalPosition { timeline, lsn };
         if self.store.wal_status(&state, position) == WalStatus::Lost {
             return Ok(());
         }
@@ -232,7 +232,7 @@ impl HeldSlot {
     /// When the disk refuses.
     pub fn set_back(&self, timeline: TimelineId, start: Lsn) -> Result<(), SlotError> {
         let store = &self.store;
-        let position = SlotPosition {
+        let position = WalPosition {
             timeline,
             lsn: start,
         };

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use walproto::copy_data::EpochXid;
-use walproto::{SlotName, TimelineId};
+use walproto::{SlotName, TimelineId, WalPosition};
 
-use super::{SlotData, SlotPosition};
+use super::SlotData;
 use crate::checked_json::{self, Refusal};
 use crate::directory::{ArchiveDirectory, Place, UNFINISHED};
 use crate::error::{ArchiveError, Damage};
@@ -169,7 +169,7 @@ pub(super) fn decode(name: &SlotName, content: &[u8]) -> Result<Stored, Refusal>
         return Err(out_of_range("name"));
     }
     let position = |stored: StoredPosition| {
-        Some(SlotPosition {
+        Some(WalPosition {
             timeline: TimelineId::new(stored.timeline)?,
             lsn: stored.lsn.parse().ok()?,
         })

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
+use walproto::{Lsn, TimelineId, WalPosition};
 
 use super::*;
 use crate::archive::Archive;
@@ -65,8 +66,8 @@ fn slot(store: &SlotStore, text: &str) -> Slot {
     store.get(&name(text)).unwrap().unwrap()
 }
 
-fn at(lsn: u64) -> Option<SlotPosition> {
-    Some(SlotPosition {
+fn at(lsn: u64) -> Option<WalPosition> {
+    Some(WalPosition {
         timeline: TimelineId::FIRST,
         lsn: Lsn(lsn),
     })
@@ -554,7 +555,7 @@ const INNER: &str = "{\"name\":\"standby_1\",\"restart\":{\"timeline\":3,\"lsn\"
 
 fn golden() -> (Stored, String) {
     let data = SlotData {
-        restart: Some(SlotPosition {
+        restart: Some(WalPosition {
             timeline: TimelineId::new(3).unwrap(),
             lsn: Lsn(0x16_B374_D848),
         }),
@@ -605,7 +606,7 @@ proptest! {
         text in "[a-z0-9_]{1,63}", timeline in 1u32.., lsn: u64, reserved: bool,
         xmin in any_xid(), catalog_xmin in any_xid(), temporary: bool,
     ) {
-        let restart = SlotPosition { timeline: TimelineId::new(timeline).unwrap(), lsn: Lsn(lsn) };
+        let restart = WalPosition { timeline: TimelineId::new(timeline).unwrap(), lsn: Lsn(lsn) };
         let data = SlotData { restart: reserved.then_some(restart), xmin, catalog_xmin };
         let stored = Stored { temporary, data };
         let encoded = stored::encode(&name(&text), &stored).unwrap();

@@ -4,16 +4,11 @@
 
 use super::table::{Row, table, value};
 use super::{DataType, Reply, ResultError, ResultSet};
-use crate::{Lsn, TimelineId};
+use crate::WalPosition;
 
 /// The first and the last table of a base backup: where the WAL that it needs begins, and ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BackupPosition {
-    /// The position.
-    pub position: Lsn,
-    /// Its timeline.
-    pub timeline: TimelineId,
-}
+pub struct BackupPosition(pub WalPosition);
 
 impl BackupPosition {
     /// Reads the table.
@@ -22,10 +17,10 @@ impl BackupPosition {
     /// When the table is none of a base backup's position.
     pub fn decode(result: &ResultSet) -> Result<Self, ResultError> {
         let mut row = Row::only(result, Reply::BaseBackup, 2)?;
-        Ok(Self {
-            position: row.lsn("recptr")?,
+        Ok(Self(WalPosition {
+            lsn: row.lsn("recptr")?,
             timeline: row.timeline("tli")?,
-        })
+        }))
     }
 
     /// The table as servers send it.
@@ -33,7 +28,7 @@ impl BackupPosition {
     pub fn encode(&self) -> ResultSet {
         table(
             [("recptr", DataType::TEXT), ("tli", DataType::INT8)],
-            [[value(self.position), value(self.timeline)]],
+            [[value(self.0.lsn), value(self.0.timeline)]],
         )
     }
 }

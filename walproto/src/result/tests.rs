@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Lsn, SegmentSize, ServerVersion, SystemId, TimelineId};
+use crate::{Lsn, SegmentSize, ServerVersion, SystemId, TimelineId, WalPosition};
 
 type Columns<'a> = &'a [(&'a str, u32)];
 
@@ -187,7 +187,7 @@ fn a_base_backup_begins_with_its_position_and_its_tablespaces() {
         &[Some("0/2000028"), Some("2")],
     );
     let position = BackupPosition::decode(&table).unwrap();
-    assert_eq!(position.position, Lsn(0x200_0028));
+    assert_eq!(position.0.lsn, Lsn(0x200_0028));
     assert_eq!(position.encode(), table);
     let columns = [("spcoid", 26), ("spclocation", 25), ("size", 20)];
     let data_directory = golden(&columns, &[None, None, None]);
@@ -306,7 +306,7 @@ proptest! {
     ) {
         let end = TimelineEnd { next_timeline, switch_point: Lsn(lsn) };
         prop_assert_eq!(TimelineEnd::decode(&end.encode()), Ok(end));
-        let position = BackupPosition { position: Lsn(lsn), timeline: next_timeline };
+        let position = BackupPosition(WalPosition { lsn: Lsn(lsn), timeline: next_timeline });
         prop_assert_eq!(BackupPosition::decode(&position.encode()), Ok(position));
     }
 

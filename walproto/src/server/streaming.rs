@@ -4,44 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::copy_data::{PrimaryKeepalive, StandbyStatusUpdate};
 use crate::result::TimelineEnd;
-use crate::{Lsn, PgTimestamp, TimelineId};
-
-/// How far a client says it is with the WAL of its stream, as the first byte that it does *not*
-/// have, and never more than what it was sent on this stream. `None` is `0/0`: not reported.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Reported {
-    /// Up to where WAL was written.
-    pub write: Option<Lsn>,
-    /// Up to where WAL is durable. Without it the client is no candidate for synchronous
-    /// replication, and its slot does not advance.
-    pub flush: Option<Lsn>,
-    /// Up to where WAL was applied.
-    pub apply: Option<Lsn>,
-}
-
-impl From<&StandbyStatusUpdate> for Reported {
-    fn from(update: &StandbyStatusUpdate) -> Self {
-        let reported = |position| (position != Lsn::INVALID).then_some(position);
-        Self {
-            write: reported(update.write),
-            flush: reported(update.flush),
-            apply: reported(update.apply),
-        }
-    }
-}
-
-impl Reported {
-    /// How much a server in shutdown takes for replicated: clients like `pg_receivewal` without
-    /// `--synchronous` report no flush position.
-    ///
-    /// Source: src/backend/replication/walsender.c, `WalSndDone` (PG 15).
-    const fn replicated(&self) -> Option<Lsn> {
-        match self.flush {
-            Some(flush) => Some(flush),
-            None => self.write,
-        }
-    }
-}
+use crate::{Lsn, PgTimestamp, StandbyProgress, TimelineId};
 
 /// Why a keepalive is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,7 +22,7 @@ pub(super) struct Stream {
     /// The end of what was sent.
     sent: Lsn,
     /// What the client said last.
-    reported: Reported,
+    reported: StandbyProgress,
     /// What follows the timeline, if it is a historic one.
     pub(super) end: Option<TimelineEnd>,
     /// A keepalive that has not been taken for transmission yet.
@@ -80,7 +43,7 @@ impl Stream {
         Self {
             timeline,
             sent: start,
-            reported: Reported {
+            reported: StandbyProgress {
                 write: None,
                 flush: None,
                 apply: None,
@@ -100,7 +63,7 @@ impl Stream {
         self.sent
     }
 
-    pub(super) const fn reported(&self) -> Reported {
+    pub(super) const fn reported(&self) -> StandbyProgress {
         self.reported
     }
 
@@ -125,7 +88,7 @@ impl Stream {
         for position in [&mut update.write, &mut update.flush, &mut update.apply] {
             *position = (*position).min(self.sent);
         }
-        self.reported = Reported::from(&update);
+        self.reported = StandbyProgress::from(&update);
         if update.reply_requested {
             self.make_due(Due::Keepalive);
         }

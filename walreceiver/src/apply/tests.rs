@@ -1,10 +1,11 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
-use segstore::Preparation;
 use segstore::generator::Generator;
 use segstore::sim::SimDisk;
+use segstore::{PieceEnd, Preparation};
 use tokio::runtime::{Builder, Runtime};
+use walproto::WalPosition;
 
 use super::*;
 use crate::sample::{self, ROOT, START, generator};
@@ -62,7 +63,7 @@ struct Slow {
 }
 
 impl Slow {
-    fn start(from: Option<Applied>, whole_length: usize) -> Self {
+    fn start(from: Option<WalPosition>, whole_length: usize) -> Self {
         let (say, given) = channel();
         let (go_on, wait) = channel();
         let apply = move |piece: RecordPiece| {
@@ -133,9 +134,9 @@ fn expected(wal: &Generator) -> Vec<Given> {
         .collect()
 }
 
-fn at(timeline: u32, lsn: Lsn) -> Option<Applied> {
+fn at(timeline: u32, lsn: Lsn) -> Option<WalPosition> {
     let timeline = TimelineId::new(timeline).unwrap();
-    Some(Applied { timeline, lsn })
+    Some(WalPosition { timeline, lsn })
 }
 
 #[test]

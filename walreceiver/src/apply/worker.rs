@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use segstore::{PieceEnd, RecordPiece, StoredRecords};
 use tokio::sync::watch;
-use walproto::{Lsn, TimelineHistory};
+use walproto::{Lsn, TimelineHistory, WalPosition};
 
-use super::{Applied, Apply, ApplyError, Next, Work};
+use super::{Apply, ApplyError, Next, Work};
 
 /// What is read.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Reading {
 
 pub(super) struct Worker {
     apply: Box<dyn Apply>,
-    applied: Option<Applied>,
+    applied: Option<WalPosition>,
     work: Arc<Work>,
     progress: watch::Sender<Lsn>,
     reading: Option<Reading>,
@@ -42,7 +42,7 @@ enum Order {
 impl Worker {
     pub(super) fn new(
         apply: Box<dyn Apply>,
-        applied: Option<Applied>,
+        applied: Option<WalPosition>,
         work: Arc<Work>,
         progress: watch::Sender<Lsn>,
     ) -> Self {
@@ -113,7 +113,7 @@ impl Worker {
             return Ok(());
         }
         let (timeline, lsn) = (piece.timeline, piece.start);
-        let applied = Applied::after(&piece);
+        let applied = piece.applied();
         self.unfinished = (piece.end == PieceEnd::Continues).then(|| RecordPiece {
             offset: piece.offset.saturating_add(length(&piece.bytes)),
             bytes: Bytes::new(),
@@ -145,7 +145,7 @@ impl Worker {
             Some(applied) => descends(applied, &reading.history)?,
             None => {
                 // What came before is not wanted, and counts as applied: commits wait for it.
-                self.applied = Some(Applied {
+                self.applied = Some(WalPosition {
                     timeline: reading.history.timeline_of(reading.from),
                     lsn: reading.from,
                 });
@@ -164,8 +164,8 @@ fn length(bytes: &Bytes) -> u32 {
 }
 
 /// Makes sure that all that was applied happened on this timeline, too.
-fn descends(applied: Applied, history: &TimelineHistory) -> Result<(), ApplyError> {
-    let Applied { timeline, lsn } = applied;
+fn descends(applied: WalPosition, history: &TimelineHistory) -> Result<(), ApplyError> {
+    let WalPosition { timeline, lsn } = applied;
     let followed = history.timeline();
     if timeline == followed {
         return Ok(());

@@ -4,12 +4,12 @@ use std::future::pending;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use walproto::Lsn;
 use walproto::client::Positions;
+use walproto::{Confirmed, Horizons, Lsn};
 
 use super::Receiving;
 use crate::config::{Acknowledge, ReportedApply};
-use crate::downstream::{Change, Confirmed, Needs};
+use crate::downstream::{Change, limit};
 use crate::event::{ReceiverEvent, Warning};
 
 impl Receiving<'_> {
@@ -22,7 +22,7 @@ impl Receiving<'_> {
             None => local,
             Some(confirmed) => {
                 let (timeline, start) = (self.order.timeline(), self.order.start);
-                confirmed.borrow().limit(timeline, start, local)
+                limit(&confirmed.borrow(), timeline, start, local)
             }
         };
         self.connection.session().report(Instant::now(), positions);
@@ -126,20 +126,22 @@ impl Receiving<'_> {
 
     /// Takes back what the server was told to keep, since nobody will tell it later.
     pub(super) fn withdraw_feedback(&mut self) {
-        if self.told_needs != Needs::default() {
-            self.say_needs(Needs::default());
+        if self.told_needs != Horizons::default() {
+            self.say_needs(Horizons::default());
         }
     }
 
-    fn say_needs(&mut self, needs: Needs) {
+    fn say_needs(&mut self, needs: Horizons) {
         let now = Instant::now();
-        self.connection
-            .session()
-            .send_feedback(now, needs.xmin, needs.catalog_xmin);
+        self.connection.session().send_feedback(
+            now,
+            needs.xmin.unwrap_or_default(),
+            needs.catalog_xmin.unwrap_or_default(),
+        );
         self.told_needs = needs;
         let interval = self.order.config.status_interval;
         self.feedback_at = interval
-            .filter(|_| needs != Needs::default())
+            .filter(|_| needs != Horizons::default())
             .and_then(|interval| now.checked_add(interval));
     }
 }

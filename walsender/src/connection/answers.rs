@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use walproto::command::Command;
 use walproto::error::{ServerMessage, SqlState};
-use walproto::server::{Event, Reported};
-use walproto::{Lsn, SlotName, TimelineId};
+use walproto::server::Event;
+use walproto::{Horizons, Lsn, SlotName, StandbyProgress, TimelineId};
 
 use super::{Connection, ConnectionError};
 use crate::chain::chain;
 use crate::commands::{Commands, Reply, slot_message_of};
 use crate::failure::StreamFailure;
-use crate::feedback::Horizons;
 use crate::recurring::Request;
 
 impl Connection {
@@ -38,7 +37,7 @@ impl Connection {
             }
             // The stream that it is about may have ended meanwhile.
             Event::Status(update) => {
-                let reported = Reported::from(&update);
+                let reported = StandbyProgress::from(&update);
                 if let Some(registered) = &self.registered {
                     registered.note_reported(reported, now);
                 }
@@ -46,7 +45,7 @@ impl Connection {
             }
             Event::Feedback(feedback) => {
                 if let Some(registered) = &self.registered {
-                    let needs = Horizons::of_message(feedback.xmin, feedback.catalog_xmin);
+                    let needs = Horizons::from(&feedback);
                     registered.note_needs(needs, now);
                 }
                 if let Some((slot, _)) = &self.slot {

@@ -12,18 +12,24 @@ fn standby(application_name: &str, connected: u64, flush: u64) -> Standby<'_> {
         application_name,
         connected,
         streaming: Some(TIMELINE),
-        positions: Positions {
-            write: Lsn(flush + 2),
-            flush: Lsn(flush),
-            apply: Lsn(flush.saturating_sub(1)),
+        progress: StandbyProgress {
+            write: Some(Lsn(flush + 2)),
+            flush: (flush > 0).then_some(Lsn(flush)),
+            apply: (flush > 1).then(|| Lsn(flush - 1)),
         },
     }
 }
 
-fn flush(verdict: Verdict) -> Option<u64> {
-    match verdict {
-        Verdict::Met(positions) => Some(positions.flush.0),
-        Verdict::Unmet { .. } => None,
+fn flush(confirmed: Confirmed) -> Option<u64> {
+    Some(confirmed.progress?.flush?.0)
+}
+
+fn unmet(present: usize, needed: usize) -> Confirmed {
+    Confirmed {
+        timeline: Some(TIMELINE),
+        present,
+        needed,
+        progress: None,
     }
 }
 
@@ -96,13 +102,7 @@ fn with_first_the_slowest_of_the_first_ones_decides() {
     standbys.remove(1);
     assert_eq!(flush(two.evaluate(TIMELINE, &standbys)), Some(500));
     standbys.remove(0);
-    assert_eq!(
-        two.evaluate(TIMELINE, &standbys),
-        Verdict::Unmet {
-            present: 1,
-            needed: 2
-        }
-    );
+    assert_eq!(two.evaluate(TIMELINE, &standbys), unmet(1, 2));
 }
 
 #[test]
@@ -114,13 +114,13 @@ fn with_any_so_many_have_to_have_each_position() {
         standby("c", 3, 500),
     ];
     // Written, flushed and applied positions are counted by themselves.
-    standbys[0].positions.apply = Lsn(880);
+    standbys[0].progress.apply = Some(Lsn(880));
     assert_eq!(
-        two.evaluate(TIMELINE, &standbys),
-        Verdict::Met(Positions {
-            write: Lsn(502),
-            flush: Lsn(500),
-            apply: Lsn(880),
+        two.evaluate(TIMELINE, &standbys).progress,
+        Some(StandbyProgress {
+            write: Some(Lsn(502)),
+            flush: Some(Lsn(500)),
+            apply: Some(Lsn(880)),
         })
     );
     assert_eq!(two.states(TIMELINE, &standbys), [SyncState::Quorum; 3]);
@@ -141,14 +141,10 @@ fn who_does_not_stream_this_timeline_or_flushes_nothing_is_no_candidate() {
         },
         standby("a", 1, 0),
     ] {
-        let verdict = policy.evaluate(TIMELINE, &[bad, streaming]);
-        assert_eq!(flush(verdict), Some(400), "{bad:?}");
+        let both = policy.evaluate(TIMELINE, &[bad, streaming]);
+        assert_eq!(flush(both), Some(400), "{bad:?}");
         let alone = policy.evaluate(TIMELINE, &[bad]);
-        let unmet = Verdict::Unmet {
-            present: 0,
-            needed: 1,
-        };
-        assert_eq!(alone, unmet, "{bad:?}");
+        assert_eq!(alone, unmet(0, 1), "{bad:?}");
     }
     let states = policy.states(TIMELINE, &[standby("a", 1, 0), streaming]);
     assert_eq!(states, [SyncState::Async, SyncState::Sync]);
@@ -184,34 +180,6 @@ fn the_priority_is_the_place_of_the_name() {
     }
     let any = policy("ANY 1 (s1, s2)");
     assert_eq!((any.priority("S2"), any.priority("s3")), (1, 0));
-}
-
-#[test]
-fn no_more_is_reported_than_is_durable_here_and_no_flush_while_unmet() {
-    let local = Positions {
-        write: Lsn(500),
-        flush: Lsn(400),
-        apply: Lsn(300),
-    };
-    let far = Positions {
-        write: Lsn(900),
-        flush: Lsn(900),
-        apply: Lsn(200),
-    };
-    let expected = Positions {
-        apply: Lsn(200),
-        ..local
-    };
-    assert_eq!(Verdict::Met(far).reported(local), expected);
-    let unmet = Verdict::Unmet {
-        present: 0,
-        needed: 1,
-    };
-    let held = Positions {
-        write: Lsn(500),
-        ..Positions::default()
-    };
-    assert_eq!(unmet.reported(local), held);
 }
 
 fn any_policy() -> impl Strategy<Value = SyncPolicy> {

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use walproto::Lsn;
-use walproto::server::Reported;
+use walproto::{Lsn, StandbyProgress};
 
 /// How many points in time are kept for a standby that is behind: with messages of 128 KiB, 32 MiB
 /// of WAL. Beyond that the newest is overwritten, so that old ones are not lost, which tell how
@@ -45,7 +44,7 @@ impl LagTracker {
         self.samples.push_back((end, now));
     }
 
-    pub(super) fn note_reported(&mut self, reported: Reported, sent: Lsn, now: Instant) {
+    pub(super) fn note_reported(&mut self, reported: StandbyProgress, sent: Lsn, now: Instant) {
         let lag = |position: Option<Lsn>, before: Option<Duration>| {
             let position = position?;
             let reached = self.samples.partition_point(|(end, _)| *end <= position);
@@ -88,9 +87,9 @@ impl LagTracker {
 mod tests {
     use super::*;
 
-    fn reported(write: u64, flush: u64, apply: u64) -> Reported {
+    fn reported(write: u64, flush: u64, apply: u64) -> StandbyProgress {
         let some = |lsn: u64| (lsn > 0).then_some(Lsn(lsn));
-        Reported {
+        StandbyProgress {
             write: some(write),
             flush: some(flush),
             apply: some(apply),

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
-use walproto::server::Reported;
-use walproto::{Lsn, SlotName, TimelineId};
+use walproto::{Horizons, Lsn, SlotName, StandbyProgress, TimelineId};
 
 use super::{Registry, Session, StandbyState};
-use crate::feedback::{ClientName, FeedbackSource, Horizons};
+use crate::feedback::{ClientName, FeedbackSource};
 
 /// A connection's place in the registry, which it leaves when this is dropped.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl Registered {
             };
             shown.timeline = stream.map(|(timeline, _)| timeline);
             shown.sent = stream.map(|(_, start)| start);
-            shown.reported = Reported::default();
+            shown.reported = StandbyProgress::default();
             shown.slot = slot;
         });
         self.registry.note_change();
@@ -83,7 +82,7 @@ impl Registered {
         });
     }
 
-    pub(crate) fn note_reported(&self, reported: Reported, now: Instant) {
+    pub(crate) fn note_reported(&self, reported: StandbyProgress, now: Instant) {
         self.with(|session| {
             session.shown.reported = reported;
             session.shown.reported_at = Some(SystemTime::now());

@@ -1,4 +1,5 @@
 use super::*;
+use walproto::{Horizons, StandbyProgress};
 
 use walproto::copy_data::EpochXid;
 
@@ -22,8 +23,8 @@ fn newcomer(user: &str, application_name: &str) -> Newcomer {
     }
 }
 
-fn reported(lsn: u64) -> Reported {
-    Reported {
+fn reported(lsn: u64) -> StandbyProgress {
+    StandbyProgress {
         write: Some(Lsn(lsn)),
         flush: Some(Lsn(lsn)),
         apply: None,
@@ -79,33 +80,27 @@ async fn only_who_has_the_key_can_cancel() {
 #[tokio::test]
 async fn the_policy_is_looked_at_when_something_changes() {
     let registry = registry("ANY 1 (s1, s2)");
-    let mut downstream = registry.downstream();
+    let mut confirmed = registry.confirmed();
     let evaluate = registry.evaluate(timeline);
     let changes = async {
-        let verdict = |downstream: &watch::Receiver<Option<Downstream>>| {
-            downstream.borrow().map(|downstream| downstream.verdict)
-        };
-        let unmet = Verdict::Unmet {
+        let unmet = Some(Confirmed {
+            timeline: timeline(),
             present: 0,
             needed: 1,
-        };
-        downstream
-            .wait_for(|found| found.is_some_and(|found| found.verdict == unmet))
-            .await
-            .unwrap();
+            progress: None,
+        });
+        confirmed.wait_for(|found| *found == unmet).await.unwrap();
         let s1 = streaming(&registry, "s1", 200);
-        downstream.changed().await.unwrap();
-        let Some(Verdict::Met(positions)) = verdict(&downstream) else {
-            panic!("unmet");
-        };
-        assert_eq!(positions.flush, Lsn(200));
+        confirmed.changed().await.unwrap();
+        let progress = confirmed.borrow().unwrap().progress.unwrap();
+        assert_eq!(progress.flush, Some(Lsn(200)));
         let shown = registry.standbys(timeline());
         assert_eq!(shown.len(), 1);
         assert_eq!(shown[0].sync_state, SyncState::Quorum);
         assert_eq!(shown[0].sync_priority, 1);
         drop(s1);
-        downstream.changed().await.unwrap();
-        assert_eq!(verdict(&downstream), Some(unmet));
+        confirmed.changed().await.unwrap();
+        assert_eq!(*confirmed.borrow(), unmet);
     };
     tokio::select! {
         () = evaluate => unreachable!(),
@@ -129,14 +124,18 @@ fn who_is_sent_old_wal_is_no_candidate_yet() {
 async fn what_a_slot_needs_is_kept_when_its_standby_is_gone() {
     let registry = registry("");
     let mut needs = registry.needs();
+    let xmin = |xid| Horizons {
+        xmin: Some(EpochXid { epoch: 0, xid }),
+        catalog_xmin: None,
+    };
     let xid = |xid| EpochXid { epoch: 0, xid };
     let slot = SlotName::new("s").unwrap();
     let changes = async {
         let with_slot = registry.admit(newcomer("a", ""), [0; 4]).unwrap();
         with_slot.note_stream(Some((TimelineId::FIRST, Lsn(1))), Some(slot.clone()));
         let without = registry.admit(newcomer("b", ""), [0; 4]).unwrap();
-        with_slot.note_needs(Horizons::of_message(xid(9), xid(0)), Instant::now());
-        without.note_needs(Horizons::of_message(xid(5), xid(0)), Instant::now());
+        with_slot.note_needs(xmin(9), Instant::now());
+        without.note_needs(xmin(5), Instant::now());
         needs
             .wait_for(|needs| needs.xmin == Some(xid(5)))
             .await

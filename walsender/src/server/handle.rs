@@ -1,14 +1,14 @@
 //! How a server is looked at while it runs.
 
 use std::sync::Arc;
+use walproto::{Confirmed, Horizons};
 
 use tokio::sync::{broadcast, watch};
 
 use super::Shared;
 use crate::access::{Access, AccessError};
 use crate::failure::StreamFailure;
-use crate::feedback::Horizons;
-use crate::registry::{ConnectedStandby, Downstream};
+use crate::registry::ConnectedStandby;
 use crate::repeat::FailedConnections;
 
 /// Looks at a server from outside, also from other threads.
@@ -46,8 +46,8 @@ impl ServerHandle {
     /// What the policy makes of the standbys, whenever it changes; `None` without a policy, and
     /// as long as there is no WAL.
     #[must_use]
-    pub fn downstream(&self) -> watch::Receiver<Option<Downstream>> {
-        self.shared.registry.downstream()
+    pub fn confirmed(&self) -> watch::Receiver<Option<Confirmed>> {
+        self.shared.registry.confirmed()
     }
 
     /// Which transactions the standbys still need, whenever it changes. Nothing without

@@ -1,6 +1,7 @@
 //! From one timeline to the next.
 
 use super::*;
+use walproto::result::TimelineEnd;
 
 /// WAL of a timeline, and of one that a standby began in the middle of its second segment.
 fn promoted(seed: u64) -> (Generator, Generator) {
@@ -39,7 +40,7 @@ fn an_old_timeline_ends_where_it_was_left() {
         for view in world.views() {
             let end = Pause::EndOfTimeline(left, timeline(2));
             let mut feed = view.feed(Some(timeline(1)), START).unwrap();
-            let known = FeedEnd {
+            let known = TimelineEnd {
                 switch_point: left,
                 next_timeline: timeline(2),
             };

@@ -1,6 +1,7 @@
 //! A server's session and a client's talk to each other.
 
 use super::*;
+use crate::StandbyProgress;
 use crate::copy_data::{EpochXid, HotStandbyFeedback};
 use crate::error::{ServerMessage, Severity, SqlState};
 use crate::server::ReplicationMode;
@@ -77,7 +78,7 @@ fn wal_is_streamed_and_acknowledged() {
     };
     assert_eq!(data.len(), 100);
     assert_eq!(pair.server.sent(), Some(Lsn(0x1080)));
-    assert_eq!(pair.server.reported(), Some(Reported::default()));
+    assert_eq!(pair.server.reported(), Some(StandbyProgress::default()));
     pair.client.report(pair.now, durable(0x1064));
     let events = pair.server_events();
     let [Event::Status(update)] = &events[..] else {
@@ -87,7 +88,7 @@ fn wal_is_streamed_and_acknowledged() {
     let reported = Some(Lsn(0x1064));
     assert_eq!(
         pair.server.reported(),
-        Some(Reported {
+        Some(StandbyProgress {
             write: reported,
             flush: reported,
             apply: reported

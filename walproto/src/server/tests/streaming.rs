@@ -1,6 +1,7 @@
 //! What a session does while WAL is streamed, and how the stream ends.
 
 use super::*;
+use crate::StandbyProgress;
 use crate::backend::BackendMessage;
 use crate::copy_data::{PrimaryKeepalive, SenderMessage, StandbyStatusUpdate};
 
@@ -222,7 +223,7 @@ fn nobody_is_believed_to_have_more_than_was_sent_to_it() {
         (update.write, update.flush, update.apply),
         (Lsn(0x1100), Lsn(0x1080), Lsn(0x1100))
     );
-    let reported = Reported {
+    let reported = StandbyProgress {
         write: Some(Lsn(0x1100)),
         flush: Some(Lsn(0x1080)),
         apply: Some(Lsn(0x1100)),
@@ -234,7 +235,7 @@ fn nobody_is_believed_to_have_more_than_was_sent_to_it() {
     script.report([0x1200, 0, 0], false);
     assert_eq!(
         script.session.reported(),
-        Some(Reported {
+        Some(StandbyProgress {
             write: Some(Lsn(0x1200)),
             flush: None,
             apply: None,

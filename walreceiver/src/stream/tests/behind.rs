@@ -1,25 +1,27 @@
 //! What the server is told of those who get the WAL from here.
 
 use walproto::copy_data::{EpochXid, ReceiverMessage, StandbyStatusUpdate};
+use walproto::{Confirmed, StandbyProgress};
 
 use super::*;
-use crate::downstream::{ConfirmedPositions, Downstream};
+use crate::downstream::Downstream;
 
 const TOO_FEW: Confirmed = Confirmed {
+    timeline: None,
     present: 0,
     needed: 1,
-    positions: None,
+    progress: None,
 };
 
 fn confirmed(timeline: u32, lsn: Lsn) -> Confirmed {
     Confirmed {
         present: 1,
         needed: 1,
-        positions: Some(ConfirmedPositions {
-            timeline: TimelineId::new(timeline).unwrap(),
-            write: lsn,
-            flush: lsn,
-            apply: lsn,
+        timeline: TimelineId::new(timeline),
+        progress: Some(StandbyProgress {
+            write: Some(lsn),
+            flush: Some(lsn),
+            apply: Some(lsn),
         }),
     }
 }
@@ -102,13 +104,10 @@ async fn who_is_behind_the_start_of_the_stream_confirms_nothing() {
 }
 
 /// What the receiver says next of what others need.
-async fn needs(sender: &mut Sender) -> Needs {
+async fn needs(sender: &mut Sender) -> Horizons {
     loop {
         if let ReceiverMessage::HotStandbyFeedback(feedback) = sender.said().await {
-            return Needs {
-                xmin: feedback.xmin,
-                catalog_xmin: feedback.catalog_xmin,
-            };
+            return Horizons::from(&feedback);
         }
     }
 }
@@ -117,7 +116,7 @@ async fn needs(sender: &mut Sender) -> Needs {
 async fn what_is_needed_is_told_at_first_when_it_changes_regularly_and_taken_back_at_the_end() {
     let mut stage = Stage::new();
     stage.config.status_interval = Some(Duration::from_millis(5));
-    let needed = watch::Sender::new(Needs::default());
+    let needed = watch::Sender::new(Horizons::default());
     stage.behind = Some(Behind::new(Downstream {
         confirmed: None,
         needs: Some(needed.subscribe()),
@@ -126,18 +125,18 @@ async fn what_is_needed_is_told_at_first_when_it_changes_regularly_and_taken_bac
         .play(async |sender| {
             sender.copy_both().await;
             // The server may remember something.
-            assert_eq!(needs(sender).await, Needs::default());
+            assert_eq!(needs(sender).await, Horizons::default());
             let xmin = EpochXid { epoch: 1, xid: 7 };
-            let now = Needs {
-                xmin,
-                catalog_xmin: EpochXid::default(),
+            let now = Horizons {
+                xmin: Some(xmin),
+                catalog_xmin: None,
             };
             needed.send_replace(now);
             for _ in 0..3 {
                 assert_eq!(needs(sender).await, now);
             }
             stage.stop.notify_one();
-            while needs(sender).await != Needs::default() {}
+            while needs(sender).await != Horizons::default() {}
             sender.copy_done().await;
             end_the_copy(sender).await;
         })
