@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use segstore::generator::Generator;
 use segstore::{
-    Archive, ArchiveOptions, ArchivePosition, ArchiveView, Compression, OsDisk, Preparation,
-    PublishedPosition, ServerFacts, WalFormat, Writer,
+    Archive, ArchiveOptions, ArchiveView, Compression, OsDisk, Preparation, ServerFacts, WalFormat,
+    Writer,
 };
 use tempfile::TempDir;
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
@@ -18,7 +18,6 @@ pub struct GeneratedArchive {
     generator: Generator,
     archive: Archive,
     writer: Writer,
-    published: PublishedPosition,
 }
 
 impl GeneratedArchive {
@@ -63,13 +62,11 @@ impl GeneratedArchive {
         let writer = archive
             .writer(recovery, &history, Self::START, Preparation::Inline)
             .unwrap();
-        let published = archive.publisher().unwrap();
         let mut this = Self {
             directory,
             generator,
             archive,
             writer,
-            published,
         };
         this.write(length);
         this
@@ -89,12 +86,6 @@ impl GeneratedArchive {
         self.writer.append(start, &pieces).unwrap();
         let durable = self.writer.sync().unwrap();
         assert_eq!(durable.byte_end, self.end());
-        let position = ArchivePosition {
-            timeline: TimelineId::FIRST,
-            record_end: durable.record_end.lsn(),
-            byte_end: durable.byte_end,
-        };
-        self.published.publish(position).unwrap();
     }
 
     /// A view that hears of what is written as a relay in one process does.

@@ -8,10 +8,24 @@ use pgconn::conninfo::{ConnectionConfig, Overrides};
 use pgconn::hosts::connect_any;
 use tokio::runtime::{Builder, Runtime};
 use walproto::Lsn;
-use walproto::client::{Event, Positions, SessionTimes};
+use walproto::client::{Event, FlushPosition, Positions, SessionTimes};
 use walproto::command::Command;
 use walproto::error::ServerMessage;
 use walproto::result::{IdentifySystem, ResultSet};
+
+/// What a receiver without a disk claims to be flushed.
+#[derive(Clone, Copy)]
+struct Claimed(Lsn);
+
+impl FlushPosition for Claimed {
+    fn lsn(self) -> Lsn {
+        self.0
+    }
+
+    fn at_most(self, limit: Lsn) -> Self {
+        Self(self.0.min(limit))
+    }
+}
 
 /// A replication connection to a real server, without an archive.
 pub struct Link {
@@ -54,7 +68,7 @@ impl Link {
 
     /// The server's process for this connection.
     pub fn process_id(&mut self) -> i32 {
-        self.connection.session().process_id().unwrap()
+        self.connection.process_id().unwrap()
     }
 
     /// The value of a setting.
@@ -80,8 +94,7 @@ impl Link {
     /// What the server says when it refuses to stream, or to go on with it.
     pub fn refused_stream(&mut self, command: &str) -> ServerMessage {
         let command = Command::parse(command).unwrap();
-        let now = std::time::Instant::now();
-        self.connection.session().execute(now, &command).unwrap();
+        self.connection.send(&command).unwrap();
         loop {
             if let Event::Failed(message) = self.runtime.block_on(self.connection.event()).unwrap()
             {
@@ -119,26 +132,20 @@ impl Link {
 
     fn begin(&mut self, command: &str) {
         let command = Command::parse(command).unwrap();
-        let now = std::time::Instant::now();
-        self.connection.session().execute(now, &command).unwrap();
+        self.connection.send(&command).unwrap();
         self.runtime.block_on(self.connection.flush()).unwrap();
     }
 
     /// Ends a stream, of which all up to `end` was received, and says at the same time that it is
     /// durable.
     pub fn finish(&mut self, end: Lsn) {
-        let now = std::time::Instant::now();
-        let session = self.connection.session();
-        session.report(
-            now,
-            Positions {
-                write: end,
-                flush: Some(end),
-                apply: None,
-                byte_end: end,
-            },
-        );
-        session.finish_copy(now);
+        self.connection.report(Positions {
+            write: end,
+            flush: Some(Claimed(end)),
+            apply: None,
+            byte_end: end,
+        });
+        self.connection.finish_copy();
         while !matches!(
             self.runtime.block_on(self.connection.event()).unwrap(),
             Event::Ready

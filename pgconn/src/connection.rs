@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use walproto::ServerVersion;
-use walproto::client::{ClientSession, Event};
+use walproto::client::{ClientSession, Event, FlushPosition, Positions};
 use walproto::command::{Command, SettingName};
 use walproto::error::ServerMessage;
 use walproto::result::{ResultSet, Setting};
+use walproto::{Horizons, ServerVersion};
 
 pub use connect::Address;
 pub(crate) use connect::addresses;
@@ -43,7 +43,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An authenticated connection for physical replication.
 ///
-/// Whoever streams WAL sends START_REPLICATION through [`Connection::session`] and then calls
+/// Whoever streams WAL sends START_REPLICATION through [`Connection::send`] and then calls
 /// [`Connection::event`] again and again; commands that are answered by a table are for
 /// [`Connection::execute`].
 pub struct Connection {
@@ -95,9 +95,39 @@ impl Connection {
         self.version
     }
 
-    /// The session. What it has to send after a call goes out at the next [`Connection::event`].
-    pub const fn session(&mut self) -> &mut ClientSession {
-        &mut self.session
+    /// Sends a command whose answers are events, as START_REPLICATION is. Like all that is sent, it
+    /// goes out at the next [`Connection::event`].
+    ///
+    /// # Errors
+    /// When the server cannot execute it, or executes another one.
+    pub fn send(&mut self, command: &Command) -> Result<(), ConnectionError> {
+        let sent = self.session.execute(Instant::now(), command);
+        sent.map_err(ConnectionError::Session)
+    }
+
+    /// Reports how far the receiver is with the WAL that is streamed. The server is told at once if
+    /// that is anything new.
+    pub fn report<F: FlushPosition>(&mut self, positions: Positions<F>) {
+        self.session.report(Instant::now(), positions);
+    }
+
+    /// Tells the server which transactions are still needed, if WAL is streamed.
+    pub fn send_feedback(&mut self, horizons: Horizons) {
+        let xid = Option::unwrap_or_default;
+        let (xmin, catalog_xmin) = (xid(horizons.xmin), xid(horizons.catalog_xmin));
+        self.session
+            .send_feedback(Instant::now(), xmin, catalog_xmin);
+    }
+
+    /// Ends our side of the stream of WAL, after what was reported.
+    pub fn finish_copy(&mut self) {
+        self.session.finish_copy(Instant::now());
+    }
+
+    /// The server's process for this connection, as it reported it.
+    #[must_use]
+    pub const fn process_id(&self) -> Option<i32> {
+        self.session.process_id()
     }
 
     /// How many bytes the server has sent since authentication began. What it sent since some

@@ -19,6 +19,7 @@ use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use walproto::client::FlushPosition;
 use walproto::copy_data::{PrimaryKeepalive, ReceiverMessage, StandbyStatusUpdate, XLogData};
 use walproto::{Lsn, PgTimestamp};
 
@@ -51,6 +52,20 @@ pub fn welcome(parameters: &[(&str, &str)]) -> Vec<u8> {
     }
     bytes.extend(message(b'Z', b"I"));
     bytes
+}
+
+/// What a test claims to be flushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claimed(pub Lsn);
+
+impl FlushPosition for Claimed {
+    fn lsn(self) -> Lsn {
+        self.0
+    }
+
+    fn at_most(self, limit: Lsn) -> Self {
+        Self(self.0.min(limit))
+    }
 }
 
 /// The parameter by which a server of version 15 tells its version.

@@ -19,7 +19,7 @@ use crate::listing::Listing;
 use crate::live::Live;
 use crate::lock::ProcessLock;
 use crate::missing::{MissingSegments, missing_segments};
-use crate::position::{self, ArchivePosition, PublishedPosition, Watermark};
+use crate::position::{self, ArchivePosition};
 use crate::prepare::Preparer;
 use crate::segment::{SegmentFile, SegmentName};
 use crate::segment_reader::SegmentReader;
@@ -210,22 +210,6 @@ impl Archive {
     /// When it is not, or the disk refuses.
     pub fn verify_segment(&self, file: SegmentFile) -> Result<(), ArchiveError> {
         takeover::verify(&self.directory, file, self.bound()?.segment_size())
-    }
-
-    /// The last position that was acknowledged to a server, as a lower bound.
-    ///
-    /// # Errors
-    /// When the file that keeps it is damaged, or the disk refuses.
-    pub fn watermark(&self) -> Result<Watermark, ArchiveError> {
-        Watermark::open(&self.directory)
-    }
-
-    /// The place where other processes read how far the archive is durable.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn publisher(&self) -> Result<PublishedPosition, ArchiveError> {
-        PublishedPosition::open(&self.directory)
     }
 
     /// The files in which a sync failed and which were not built anew since.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use walproto::client::FlushPosition;
 use walproto::{Lsn, TimelineId};
 
 use crate::validator::IncompleteRecord;
@@ -9,8 +10,9 @@ use crate::validator::IncompleteRecord;
 /// A position up to which WAL is durable here.
 ///
 /// Only this crate makes one: a successful sync of a [`Writer`](crate::Writer), or the recovery
-/// of an archive, which syncs what it finds. Whoever tells a primary what is flushed asks for
-/// this type, so that acknowledging WAL that could still be lost does not compile.
+/// of an archive, which syncs what it finds. A [`ClientSession`](walproto::client::ClientSession)
+/// reports a [`FlushPosition`] only, so that acknowledging WAL that could still be lost does not
+/// compile.
 ///
 /// ```compile_fail
 /// let _ = segstore::FlushedLsn(walproto::Lsn(1));
@@ -28,6 +30,16 @@ impl FlushedLsn {
     #[must_use]
     pub const fn lsn(self) -> Lsn {
         self.0
+    }
+}
+
+impl FlushPosition for FlushedLsn {
+    fn lsn(self) -> Lsn {
+        self.0
+    }
+
+    fn at_most(self, limit: Lsn) -> Self {
+        Self(self.0.min(limit))
     }
 }
 

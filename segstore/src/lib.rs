@@ -143,7 +143,7 @@ pub use live::DEFAULT_TAIL_BYTES;
 pub use missing::MissingSegments;
 pub use os_disk::OsDisk;
 pub use page::BLOCK_SIZE;
-pub use position::{ArchivePosition, PublishedPosition, Watermark};
+pub use position::ArchivePosition;
 pub use prepare::Preparation;
 pub use read::WalReader;
 pub use record::RecordHeader;

@@ -50,7 +50,7 @@ pub struct ArchivePosition {
 ///
 /// Recovery that finds less WAL than this has found corruption, not the end of WAL.
 #[derive(Debug)]
-pub struct Watermark(PositionFile);
+pub(crate) struct Watermark(PositionFile);
 
 impl Watermark {
     pub(crate) fn open(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
@@ -64,7 +64,7 @@ impl Watermark {
 
     /// The position, `None` when nothing was acknowledged yet.
     #[must_use]
-    pub const fn get(&self) -> Option<ArchivePosition> {
+    pub(crate) const fn get(&self) -> Option<ArchivePosition> {
         self.0.current
     }
 
@@ -72,7 +72,7 @@ impl Watermark {
     ///
     /// # Errors
     /// When the disk refuses; the file still holds the present position then.
-    pub fn raise(&mut self, position: ArchivePosition) -> Result<(), DiskError> {
+    pub(crate) fn raise(&mut self, position: ArchivePosition) -> Result<(), DiskError> {
         if self.0.current.is_some_and(|current| position <= current) {
             return Ok(());
         }
@@ -129,7 +129,7 @@ impl RemovedPosition {
 
 /// The durable position as other processes may read it, at any time and without a lock.
 #[derive(Debug)]
-pub struct PublishedPosition(PositionFile);
+pub(crate) struct PublishedPosition(PositionFile);
 
 impl PublishedPosition {
     pub(crate) fn open(directory: &ArchiveDirectory) -> Result<Self, ArchiveError> {
@@ -150,7 +150,7 @@ impl PublishedPosition {
 
     /// The position that was last told, `None` when none was.
     #[must_use]
-    pub const fn get(&self) -> Option<ArchivePosition> {
+    pub(crate) const fn get(&self) -> Option<ArchivePosition> {
         self.0.current
     }
 
@@ -159,7 +159,7 @@ impl PublishedPosition {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn publish(&mut self, position: ArchivePosition) -> Result<(), DiskError> {
+    pub(crate) fn publish(&mut self, position: ArchivePosition) -> Result<(), DiskError> {
         if self.0.current != Some(position) {
             self.0.write(position)?;
             self.0.written(position);

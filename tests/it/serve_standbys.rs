@@ -7,7 +7,6 @@ use tests::{
 use walproto::result::TimelineEnd;
 use walproto::{Lsn, TimelineId};
 use walsender::StandbyState;
-use walsender::policy::Verdict;
 
 use crate::for_each_version;
 use crate::hosts::either;
@@ -147,11 +146,8 @@ pub(crate) fn wait_state(server: &EmbeddedServer, name: &str, state: StandbyStat
 
 /// What the policy has, as a flushed position.
 fn met(server: &EmbeddedServer) -> Option<Lsn> {
-    let downstream = *server.handle().downstream().borrow();
-    match downstream?.verdict {
-        Verdict::Met(positions) => Some(positions.flush),
-        Verdict::Unmet { .. } => None,
-    }
+    let confirmed = *server.handle().confirmed().borrow();
+    confirmed?.progress?.flush
 }
 
 #[test]
@@ -161,7 +157,7 @@ fn any_one_of_two_is_enough_and_none_is_not() {
     config.policy = Some("ANY 1 (s1, s2)".parse().unwrap());
     let server = EmbeddedServer::start(config, archive.path());
     wait_until("the policy to be unmet", || {
-        server.handle().downstream().borrow().is_some()
+        server.handle().confirmed().borrow().is_some()
     });
     assert_eq!(met(&server), None);
     let copies = [ArchiveDirectory::new(), ArchiveDirectory::new()];

@@ -26,7 +26,7 @@ pub use error::ClientError;
 pub use event::Event;
 pub use limits::{MAX_AUTHENTICATION_LENGTH, MAX_RESULT_LENGTH, MAX_SMALL_LENGTH, MAX_WAL_LENGTH};
 pub use require_auth::{AuthMethod, InvalidRequireAuth, RequireAuth};
-pub use streaming::Positions;
+pub use streaming::{FlushPosition, Positions};
 
 use crate::backend::{BackendMessage, DecodeError};
 use crate::copy_data::{PrimaryKeepalive, SenderMessage, XLogData};

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
-use walproto::client::Positions;
+use walproto::client::{FlushPosition, Positions};
 use walproto::{Confirmed, Horizons, Lsn, TimelineId};
 
 /// What the upstream is to be told of those behind a receiver.
@@ -26,29 +26,30 @@ pub struct Downstream {
 /// Never more than `local`. Without enough standbys the flush position is left out (`0/0`): the
 /// upstream does not count us then, and at its shutdown waits for what is written here. So it is
 /// while they do not have what lies before `start`, since no session says less than that.
-pub(crate) fn limit(
+pub(crate) fn limit<F: FlushPosition>(
     confirmed: &Confirmed,
     timeline: TimelineId,
     start: Lsn,
-    local: Positions,
-) -> Positions {
+    local: Positions<F>,
+) -> Positions<F> {
     let progress = confirmed.on(timeline);
-    let Some(progress) = progress.filter(|progress| progress.flush >= Some(start)) else {
+    let confirmed = progress.and_then(|progress| Some((progress, progress.flush?)));
+    let Some((progress, confirmed)) = confirmed.filter(|(_, flush)| *flush >= start) else {
         return Positions {
             flush: None,
             apply: None,
             ..local
         };
     };
-    let flush = local.flush.min(progress.flush);
+    let flush = local.flush.map(|flush| flush.at_most(confirmed));
     Positions {
         write: local.write.min(progress.write.unwrap_or(Lsn::INVALID)),
         flush,
         apply: local.apply.min(progress.apply),
         // What follows the last record is not confirmed by anybody, and nobody waits for it
         // who waits for a commit.
-        byte_end: match flush {
-            Some(flush) if Some(flush) != local.flush => flush,
+        byte_end: match (flush.map(F::lsn), local.flush.map(F::lsn)) {
+            (Some(flush), Some(local)) if flush != local => flush,
             _ => local.byte_end,
         },
     }
@@ -98,6 +99,7 @@ impl Behind {
 
 #[cfg(test)]
 mod tests {
+    use pgconn::scripted::Claimed;
     use walproto::StandbyProgress;
 
     use super::*;
@@ -117,10 +119,15 @@ mod tests {
         }
     }
 
-    fn positions(write: u64, flush: Option<u64>, apply: Option<u64>, byte_end: u64) -> Positions {
+    fn positions(
+        write: u64,
+        flush: Option<u64>,
+        apply: Option<u64>,
+        byte_end: u64,
+    ) -> Positions<Claimed> {
         Positions {
             write: Lsn(write),
-            flush: flush.map(Lsn),
+            flush: flush.map(|lsn| Claimed(Lsn(lsn))),
             apply: apply.map(Lsn),
             byte_end: Lsn(byte_end),
         }

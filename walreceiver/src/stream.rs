@@ -351,7 +351,7 @@ impl<'a> Receiving<'a> {
             Event::Failed(message) => {
                 return Err(refused(self.order, message));
             }
-            Event::ServerCopyDone => self.connection.session().finish_copy(Instant::now()),
+            Event::ServerCopyDone => self.connection.finish_copy(),
             Event::StreamEnded(table) => {
                 let (timeline, end) = (self.order.timeline(), self.received_end);
                 return stream_end(table.as_ref(), timeline, end).map(Some);
@@ -375,7 +375,7 @@ impl<'a> Receiving<'a> {
             }
         }
         self.withdraw_feedback();
-        self.connection.session().finish_copy(Instant::now());
+        self.connection.finish_copy();
         let farewell = async {
             loop {
                 match self.connection.event().await {

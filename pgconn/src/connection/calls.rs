@@ -5,7 +5,7 @@ use walproto::{Lsn, TimelineId};
 
 use super::*;
 use crate::hosts::connect_any;
-use crate::scripted::{Sender, Server, config, xlog_data};
+use crate::scripted::{Claimed, Sender, Server, config, xlog_data};
 use crate::socket::Calls;
 
 /// What a small transaction's message holds.
@@ -34,8 +34,7 @@ async fn streaming() -> (Server, Connection, Sender) {
         start: Lsn(0),
         timeline: Some(TimelineId::FIRST),
     };
-    let session = connection.session();
-    session.execute(Instant::now(), &command).unwrap();
+    connection.send(&command).unwrap();
     connection.flush().await.unwrap();
     sender.query().await;
     sender.copy_both().await;
@@ -77,11 +76,11 @@ async fn a_batch_costs_one_read_and_one_write_however_many_messages_it_has() {
         assert_eq!(received, end);
         let positions = Positions {
             write: end,
-            flush: Some(end),
+            flush: Some(Claimed(end)),
             apply: None,
             byte_end: end,
         };
-        connection.session().report(Instant::now(), positions);
+        connection.report(positions);
         connection.flush().await.unwrap();
         assert_eq!(sender.status().await.flush, end);
         let after = calls(&connection);

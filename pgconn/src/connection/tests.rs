@@ -515,10 +515,7 @@ fn streaming(chunks: Vec<usize>, piece: usize) -> Server {
 
 fn start_replication(connection: &mut Connection) {
     let command = Command::parse("START_REPLICATION 0/0 TIMELINE 1").unwrap();
-    connection
-        .session()
-        .execute(Instant::now(), &command)
-        .unwrap();
+    connection.send(&command).unwrap();
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::error::Damage;
 use crate::identity::ServerFacts;
 use crate::os_disk::OsDisk;
 use crate::page::{LONG_HEADER, PageHeader, SegmentHeader};
+use crate::position::PublishedPosition;
 use crate::sample::{MIB, facts, segment_size as size};
 use crate::segment::Encoding;
 use crate::sim::{Fault, SimDisk, Survival};
@@ -487,7 +488,8 @@ fn the_published_position_is_read_without_the_lock() {
         record_end: Lsn(100),
         byte_end: Lsn(120),
     };
-    archive.publisher().unwrap().publish(position).unwrap();
+    let mut published = PublishedPosition::open(&archive.directory).unwrap();
+    published.publish(position).unwrap();
     assert_eq!(read(), Some(position));
 }
 

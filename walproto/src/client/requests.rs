@@ -8,7 +8,7 @@ use super::ClientSession;
 use super::answer::Answer;
 use super::error::ClientError;
 use super::state::State;
-use super::streaming::{Positions, Stream};
+use super::streaming::{FlushPosition, Positions, Stream};
 use crate::command::{Command, NewSlot};
 use crate::copy_data::{EpochXid, HotStandbyFeedback};
 
@@ -67,8 +67,14 @@ impl ClientSession {
     ///
     /// It may be called as soon as START_REPLICATION was executed. Once the stream has ended on
     /// either side's word there is nobody to tell, and it does nothing.
-    pub fn report(&mut self, now: Instant, positions: Positions) {
+    pub fn report<F: FlushPosition>(&mut self, now: Instant, positions: Positions<F>) {
         self.now = now;
+        let positions = Positions {
+            write: positions.write,
+            flush: positions.flush.map(F::lsn),
+            apply: positions.apply,
+            byte_end: positions.byte_end,
+        };
         if let State::Starting(stream) = &mut self.state {
             stream.report(positions);
         } else if let Some(stream) = self.state.reporting() {

@@ -5,17 +5,57 @@ use std::time::{Duration, Instant};
 use crate::copy_data::StandbyStatusUpdate;
 use crate::{Lsn, PgTimestamp, TimelineId};
 
+/// A position up to which WAL is durable at the receiver: what alone is reported as flushed.
+///
+/// It is for types that only a successful sync, or the recovery of what a sync left, makes, as
+/// `segstore::FlushedLsn` is. So an [`Lsn`] that merely was received is not acknowledged by mistake:
+///
+/// ```compile_fail,E0277
+/// use std::time::Instant;
+/// use walproto::Lsn;
+/// use walproto::client::{ClientSession, Positions};
+///
+/// fn acknowledge(session: &mut ClientSession, received: Lsn) {
+///     let positions = Positions {
+///         write: received,
+///         flush: Some(received),
+///         apply: None,
+///         byte_end: received,
+///     };
+///     session.report(Instant::now(), positions);
+/// }
+/// ```
+pub trait FlushPosition: Copy {
+    /// The position.
+    fn lsn(self) -> Lsn;
+    /// This position, or `limit` if that is less: what ends earlier is durable as well.
+    #[must_use]
+    fn at_most(self, limit: Lsn) -> Self;
+}
+
+/// The tests of this crate have no disk.
+#[cfg(test)]
+impl FlushPosition for Lsn {
+    fn lsn(self) -> Self {
+        self
+    }
+
+    fn at_most(self, limit: Self) -> Self {
+        self.min(limit)
+    }
+}
+
 /// How far a receiver is with the WAL of the stream, as the first byte that it does *not* have.
 ///
 /// The session never reports more than what it received on this stream, nor `flush` beyond
 /// `write` or `apply` beyond `flush`, nor less than it reported before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Positions {
+pub struct Positions<F> {
     /// Up to where WAL is written, and valid as far as its records are complete.
     pub write: Lsn,
-    /// Up to where WAL is durable: the end of a record. `None` is sent as `0/0`, "not a
-    /// candidate for synchronous replication", which also keeps a slot from advancing.
-    pub flush: Option<Lsn>,
+    /// Up to where WAL is durable, a [`FlushPosition`]: the end of a record. `None` is sent as `0/0`,
+    /// "not a candidate for synchronous replication", which also keeps a slot from advancing.
+    pub flush: Option<F>,
     /// Up to where WAL was applied. `None` is sent as `0/0`, and so is everything without a
     /// `flush`.
     pub apply: Option<Lsn>,
@@ -43,7 +83,7 @@ pub(super) struct Stream {
     /// When WAL was last received; the beginning of the stream before the first.
     received_at: Instant,
     /// What the caller said last.
-    positions: Option<Positions>,
+    positions: Option<Positions<Lsn>>,
     /// The greatest positions sent so far; what is written and flushed begins at `start`.
     floor: Reported,
     /// What was sent last.
@@ -132,7 +172,7 @@ impl Stream {
     }
 
     /// Notes what the caller has; a status update is due if it says anything new.
-    pub(super) fn report(&mut self, positions: Positions) {
+    pub(super) fn report(&mut self, positions: Positions<Lsn>) {
         self.positions = Some(positions);
         if self.sent != Some(self.reportable()) {
             self.make_due(Due::Status);

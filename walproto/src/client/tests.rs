@@ -144,7 +144,7 @@ impl Script {
     }
 }
 
-pub(super) fn durable(position: u64) -> Positions {
+pub(super) fn durable(position: u64) -> Positions<Lsn> {
     Positions {
         write: Lsn(position),
         flush: Some(Lsn(position)),

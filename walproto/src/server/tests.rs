@@ -157,7 +157,7 @@ pub(super) fn start_replication(start: u64) -> Command {
     }
 }
 
-pub(super) fn durable(position: u64) -> Positions {
+pub(super) fn durable(position: u64) -> Positions<Lsn> {
     Positions {
         write: Lsn(position),
         flush: Some(Lsn(position)),

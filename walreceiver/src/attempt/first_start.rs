@@ -8,8 +8,6 @@
 //! No replication command tells which segments there are. START_REPLICATION does for each: a server
 //! refuses to stream from one that it has removed (58P01), and can be asked again afterwards.
 
-use std::time::Instant;
-
 use walproto::client::Event;
 use walproto::command::Command;
 use walproto::error::SqlState;
@@ -101,16 +99,13 @@ async fn has_wal_at(
         start,
         timeline: Some(timeline),
     };
-    connection
-        .session()
-        .execute(Instant::now(), &command)
-        .map_err(ConnectionError::Session)?;
+    connection.send(&command)?;
     let mut found = None;
     loop {
         match connection.event().await? {
             Event::WalData { .. } if found.is_none() => {
                 found = Some(true);
-                connection.session().finish_copy(Instant::now());
+                connection.finish_copy();
             }
             Event::Failed(message) if message.sqlstate == SqlState::UNDEFINED_FILE => {
                 found = Some(false);
@@ -123,7 +118,7 @@ async fn has_wal_at(
                 .into());
             }
             Event::ServerCopyDone if found.is_none() => {
-                connection.session().finish_copy(Instant::now());
+                connection.finish_copy();
             }
             Event::Ready => return Ok(found.unwrap_or(false)),
             Event::ServerStopping | Event::Closed => return Err(ConnectionError::Closed.into()),

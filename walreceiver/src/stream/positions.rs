@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::Instant;
 
+use segstore::FlushedLsn;
 use tokio::sync::watch;
 use walproto::client::Positions;
 use walproto::{Confirmed, Horizons, Lsn};
@@ -25,15 +26,15 @@ impl Receiving<'_> {
                 limit(&confirmed.borrow(), timeline, start, local)
             }
         };
-        self.connection.session().report(Instant::now(), positions);
-        self.told_flush = positions.flush;
-        if let (Some(durable), Some(flush)) = (self.acknowledged, positions.flush) {
+        self.connection.report(positions);
+        self.told_flush = positions.flush.map(FlushedLsn::lsn);
+        if let (Some(durable), Some(flush)) = (self.acknowledged, self.told_flush) {
             self.flusher.acknowledged(durable.before(flush));
         }
     }
 
     /// How far it has come with us, `None` before anything was written.
-    fn local_positions(&mut self, asked: bool) -> Option<Positions> {
+    fn local_positions(&mut self, asked: bool) -> Option<Positions<FlushedLsn>> {
         let flushed = self.flushed.borrow().clone();
         let written = flushed.written?;
         let config = self.order.config;
@@ -56,10 +57,10 @@ impl Receiving<'_> {
                 if self.acknowledged.is_some() && !asked && !segment_ended() => {}
             Acknowledge::Always | Acknowledge::SegmentEnd => self.acknowledged = flushed.durable,
         }
-        let flush = self.acknowledged.map(|durable| durable.record_end.lsn());
+        let flush = self.acknowledged.map(|durable| durable.record_end);
         let apply = match (config.apply, &self.applied) {
             (ReportedApply::Never, _) => None,
-            (ReportedApply::Progress, None) => flush,
+            (ReportedApply::Progress, None) => flush.map(FlushedLsn::lsn),
             (ReportedApply::Progress, Some(applied)) => Some(*applied.borrow()),
         };
         // A standby in shutdown waits until the beginning of a record is reported, too. On a
@@ -133,11 +134,7 @@ impl Receiving<'_> {
 
     fn say_needs(&mut self, needs: Horizons) {
         let now = Instant::now();
-        self.connection.session().send_feedback(
-            now,
-            needs.xmin.unwrap_or_default(),
-            needs.catalog_xmin.unwrap_or_default(),
-        );
+        self.connection.send_feedback(needs);
         self.told_needs = needs;
         let interval = self.order.config.status_interval;
         self.feedback_at = interval

@@ -1,7 +1,5 @@
 //! Asking for a stream, and what a server's answers mean.
 
-use std::time::Instant;
-
 use walproto::client::Event;
 use walproto::command::{Command, Identifier};
 use walproto::error::{ServerMessage, SqlState};
@@ -23,10 +21,7 @@ pub(super) async fn start(
         start: order.start,
         timeline: Some(order.timeline()),
     };
-    connection
-        .session()
-        .execute(Instant::now(), &command)
-        .map_err(ConnectionError::Session)?;
+    connection.send(&command)?;
     loop {
         match connection.event().await? {
             Event::CopyStarted => return Ok(None),

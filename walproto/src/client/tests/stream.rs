@@ -83,7 +83,7 @@ fn before_anything_is_reported_we_are_no_candidate_for_synchronous_replication()
 fn without_a_flush_only_write_is_told() {
     let mut script = Script::streaming(0x100);
     script.wal(0x100, 0x40);
-    let no_candidate = |write| Positions {
+    let no_candidate = |write| Positions::<Lsn> {
         write: Lsn(write),
         flush: None,
         apply: Some(Lsn(write)),
@@ -135,7 +135,7 @@ fn what_is_applied_does_not_begin_at_the_start_of_the_stream() {
 }
 
 /// Bytes that are durable to 0x140, the last record of which ends at 0x120.
-const TORN: Positions = Positions {
+const TORN: Positions<Lsn> = Positions {
     write: Lsn(0x120),
     flush: Some(Lsn(0x120)),
     apply: Some(Lsn(0x118)),

@@ -317,7 +317,7 @@ impl World {
     }
 }
 
-fn positions(receiver: &Receiver) -> Positions {
+fn positions(receiver: &Receiver) -> Positions<Lsn> {
     Positions {
         write: Lsn(record_end(receiver.received)),
         flush: Some(Lsn(record_end(receiver.durable))),
