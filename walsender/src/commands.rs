@@ -17,6 +17,7 @@ use walproto::result::{IdentifySystem, ResultSet, TimelineEnd, TimelineHistoryFi
 use walproto::{Lsn, ServerVersion, TimelineId};
 
 use crate::failure::StreamFailure;
+use crate::may_block::MayBlock;
 use crate::pump::message_of;
 use crate::settings::Settings;
 
@@ -41,8 +42,7 @@ pub(crate) enum Reply {
     AlreadyEnded(TimelineEnd),
 }
 
-/// What a command is answered from. It may read files: not for a thread that does network input
-/// and output.
+/// What a command is answered from.
 #[derive(Debug)]
 pub(crate) struct Commands<'a> {
     pub(crate) store: &'a SlotStore,
@@ -53,8 +53,8 @@ pub(crate) struct Commands<'a> {
 }
 
 impl Commands<'_> {
-    /// Does what a command asks for.
-    pub(crate) fn execute(&self, command: &Command) -> Result<Reply, ServerMessage> {
+    /// Does what a command asks for. Files may be read for it.
+    pub(crate) fn execute(&self, command: &Command, _: &MayBlock) -> Result<Reply, ServerMessage> {
         match command {
             Command::IdentifySystem => self.identify_system(),
             Command::Show(name) => {

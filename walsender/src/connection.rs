@@ -16,7 +16,8 @@ use walproto::error::{ServerMessage, SqlState};
 use walproto::server::{Event, MAX_WAITING_LENGTH, ServerError, ServerSession, StartupRequest};
 use walproto::{Lsn, PgTimestamp, ServerVersion, TimelineId};
 
-use crate::pump::{Place, Pump, Pushed};
+use crate::may_block::{MayBlock, on_blocking_thread};
+use crate::pump::{Pump, Pushed};
 use crate::registry::{Registered, StandbyState};
 use crate::server::Shared;
 use crate::socket::{Accepted, Reader, Writer};
@@ -158,23 +159,23 @@ impl Connection {
         if let Some(failure) = failure {
             return Err(failure.into());
         }
-        let mut place = Place::Here;
+        let mut from_disk = false;
         loop {
             self.answer_events().await?;
             self.advance.borrow_and_update();
-            let pushed = self.push(place).await?;
+            let pushed = self.push(from_disk).await?;
             if self.pump()?.session.is_over() {
                 return Ok(());
             }
-            place = match pushed {
-                Pushed::OnDisk => Place::OwnThread,
-                Pushed::More => place,
-                Pushed::Idle | Pushed::Blocked => Place::Here,
+            from_disk = match pushed {
+                Pushed::OnDisk => true,
+                Pushed::More => from_disk,
+                Pushed::Idle | Pushed::Blocked => false,
             };
             match pushed {
                 Pushed::OnDisk | Pushed::More => {
                     self.look().await?;
-                    if place == Place::Here {
+                    if !from_disk {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -213,24 +214,21 @@ impl Connection {
         Ok(self.input.len() < before)
     }
 
-    /// Sends what there is.
-    async fn push(&mut self, place: Place) -> Result<Pushed, ConnectionError> {
+    /// Sends what there is, or, with `from_disk`, what has to be read from the disk.
+    async fn push(&mut self, from_disk: bool) -> Result<Pushed, ConnectionError> {
         let mut pump = self.pump.take().ok_or(ConnectionError::Fault)?;
         let registered = self.registered.clone();
         let shared = Arc::clone(&self.shared);
-        let push = move || {
-            let pushed = pump.push(&shared.view, registered.as_deref(), place);
+        let push = move |may_block: Option<&MayBlock>| {
+            let pushed = pump.push(&shared.view, registered.as_deref(), may_block);
             (pump, pushed)
         };
-        let (pump, pushed) = match place {
-            Place::Here => push(),
-            Place::OwnThread => {
-                let permit = self.shared.disk_readers.acquire().await;
-                let pushing = tokio::task::spawn_blocking(push);
-                let pushed = pushing.await.map_err(|_panic| ConnectionError::Fault)?;
-                drop(permit);
-                pushed
-            }
+        let (pump, pushed) = if from_disk {
+            let _reader = self.shared.disk_readers.acquire().await;
+            let pushing = on_blocking_thread(|may_block| push(Some(may_block)));
+            pushing.await.map_err(|_panic| ConnectionError::Fault)?
+        } else {
+            push(None)
         };
         let pump = self.pump.insert(pump);
         if let Some(failure) = pump.take_failure() {
@@ -342,26 +340,27 @@ impl Connection {
 
     /// Has the client get the last that it was told.
     async fn say_farewell(&mut self) {
-        let Some(pump) = &mut self.pump else { return };
-        let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let view = &self.shared.view;
         let farewell = async {
-            pump.stop();
+            self.pump()?.stop();
+            let mut from_disk = false;
             loop {
-                let pushed = pump.push(view, None, Place::OwnThread)?;
+                let pushed = self.push(from_disk).await?;
+                from_disk = pushed == Pushed::OnDisk;
+                let pump = self.pump.as_mut().ok_or(ConnectionError::Fault)?;
                 if pump.is_empty() {
                     break;
                 }
-                debug_assert_ne!(pushed, Pushed::OnDisk);
-                writer.progress(&mut pump.out).await?;
+                if !from_disk {
+                    self.writer.progress(&mut pump.out).await?;
+                }
             }
-            writer.shutdown().await?;
+            self.writer.shutdown().await?;
             // What is closed with unread bytes is reset, and what was said may be lost.
             let mut rest = BytesMut::new();
             let mut count = 0;
             while count < MAX_LEFT_OVER {
                 rest.clear();
-                match reader.read(&mut rest).await? {
+                match self.reader.read(&mut rest).await? {
                     0 => break,
                     more => count += more,
                 }

@@ -53,6 +53,7 @@ mod failure;
 pub mod feedback;
 pub mod hba;
 mod listener;
+mod may_block;
 pub mod policy;
 mod pump;
 mod random;

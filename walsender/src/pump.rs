@@ -13,6 +13,7 @@ use walproto::server::{ServerError, ServerSession, WAL_HEADER_LENGTH};
 
 use self::unsent::{Unsent, read_ahead, take_into_memory};
 use crate::failure::StreamFailure;
+use crate::may_block::MayBlock;
 use crate::registry::{Registered, StandbyState};
 use crate::socket::Plain;
 
@@ -42,15 +43,6 @@ enum Sink {
     Plain(Plain),
     /// To `out`, which is encrypted from there.
     Tls,
-}
-
-/// Where a pump runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
-    /// Where nothing may wait for a disk.
-    Here,
-    /// On a thread of its own.
-    OwnThread,
 }
 
 /// Why a pump stopped.
@@ -120,14 +112,15 @@ impl Pump {
         self.failure.take()
     }
 
-    /// Sends what the client takes, and tells the registry how far it is.
+    /// Sends what the client takes, and tells the registry how far it is. Without the permit to wait
+    /// for the disk it stops where something has to be read.
     pub(crate) fn push(
         &mut self,
         view: &ArchiveView,
         registered: Option<&Registered>,
-        place: Place,
+        may_block: Option<&MayBlock>,
     ) -> Result<Pushed, PushError> {
-        let pushed = self.push_some(view, registered, place);
+        let pushed = self.push_some(view, registered, may_block);
         if let Err(PushError::Archive(error)) = pushed {
             self.fail(error.into());
             return Err(PushError::CutOff);
@@ -139,11 +132,11 @@ impl Pump {
         &mut self,
         view: &ArchiveView,
         registered: Option<&Registered>,
-        place: Place,
+        may_block: Option<&MayBlock>,
     ) -> Result<Pushed, PushError> {
         let mut budget = BURST;
         loop {
-            if place == Place::Here && self.is_unsent_in_file() {
+            if may_block.is_none() && self.is_unsent_in_file() {
                 return Ok(Pushed::OnDisk);
             }
             // What waits goes first: as long as the session keeps what is due, it takes no more
@@ -165,15 +158,15 @@ impl Pump {
             if budget == 0 {
                 return Ok(Pushed::More);
             }
-            match self.step(place) {
+            match self.step(may_block) {
                 Ok(None) => return Ok(Pushed::OnDisk),
                 Ok(Some(FeedStep::Chunk(chunk))) => {
                     budget = budget.saturating_sub(chunk.length());
-                    if place == Place::OwnThread {
+                    if may_block.is_some() {
                         read_ahead(&chunk);
                     }
                     let unsent = self.begin_message(chunk, view, registered)?;
-                    take_into_memory(&mut unsent.chunk, place)?;
+                    take_into_memory(&mut unsent.chunk, may_block)?;
                 }
                 Ok(Some(FeedStep::CaughtUp)) => {
                     if let Some(registered) = registered {
@@ -210,13 +203,13 @@ impl Pump {
         self.failure = Some(StreamFailure { position, error });
     }
 
-    fn step(&mut self, place: Place) -> Result<Option<FeedStep>, FeedError> {
+    fn step(&mut self, may_block: Option<&MayBlock>) -> Result<Option<FeedStep>, FeedError> {
         let Some(feed) = &mut self.feed else {
             return Ok(None);
         };
-        match place {
-            Place::Here => feed.ready_step(),
-            Place::OwnThread => feed.next_step().map(Some),
+        match may_block {
+            None => feed.ready_step(),
+            Some(_) => feed.next_step().map(Some),
         }
     }
 

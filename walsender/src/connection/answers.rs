@@ -13,6 +13,7 @@ use super::{Connection, ConnectionError};
 use crate::chain::chain;
 use crate::commands::{Commands, Reply, slot_message_of};
 use crate::failure::StreamFailure;
+use crate::may_block::on_blocking_thread;
 use crate::recurring::Request;
 
 impl Connection {
@@ -141,14 +142,14 @@ impl Connection {
         let request = self.request.take().ok_or(ConnectionError::Fault)?;
         let timeout = self.wal_sender_timeout;
         let permit = self.shared.commands.acquire().await;
-        let executing = tokio::task::spawn_blocking(move || {
+        let executing = on_blocking_thread(move |may_block| {
             let commands = Commands {
                 store: &shared.slots,
                 session: &slots,
                 settings: shared.settings(&request, timeout),
                 failure: RefCell::default(),
             };
-            let reply = commands.execute(&command);
+            let reply = commands.execute(&command, may_block);
             (reply, commands.failure.into_inner(), command, request)
         });
         let executed = executing.await.map_err(|_panic| ConnectionError::Fault)?;

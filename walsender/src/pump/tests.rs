@@ -17,6 +17,7 @@ use walproto::{
 
 use super::*;
 use crate::chain::chain;
+use crate::may_block::IN_TEST;
 
 mod sends;
 
@@ -113,7 +114,7 @@ async fn answers_that_a_client_does_not_take_are_not_heaped_up() {
         pump.session
             .handle_input(Instant::now(), &mut input)
             .unwrap();
-        pump.push(&view, None, Place::Here).unwrap();
+        pump.push(&view, None, None).unwrap();
         most = most.max(pump.out.len());
     }
     assert!(most < 64 << 10, "{most} bytes wait after {said} were said");
@@ -132,7 +133,7 @@ async fn a_failure_in_the_middle_of_a_message_is_told_to_be_at_its_start() {
     let (here, there) = UnixStream::pair().unwrap();
     set_socket_send_buffer_size(&here, 4 << 10).unwrap();
     let mut pump = streaming(here, &view, START);
-    let pushed = pump.push(&view, None, Place::OwnThread).unwrap();
+    let pushed = pump.push(&view, None, Some(&IN_TEST)).unwrap();
     assert_eq!(pushed, Pushed::Blocked);
     assert!(pump.unsent.as_ref().unwrap().sent > WAL_HEADER_LENGTH);
     let name = "000000010000000000000001.partial";
@@ -146,7 +147,7 @@ async fn a_failure_in_the_middle_of_a_message_is_told_to_be_at_its_start() {
         panic!("{:?}", pump.sink);
     };
     here.writable().await.unwrap();
-    let error = pump.push(&view, None, Place::OwnThread).unwrap_err();
+    let error = pump.push(&view, None, Some(&IN_TEST)).unwrap_err();
     assert!(matches!(error, PushError::CutOff), "{error}");
     let failure = pump.take_failure().unwrap();
     assert_eq!(failure.position, Some((TimelineId::FIRST, START)));

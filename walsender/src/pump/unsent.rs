@@ -9,7 +9,8 @@ use rustix::io::ReadWriteFlags;
 use segstore::{ArchiveError, Chunk, ChunkData};
 use walproto::server::WAL_HEADER_LENGTH;
 
-use super::{Place, PushError};
+use super::PushError;
+use crate::may_block::MayBlock;
 use crate::socket::Plain;
 
 /// As much WAL of a file is read without waiting, if the kernel has it in memory; more goes from
@@ -84,7 +85,10 @@ pub(super) fn read_ahead(chunk: &Chunk) {
 
 /// Reads a chunk that is not worth a thread or a call of its own: a short one that the kernel has
 /// in memory, or one of a file that cannot be sent from.
-pub(super) fn take_into_memory(chunk: &mut Chunk, place: Place) -> Result<(), ArchiveError> {
+pub(super) fn take_into_memory(
+    chunk: &mut Chunk,
+    may_block: Option<&MayBlock>,
+) -> Result<(), ArchiveError> {
     let ChunkData::File {
         file,
         offset,
@@ -94,7 +98,7 @@ pub(super) fn take_into_memory(chunk: &mut Chunk, place: Place) -> Result<(), Ar
         return Ok(());
     };
     let bytes = match file.descriptor() {
-        Some(descriptor) if place == Place::Here && *length <= MAX_READ => {
+        Some(descriptor) if may_block.is_none() && *length <= MAX_READ => {
             let mut bytes = BytesMut::zeroed(*length);
             let buffers = &mut [IoSliceMut::new(&mut bytes)];
             let flags = ReadWriteFlags::NOWAIT;

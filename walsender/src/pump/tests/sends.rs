@@ -31,7 +31,7 @@ impl Client {
 
     /// What it gets by one push, packet by packet.
     fn pushed(&mut self, view: &ArchiveView) -> Vec<Vec<u8>> {
-        let pushed = self.pump.push(view, None, Place::Here).unwrap();
+        let pushed = self.pump.push(view, None, None).unwrap();
         assert_eq!(pushed, Pushed::Idle);
         let mut packets = Vec::new();
         let mut buffer = vec![0; 256 << 10];
