@@ -79,6 +79,77 @@ fn the_oldest_wal_that_the_server_has_is_the_start(version: Version) {
     assert_ne!(size.segment_of(cluster.flush_lsn()).0, 1);
 }
 
+for_each_version!(a_slot_reserves_the_wal_of_a_first_start_from_its_beginning_on);
+
+fn a_slot_reserves_the_wal_of_a_first_start_from_its_beginning_on(version: Version) {
+    for slot in [None, Some("archive")] {
+        let cluster = Cluster::builder(version)
+            .segment_size_mib(1)
+            .conf("wal_keep_size", "4MB")
+            .conf("min_wal_size", "2MB")
+            .start();
+        let size = cluster.segment_size();
+        cluster.write_wal(8);
+        cluster.sql("CHECKPOINT");
+        if slot.is_some() {
+            cluster.sql("SELECT pg_create_physical_replication_slot('archive', true)");
+        }
+        cluster.write_wal(1);
+        let archive = ArchiveDirectory::new();
+        let run = tempfile::tempdir().unwrap();
+        // Without that standby nothing is acknowledged, as if it never caught up.
+        let mut receiver = Receiver::of(&cluster, archive.path())
+            .args(["--sync-downstream", "s1", "--trust-loopback", "--listen"])
+            .arg(run.path());
+        if let Some(slot) = slot {
+            receiver = receiver.args(["--slot", slot]);
+        }
+        let mut receiver = receiver.start();
+        cluster.wait_streaming("wal_receiver");
+        wait_until("the first segment", || !archive.files().is_empty());
+        let first = archive.files().remove(0);
+        let oldest = || {
+            cluster
+                .text("SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'")
+                .unwrap()
+        };
+        assert_eq!(first.trim_end_matches(".partial"), oldest());
+        let restart = "SELECT restart_lsn::text || ' ' || temporary FROM pg_replication_slots";
+        let restart = cluster.text(restart).unwrap();
+        let (restart, temporary) = restart.split_once(' ').unwrap();
+        let restart: Lsn = restart.parse().unwrap();
+        assert_eq!(temporary, slot.is_none().to_string());
+        assert_eq!(size.start_of(restart), restart);
+        assert_begins_with(&archive, restart, size);
+        for _ in 0..2 {
+            cluster.write_wal(8);
+            cluster.sql("CHECKPOINT");
+        }
+        assert_eq!(first.trim_end_matches(".partial"), oldest());
+        assert!(receiver.stop().success(), "{}", receiver.log());
+    }
+}
+
+for_each_version!(a_first_start_without_a_free_slot_warns_and_receives);
+
+fn a_first_start_without_a_free_slot_warns_and_receives(version: Version) {
+    let cluster = Cluster::builder(version)
+        .segment_size_mib(1)
+        .conf("max_replication_slots", "1")
+        .start();
+    cluster.sql("SELECT pg_create_physical_replication_slot('taken')");
+    let end = cluster.write_wal(3);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path()).start();
+    receiver.wait_flushed(&cluster, "wal_receiver", end);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    let warned = receiver
+        .log()
+        .matches("could not reserve WAL on the server")
+        .count();
+    assert_eq!(warned, 1, "{}", receiver.log());
+}
+
 #[test]
 fn called_as_pg_receivewal_the_start_is_the_servers_flush_position() {
     let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use segstore::{Archive, ErrorKind, Identity, Recovery, SegmentFile, SegmentName};
 use tokio::sync::watch;
 use walproto::client::Event;
-use walproto::{Lsn, TimelineHistory, TimelineId};
+use walproto::{Lsn, SlotName, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::ReceiverConfig;
@@ -52,6 +52,10 @@ pub(crate) struct Attempt<'a> {
     /// Up to where WAL has to be durable before any is acknowledged, set when an archive begins
     /// and kept over reconnects until that WAL is durable.
     pub(crate) acknowledge_from: &'a mut Option<Lsn>,
+    /// Whether the slot was seen to reserve WAL in this run.
+    pub(crate) slot_reserves: &'a mut bool,
+    /// The temporary slot that reserves WAL for a first start.
+    pub(crate) reservation: Option<SlotName>,
     /// When a server answered.
     pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
@@ -211,6 +215,8 @@ impl Attempt<'_> {
 
     /// Makes ready for another stream after one that the server refused.
     async fn look_again(&mut self, connection: &mut Connection) -> Result<(), ReceiveError> {
+        // The server has dropped it with the error.
+        self.reservation = None;
         while connection.event().await? != Event::Ready {}
         let recovery = self.blocking(|archive| archive.recover()).await?;
         self.recovery = Some(recovery?);
@@ -245,6 +251,7 @@ impl Attempt<'_> {
         };
         let order = Order {
             config: self.config,
+            slot: self.config.slot.as_ref().or(self.reservation.as_ref()),
             reporter: self.reporter,
             progress: self.progress,
             applier: self.applier,

@@ -11,6 +11,7 @@ use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 
 use crate::error::ReceiveError;
 use crate::stream::IncompleteTail;
+use pgconn::connection::ConnectionError;
 
 /// How many files, or holes, are named in a warning.
 const MAX_NAMES: usize = 5;
@@ -186,6 +187,12 @@ pub enum Warning<'a> {
         /// The slot.
         slot: &'a SlotName,
     },
+    /// No slot reserves the WAL with which a new archive begins, so that a checkpoint may remove it
+    /// before it is received.
+    WalNotReserved {
+        /// What the server said.
+        error: &'a ConnectionError,
+    },
     /// The new primary did not have the slot, and it was created there.
     SlotCreated {
         /// The slot.
@@ -293,6 +300,11 @@ impl fmt::Display for Warning<'_> {
                 f,
                 "replication slot \"{slot}\" reserves no WAL: it is lost, or was created \
                  without reserving WAL"
+            ),
+            Self::WalNotReserved { error } => write!(
+                f,
+                "could not reserve WAL on the server for a new archive, so that a checkpoint may \
+                 remove it before it is received: {error}"
             ),
             Self::SlotCreated { slot } => write!(
                 f,

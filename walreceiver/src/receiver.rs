@@ -284,6 +284,7 @@ impl Work {
         let mut hosts = HostMemory::default();
         let mut warnings = StandingWarnings::default();
         let mut acknowledge_from = None;
+        let mut slot_reserves = false;
         let mut ever_connected = false;
         let streaming = Streaming::default();
         let mut outage = Outage::begin();
@@ -304,6 +305,8 @@ impl Work {
                 archive: Some(kept),
                 recovery: None,
                 acknowledge_from: &mut acknowledge_from,
+                slot_reserves: &mut slot_reserves,
+                reservation: None,
                 connected_at: None,
                 advanced: false,
             };

@@ -63,6 +63,20 @@ pub async fn create_slot(
     }
 }
 
+/// Creates a physical slot that reserves WAL and that the server drops with the connection, or with
+/// the first error on it.
+pub(crate) async fn create_temporary_slot(
+    connection: &mut Connection,
+    slot: &SlotName,
+) -> Result<(), ConnectionError> {
+    let command = Command::CreateReplicationSlot(CreateReplicationSlot {
+        slot: Identifier::from(slot),
+        temporary: true,
+        kind: NewSlot::Physical { reserve_wal: true },
+    });
+    connection.execute(&command).await.map(drop)
+}
+
 /// Drops a slot, which must exist and not be in use.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use walproto::client::Event;
 use walproto::result::TimelineEnd;
-use walproto::{Confirmed, Horizons, Lsn, SegmentSize, TimelineHistory, TimelineId};
+use walproto::{Confirmed, Horizons, Lsn, SegmentSize, SlotName, TimelineHistory, TimelineId};
 
 use crate::apply::Applier;
 use crate::config::{Acknowledge, ReceiverConfig};
@@ -58,6 +58,8 @@ pub(crate) enum StreamEnd {
 /// What a stream is to be.
 pub(crate) struct Order<'a> {
     pub(crate) config: &'a ReceiverConfig,
+    /// The user's slot, or a temporary one.
+    pub(crate) slot: Option<&'a SlotName>,
     pub(crate) reporter: &'a dyn Reporter,
     pub(crate) progress: &'a watch::Sender<Option<Progress>>,
     /// What applies the records, if anything does.

@@ -5,7 +5,7 @@ use walproto::result::TimelineEnd;
 use walproto::{Lsn, SlotName, TimelineId};
 
 use super::Attempt;
-use super::first_start::oldest_wal;
+use super::first_start::FoundSlot;
 use crate::config::{FirstStart, OnFork, OnLostSlot};
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
@@ -38,9 +38,11 @@ impl Attempt<'_> {
         server: &Server,
     ) -> Result<Course, ReceiveError> {
         let held = self.held();
+        let mut is_limited = false;
         let slot = match &self.config.slot {
             Some(name) => {
                 let unlimited = slots_are_unlimited(connection).await?;
+                is_limited = !unlimited;
                 let warning = unlimited.then_some(Warning::SlotUnlimited { slot: name });
                 let about = StandingWarning::SlotLimit;
                 self.warnings.tell(self.reporter, about, warning);
@@ -65,7 +67,12 @@ impl Attempt<'_> {
                     // No commit of an older timeline waits after a promotion.
                     *self.acknowledge_from = None;
                 }
-                Ok(self.resume(&held, server)?)
+                let course = self.resume(&held, server)?;
+                if let Course::Stream { timeline, start } = course {
+                    self.reserve_again(connection, server, (timeline, start))
+                        .await?;
+                }
+                Ok(course)
             }
             (None, start) => {
                 let of_slot = match slot {
@@ -73,12 +80,12 @@ impl Attempt<'_> {
                     Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
                 };
                 *self.acknowledge_from = None;
-                let start = match (start.or(of_slot), self.config.first_start) {
+                let start = match (start, self.config.first_start) {
                     (Some(start), _) => start,
-                    (None, FirstStart::ServerFlush) => server.upstream.flush,
+                    (None, FirstStart::ServerFlush) => of_slot.unwrap_or(server.upstream.flush),
                     (None, FirstStart::OldestWal) => {
-                        *self.acknowledge_from = Some(server.upstream.flush);
-                        oldest_wal(connection, server).await?
+                        let found = FoundSlot { slot, is_limited };
+                        self.first_start(connection, server, found).await?
                     }
                 };
                 Ok(follow::begin(
@@ -99,6 +106,7 @@ impl Attempt<'_> {
         held: Option<&Held>,
     ) -> Result<Slot, ReceiveError> {
         let found = read_slot(connection, name).await?;
+        *self.slot_reserves |= matches!(found, Slot::Reserves(_));
         let failed_over = held.is_some_and(|held| held.timeline < server.timeline());
         match (found, held) {
             (Slot::Missing | Slot::Unknown, _) if failed_over => {
@@ -115,8 +123,9 @@ impl Attempt<'_> {
             }
             (Slot::Missing, _) => Err(ReceiveError::NoSuchSlot { slot: name.clone() }),
             (Slot::ReservesNothing, Some(held)) => match self.config.lost_slot {
-                // A new slot reserves WAL from the first acknowledgement on.
-                OnLostSlot::Stop if self.acknowledge_from.is_none() => {
+                // A new slot that could not be moved to the start of the archive reserves WAL from
+                // the first acknowledgement on.
+                OnLostSlot::Stop if self.acknowledge_from.is_none() || *self.slot_reserves => {
                     Err(ReceiveError::LostSlot {
                         slot: name.clone(),
                         timeline: held.timeline,
@@ -202,6 +211,7 @@ impl Attempt<'_> {
         end: TimelineEnd,
     ) -> Result<(Server, TimelineId, Lsn), ReceiveError> {
         while connection.event().await? != Event::Ready {}
+        self.end_reservation(connection).await?;
         // The server may have learned of the new timeline only now, and so of its history.
         let server = self.consider(connection).await?;
         let TimelineEnd {

@@ -86,6 +86,7 @@ impl Primary {
                 restart_tli: None,
             })),
             ("SHOW", "max_slot_wal_keep_size") => setting("1GB").encode(),
+            ("CREATE_REPLICATION_SLOT", _) => return completed(name),
             ("TIMELINE_HISTORY", number) => {
                 let of_number =
                     |history: &&TimelineHistory| history.timeline() == number.parse().unwrap();

@@ -14,6 +14,8 @@ pub(crate) enum StandingWarning {
     SlotLimit,
     /// Whether the slot reserves WAL.
     SlotReserve,
+    /// Whether WAL is reserved for a first start.
+    FirstStartReserve,
     /// A history file that was fetched again. Another program may move it away every time.
     HistoryRestored(TimelineId),
     /// The history files that are gone.

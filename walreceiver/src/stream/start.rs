@@ -17,7 +17,7 @@ pub(super) async fn start(
     order: &Order<'_>,
 ) -> Result<Option<StreamEnd>, ReceiveError> {
     let command = Command::StartReplication {
-        slot: order.config.slot.as_ref().map(Identifier::from),
+        slot: order.slot.map(Identifier::from),
         start: order.start,
         timeline: Some(order.timeline()),
     };

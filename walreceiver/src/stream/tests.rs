@@ -62,6 +62,7 @@ impl Stage {
     fn order<'a>(&'a self, reporter: &'a dyn Reporter) -> Order<'a> {
         Order {
             config: &self.config,
+            slot: None,
             reporter,
             progress: &self.progress,
             applier: None,

@@ -2,12 +2,21 @@
 //! again, whatever it is.
 
 use segstore::generator::Generator;
+use walproto::SlotName;
 
 use super::*;
 use crate::event::Warning;
 
 /// What became of a receiver, as it told.
 type Told = Arc<Mutex<Vec<String>>>;
+
+/// The position and the slot of a `START_REPLICATION`.
+fn start_and_slot(command: &str) -> (Lsn, Option<String>) {
+    let words: Vec<_> = command.split(' ').collect();
+    let slot = words.iter().position(|word| *word == "SLOT");
+    let start = words[words.len() - 3].parse().unwrap();
+    (start, slot.map(|slot| words[slot + 1].to_owned()))
+}
 
 /// A receiver into a directory that hardly waits between two tries, and what it tells.
 fn retrying(
@@ -318,6 +327,32 @@ async fn a_new_primary_that_cannot_be_asked_for_the_slot_gets_it_unless_it_has_i
 
 #[tokio::test]
 async fn a_first_start_that_loses_its_server_acknowledges_nothing_before_it_has_caught_up() {
+    lose_a_first_start(Some("new".parse().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_first_start_without_a_slot_streams_with_a_temporary_one_on_each_connection() {
+    lose_a_first_start(None).await;
+}
+
+/// Answers a stream that is only to move a slot, and gives the flush position that it was moved to.
+async fn move_slot(sender: &mut Sender, start: Lsn, wal: &[u8]) -> Lsn {
+    sender.copy_both().await;
+    sender.wal(start, wal).await;
+    let moved = sender.status().await.flush;
+    sender.copy_done().await;
+    let farewell = [
+        message(b'c', b""),
+        message(b'C', b"START_STREAMING\0"),
+        completed("START_REPLICATION"),
+    ];
+    sender.say(&farewell.concat()).await;
+    moved
+}
+
+/// Loses a first start twice before it has caught up, after a checkpoint has removed the WAL of its
+/// first try. WAL is reserved from each start on before it is streamed.
+async fn lose_a_first_start(slot: Option<SlotName>) {
     let wal = wal();
     let records = wal.records();
     let (middle, end) = (records[records.len() / 2].end, records.last().unwrap().end);
@@ -326,21 +361,36 @@ async fn a_first_start_that_loses_its_server_acknowledges_nothing_before_it_has_
     let (receiver, _told) = retrying(&server, &directory, |settings| {
         settings.start = None;
         settings.first_start = FirstStart::OldestWal;
-        settings.slot = Some("new".parse().unwrap());
+        settings.slot = slot.clone();
     });
     let offset = |lsn: Lsn| usize::try_from(lsn.bytes_since(START)).unwrap();
     let serving = async {
         let primary = Primary::new(&wal, &[]);
+        let removed = [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
+        let mut names = Vec::new();
         for round in 0..3 {
             let mut sender = senders.recv().await.unwrap();
+            let mut command = until_stream(&primary, &mut sender).await;
             if round == 0 {
-                until_stream(&primary, &mut sender).await;
-                let removed = [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
-                sender.say(&removed).await;
+                // The search, a new search, and the stream; each removes what the next one is asked.
+                while !command.contains("SLOT") {
+                    sender.say(&removed).await;
+                    command = until_stream(&primary, &mut sender).await;
+                }
             }
-            let command = until_stream(&primary, &mut sender).await;
-            let words: Vec<_> = command.split(' ').collect();
-            let start: Lsn = words[words.len() - 3].parse().unwrap();
+            let (start, name) = start_and_slot(&command);
+            assert!(name.is_some(), "{command}");
+            let rest = &wal.bytes()[offset(start)..];
+            let is_moved = match &slot {
+                Some(_) => round == 0,
+                None => segment_size().start_of(start) < segment_size().start_of(wal.end()),
+            };
+            if is_moved {
+                assert_eq!(move_slot(&mut sender, start, rest).await, start);
+                let again = until_stream(&primary, &mut sender).await;
+                assert_eq!(again, command);
+            }
+            names.extend(name);
             let until = if round < 2 { middle } else { wal.end() };
             sender.copy_both().await;
             let sent = &wal.bytes()[offset(start)..offset(until)];
@@ -355,6 +405,16 @@ async fn a_first_start_that_loses_its_server_acknowledges_nothing_before_it_has_
                 }
             }
         }
+        let created = names
+            .iter()
+            .filter(|name| name.starts_with("\"wal_receiver_"));
+        assert_eq!(
+            created.count(),
+            if slot.is_none() { 3 } else { 0 },
+            "{names:?}"
+        );
+        names.dedup();
+        assert_eq!(names.len(), if slot.is_none() { 3 } else { 1 }, "{names:?}");
     };
     let received = async {
         tokio::select! {
