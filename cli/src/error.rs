@@ -8,7 +8,7 @@ use pgconn::connection::{ConnectError, ConnectFailure, ConnectionError};
 use pgconn::conninfo::ConninfoError;
 use segstore::{ArchiveError, SegmentName};
 use walproto::SegmentSize;
-use walproto::error::SqlState;
+use walproto::error::{ServerMessage, SqlState};
 use walreceiver::{Lsn, ReceiveError, Refusal, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
 
@@ -189,6 +189,12 @@ const NO_REPLICATION_COMMANDS: &str = "The server parsed a replication command a
      pooler may have dropped the parameter \"replication\". Connect to the server directly, or use a \
      pooler that supports replication connections.";
 
+/// PgBouncer's words, which are never translated. They decide on the hint alone.
+const REPLICATION_UNKNOWN: &str = "unsupported startup parameter: replication";
+
+const OLD_POOLER: &str = "PgBouncer supports replication connections from version 1.23 on. Connect \
+     to the server directly, or use a newer PgBouncer.";
+
 /// What to do about an error of receiving.
 pub(crate) fn hint_of(error: &ReceiveError) -> Option<&'static str> {
     match error {
@@ -215,22 +221,28 @@ fn hint_of_connect(error: &ConnectError) -> Option<&'static str> {
         .attempts
         .iter()
         .find_map(|attempt| match &attempt.failure {
+            ConnectFailure::Refused { message, .. } => hint_of_message(message),
             ConnectFailure::Connection(error) => hint_of_connection(error),
             _ => None,
         })
 }
 
 fn hint_of_connection(error: &ConnectionError) -> Option<&'static str> {
-    match error {
-        ConnectionError::Failed { message, .. } if message.sqlstate == SqlState::SYNTAX_ERROR => {
-            Some(NO_REPLICATION_COMMANDS)
-        }
+    error.server_message().and_then(hint_of_message)
+}
+
+fn hint_of_message(message: &ServerMessage) -> Option<&'static str> {
+    match message.sqlstate {
+        SqlState::SYNTAX_ERROR => Some(NO_REPLICATION_COMMANDS),
+        SqlState::PROTOCOL_VIOLATION if message.message == REPLICATION_UNKNOWN => Some(OLD_POOLER),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pgconn::connection::Attempt;
+
     use super::*;
     use crate::logging::chain;
 
@@ -242,5 +254,27 @@ mod tests {
             chain(&MainError::Directory { path, error }),
             "could not open directory \"/nonexistent/wal\": No such file or directory"
         );
+    }
+
+    #[test]
+    fn a_pgbouncer_that_does_not_know_replication_is_named() {
+        let refused = |text: &str| {
+            let message = ServerMessage::fatal(SqlState::PROTOCOL_VIOLATION, text);
+            ConnectError {
+                attempts: vec![Attempt {
+                    server: "\"127.0.0.1\", port 6432".to_owned(),
+                    failure: ConnectFailure::Refused {
+                        message: Box::new(message),
+                        password_file: None,
+                    },
+                }],
+            }
+        };
+        let hint = hint_of_connect(&refused("unsupported startup parameter: replication"));
+        assert!(
+            hint.is_some_and(|hint| hint.contains("PgBouncer")),
+            "{hint:?}"
+        );
+        assert_eq!(hint_of_connect(&refused("server conn crashed?")), None);
     }
 }

@@ -8,6 +8,9 @@ use walproto::Lsn;
 
 use crate::world::{ROOT, SEGMENT_SIZE, START, Stop, World, open, short_wal, timeline};
 
+/// The size of a WAL page in bytes.
+const BLOCK_SIZE: u64 = 8192;
+
 /// A whole life, and the operations of it that `wanted` picks, by the log's words.
 fn operations(seed: u64, wanted: impl Fn(&str) -> bool) -> Vec<u64> {
     let mut world = World::new(short_wal(seed));
@@ -179,6 +182,41 @@ fn a_writer_whose_sync_failed_does_nothing_more() {
     let again = writer.append(next, &[rest]);
     assert!(matches!(again, Err(WriteError::Latched)));
     assert_eq!(writer.durable(), before);
+}
+
+/// What the page cache shows of a file after a failed sync is compared with the server's WAL once
+/// more: the copy may be valid, but only the note says what was durable.
+#[test]
+fn after_a_failed_sync_all_after_the_noted_position_is_compared_again() {
+    let seed = 19;
+    let mut world = World::new(short_wal(seed));
+    let record_end_after = |offset| {
+        let mut records = world.wal.records().iter();
+        records
+            .find(|record| record.end.0 >= START.0 + offset)
+            .unwrap()
+            .end
+    };
+    let (noted, written) = (record_end_after(20_000), record_end_after(50_000));
+    let (archive, mut writer) = world.writer().unwrap();
+    let mut rng = Rng::with_seed(seed);
+    world.stream(&mut writer, &mut rng, noted).unwrap();
+    world.acknowledge(writer.sync().unwrap());
+    writer
+        .append(noted, &world.batch(noted, written, &mut rng))
+        .unwrap();
+    world.disk.fail_at(world.disk.operations(), Fault::Io);
+    writer.sync().unwrap_err();
+    drop((writer, archive));
+    let resume_at = || {
+        let (_archive, recovery) = world.recover().unwrap();
+        let tip = recovery.tip().unwrap();
+        assert_eq!(tip.record_end.lsn(), written);
+        tip.resume_at
+    };
+    assert_eq!(resume_at(), noted.align_down(BLOCK_SIZE));
+    // A copy that was synced is a file like any other.
+    assert!(resume_at() > noted);
 }
 
 #[test]

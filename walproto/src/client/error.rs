@@ -86,7 +86,7 @@ pub enum ClientError {
         state: &'static str,
     },
     /// The server has said nothing for too long.
-    #[error("nothing was heard from the server for {silence:?} during {state}")]
+    #[error("nothing was heard from the server for {silence:.0?} during {state}")]
     Timeout {
         /// For how long.
         silence: Duration,

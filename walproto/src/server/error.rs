@@ -94,7 +94,7 @@ pub enum ServerError {
         state: &'static str,
     },
     /// The client has said nothing for too long (`wal_sender_timeout`).
-    #[error("nothing was heard from the client for {silence:?} during {state}")]
+    #[error("nothing was heard from the client for {silence:.0?} during {state}")]
     Timeout {
         /// For how long.
         silence: Duration,
