@@ -226,7 +226,7 @@ impl Validator {
     /// The magic number of the stream's pages, `None` before the first page if the format left
     /// it open.
     ///
-    /// One that [`Major::of_page_magic`] does not know belongs to a newer server, whose pages
+    /// One that [`Major`](walproto::Major) has no row for belongs to a newer server, whose pages
     /// and records are taken to be as they were; its user should be warned.
     #[must_use]
     pub const fn page_magic(&self) -> Option<u16> {

@@ -26,8 +26,8 @@ pub trait Apply: Send {
     /// counts as applied.
     ///
     /// The pieces of one record follow each other. Those of a record that never became complete
-    /// end with [`PieceEnd::Abandoned`](segstore::PieceEnd::Abandoned), or with the receiver: it is not applied then, and comes
-    /// again from its first piece if there is one.
+    /// end with [`PieceEnd::Abandoned`](segstore::PieceEnd::Abandoned), or with the receiver: it is
+    /// not applied then, and comes again from its first piece if there is one.
     ///
     /// # Errors
     /// Any error ends the receiver.
