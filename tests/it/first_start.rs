@@ -1,8 +1,12 @@
 //! What the archive of a first start covers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use tests::{ArchiveDirectory, Cluster, Receiver, Version, wait_until};
+use tests::{
+    ArchiveDirectory, Cluster, Proxy, Receiver, ReceiverBuilder, Verdict, Version, wait_until,
+};
 use walproto::{Lsn, SegmentSize, TimelineId};
 
 use crate::for_each_version;
@@ -79,6 +83,43 @@ fn the_oldest_wal_that_the_server_has_is_the_start(version: Version) {
     assert_ne!(size.segment_of(cluster.flush_lsn()).0, 1);
 }
 
+/// A server whose streams stop at a position, each after its first message.
+struct Limited {
+    proxy: Proxy,
+    limit: Arc<AtomicU64>,
+}
+
+impl Limited {
+    fn start(cluster: &Cluster, limit: Lsn) -> Self {
+        let limit = Arc::new(AtomicU64::new(limit.0));
+        let passed = Arc::clone(&limit);
+        let mut is_first = false;
+        let proxy = Proxy::start(cluster, move |message| {
+            is_first |= message.tag == b'W';
+            match message.wal() {
+                Some((start, _)) if !is_first && start.0 >= passed.load(Ordering::Relaxed) => {
+                    Verdict::Drop
+                }
+                Some(_) => {
+                    is_first = false;
+                    Verdict::Forward
+                }
+                None => Verdict::Forward,
+            }
+        });
+        Self { proxy, limit }
+    }
+
+    fn receiver(&self, archive: &ArchiveDirectory) -> ReceiverBuilder {
+        let receiver = Receiver::bare().arg("-D").arg(archive.path());
+        receiver.args(["-d", &self.proxy.conninfo()])
+    }
+
+    fn lift(&self) {
+        self.limit.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
 for_each_version!(a_slot_reserves_the_wal_of_a_first_start_from_its_beginning_on);
 
 fn a_slot_reserves_the_wal_of_a_first_start_from_its_beginning_on(version: Version) {
@@ -96,11 +137,8 @@ fn a_slot_reserves_the_wal_of_a_first_start_from_its_beginning_on(version: Versi
         }
         cluster.write_wal(1);
         let archive = ArchiveDirectory::new();
-        let run = tempfile::tempdir().unwrap();
-        // Without that standby nothing is acknowledged, as if it never caught up.
-        let mut receiver = Receiver::of(&cluster, archive.path())
-            .args(["--sync-downstream", "s1", "--trust-loopback", "--listen"])
-            .arg(run.path());
+        let server = Limited::start(&cluster, Lsn(0));
+        let mut receiver = server.receiver(&archive);
         if let Some(slot) = slot {
             receiver = receiver.args(["--slot", slot]);
         }
@@ -128,6 +166,84 @@ fn a_slot_reserves_the_wal_of_a_first_start_from_its_beginning_on(version: Versi
         assert_eq!(first.trim_end_matches(".partial"), oldest());
         assert!(receiver.stop().success(), "{}", receiver.log());
     }
+}
+
+for_each_version!(a_first_start_that_connects_again_acknowledges_nothing_that_it_has_not_compared);
+
+fn a_first_start_that_connects_again_acknowledges_nothing_that_it_has_not_compared(
+    version: Version,
+) {
+    let cluster = Cluster::builder(version)
+        .segment_size_mib(1)
+        .conf("wal_keep_size", "64MB")
+        .start();
+    cluster.sql("CREATE TABLE waits (id int)");
+    cluster.set_synchronous_standbys("wal_receiver");
+    let mut client = cluster.client();
+    let waiting = thread::spawn(move || client.batch_execute("INSERT INTO waits VALUES (1)"));
+    let is_waiting = || {
+        let waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        cluster.text(waiting).as_deref() == Some("1")
+    };
+    wait_until("the commit to wait", is_waiting);
+    let committed = cluster.flush_lsn();
+    let mut client = cluster.client();
+    client
+        .batch_execute("SET synchronous_commit = local")
+        .unwrap();
+    for _ in 0..6 {
+        client
+            .batch_execute("SELECT pg_switch_wal(); INSERT INTO waits VALUES (2)")
+            .unwrap();
+    }
+    let size = cluster.segment_size();
+    let limit = Lsn(size.start_of(committed).0 + 3 * size.bytes());
+    let server = Limited::start(&cluster, limit);
+    let archive = ArchiveDirectory::new();
+    let mut receiver = server.receiver(&archive).start();
+    let later = Lsn(limit.0 - size.bytes());
+    let has_it = || archive.file_of(TimelineId::FIRST, later, size).is_some();
+    wait_until("what the proxy lets through", has_it);
+    // Resumed behind the commit, which is in the archive and has not been acknowledged.
+    let slot = || cluster.text("SELECT slot_name::text FROM pg_replication_slots");
+    let first_slot = slot().unwrap();
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    wait_until("another slot", || {
+        slot().is_some_and(|name| name != first_slot)
+    });
+    cluster.wait_streaming("wal_receiver");
+    let reported = "SELECT (flush_lsn IS NULL)::text FROM pg_stat_replication";
+    wait_until("a status update", || {
+        cluster.text(reported).as_deref() == Some("true")
+    });
+    assert!(is_waiting(), "{}", receiver.log());
+    // That is what was reported to reserve WAL. A server that is not behind would release by it.
+    let restart = cluster.text("SELECT restart_lsn::text FROM pg_replication_slots");
+    let restart: Lsn = restart.unwrap().parse().unwrap();
+    assert!(restart < committed, "{restart}, {committed}");
+    server.lift();
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    waiting.join().unwrap().unwrap();
+    assert!(receiver.stop().success(), "{}", receiver.log());
+}
+
+#[test]
+fn with_a_downstream_policy_no_position_is_reported_to_reserve_wal() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    cluster.write_wal(4);
+    let archive = ArchiveDirectory::new();
+    let run = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::of(&cluster, archive.path())
+        .args(["--sync-downstream", "s1", "--trust-loopback", "--listen"])
+        .arg(run.path())
+        .start();
+    cluster.wait_streaming("wal_receiver");
+    wait_until("the first segment", || !archive.files().is_empty());
+    assert_eq!(
+        cluster.text("SELECT slot_name FROM pg_replication_slots"),
+        None
+    );
+    assert!(receiver.stop().success(), "{}", receiver.log());
 }
 
 for_each_version!(a_first_start_without_a_free_slot_warns_and_receives);

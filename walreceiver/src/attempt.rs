@@ -26,6 +26,7 @@ mod examine;
 mod first_start;
 
 pub(crate) use choice::HostMemory;
+pub(crate) use first_start::CatchingUp;
 
 /// How often the start of an archive is looked for again, because a checkpoint has removed the
 /// oldest WAL just then.
@@ -49,9 +50,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) archive: Option<Archive>,
     /// What the archive holds, since it was last looked at.
     pub(crate) recovery: Option<Recovery>,
-    /// Up to where WAL has to be durable before any is acknowledged, set when an archive begins
-    /// and kept over reconnects until that WAL is durable.
-    pub(crate) acknowledge_from: &'a mut Option<Lsn>,
+    /// Set when an archive begins, and kept over reconnects until it has caught up.
+    pub(crate) catching_up: &'a mut Option<CatchingUp>,
     /// Whether the slot was seen to reserve WAL in this run.
     pub(crate) slot_reserves: &'a mut bool,
     /// The temporary slot that reserves WAL for a first start.
@@ -128,7 +128,7 @@ impl Attempt<'_> {
                 )
                 .await;
             let may_start_anew =
-                is_new && self.acknowledge_from.is_some() && first_starts < MAX_FIRST_STARTS;
+                is_new && self.catching_up.is_some() && first_starts < MAX_FIRST_STARTS;
             let (end, received_end) = match streamed {
                 Err(ReceiveError::WalRemoved { .. }) if other.is_some() || may_start_anew => {
                     first_starts += u32::from(other.is_none());
@@ -157,7 +157,7 @@ impl Attempt<'_> {
                 }
                 StreamEnd::TimelineEnded(end) => {
                     // No commit of an older timeline waits after a promotion.
-                    *self.acknowledge_from = None;
+                    *self.catching_up = None;
                     let switched = tokio::select! {
                         biased;
                         () = &mut stop => {
@@ -258,7 +258,7 @@ impl Attempt<'_> {
             behind: self.behind,
             history: &history,
             start,
-            acknowledge_from: *self.acknowledge_from,
+            acknowledge_from: self.catching_up.map(|first| first.acknowledge_from),
             server_end: if server.timeline() == timeline {
                 server.upstream.flush
             } else {
@@ -280,7 +280,9 @@ impl Attempt<'_> {
         }
         let tail = &mut *self.tail;
         let streamed = stream(connection, &order, archive, recovery, tail, announce, stop).await;
-        *self.acknowledge_from = streamed.acknowledge_from;
+        if streamed.acknowledge_from.is_none() {
+            *self.catching_up = None;
+        }
         let learned = match streamed.page_magic {
             Some(magic) => archive.learn_page_magic(magic),
             None => Ok(()),

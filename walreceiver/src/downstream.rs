@@ -45,7 +45,10 @@ pub(crate) fn limit<F: FlushPosition>(
     Positions {
         write: local.write.min(progress.write.unwrap_or(Lsn::INVALID)),
         flush,
-        apply: local.apply.min(progress.apply),
+        // Without a position of theirs the session repeats what it last reported.
+        apply: local
+            .apply
+            .map(|apply| apply.min(progress.apply.unwrap_or(Lsn::INVALID))),
         // What follows the last record is not confirmed by anybody, and nobody waits for it
         // who waits for a commit.
         byte_end: match (flush.map(F::lsn), local.flush.map(F::lsn)) {
@@ -144,6 +147,10 @@ mod tests {
     fn the_upstream_is_told_the_lesser_of_here_and_there() {
         let local = positions(0x3000, Some(0x2f00), Some(0x2e00), 0x2f80);
         let held = positions(0x3000, None, None, 0x2f80);
+        // pg_receivewal applies nothing, and a primary must not see an earlier position.
+        let mut without_apply = confirmed(1, [0x2800, 0x2700, 0]);
+        let progress = without_apply.progress.as_mut().unwrap();
+        progress.apply = None;
         for (confirmed, told) in [
             (
                 confirmed(1, [0x2800, 0x2700, 0x2600]),
@@ -153,6 +160,10 @@ mod tests {
             (
                 confirmed(1, [0x4000, 0x2f00, 0x2000]),
                 positions(0x3000, Some(0x2f00), Some(0x2000), 0x2f80),
+            ),
+            (
+                without_apply,
+                positions(0x2800, Some(0x2700), Some(0), 0x2700),
             ),
             // The session would raise it to the start, up to which commits may be waiting.
             (confirmed(1, [0x3000, 0x1f00, 0x1f00]), held),

@@ -283,7 +283,7 @@ impl Work {
         let mut tail = TailMemory::new(self.config.reconnect != Reconnect::Never);
         let mut hosts = HostMemory::default();
         let mut warnings = StandingWarnings::default();
-        let mut acknowledge_from = None;
+        let mut catching_up = None;
         let mut slot_reserves = false;
         let mut ever_connected = false;
         let streaming = Streaming::default();
@@ -304,7 +304,7 @@ impl Work {
                 phase,
                 archive: Some(kept),
                 recovery: None,
-                acknowledge_from: &mut acknowledge_from,
+                catching_up: &mut catching_up,
                 slot_reserves: &mut slot_reserves,
                 reservation: None,
                 connected_at: None,

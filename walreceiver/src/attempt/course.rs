@@ -65,12 +65,11 @@ impl Attempt<'_> {
             (Some(held), _) => {
                 if held.timeline != server.timeline() {
                     // No commit of an older timeline waits after a promotion.
-                    *self.acknowledge_from = None;
+                    *self.catching_up = None;
                 }
                 let course = self.resume(&held, server)?;
-                if let Course::Stream { timeline, start } = course {
-                    self.reserve_again(connection, server, (timeline, start))
-                        .await?;
+                if matches!(course, Course::Stream { .. }) {
+                    self.reserve_again(connection, server).await?;
                 }
                 Ok(course)
             }
@@ -79,7 +78,7 @@ impl Attempt<'_> {
                     Slot::Reserves(lsn) => Some(lsn),
                     Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
                 };
-                *self.acknowledge_from = None;
+                *self.catching_up = None;
                 let start = match (start, self.config.first_start) {
                     (Some(start), _) => start,
                     (None, FirstStart::ServerFlush) => of_slot.unwrap_or(server.upstream.flush),
@@ -125,7 +124,7 @@ impl Attempt<'_> {
             (Slot::ReservesNothing, Some(held)) => match self.config.lost_slot {
                 // A new slot that could not be moved to the start of the archive reserves WAL from
                 // the first acknowledgement on.
-                OnLostSlot::Stop if self.acknowledge_from.is_none() || *self.slot_reserves => {
+                OnLostSlot::Stop if self.catching_up.is_none() || *self.slot_reserves => {
                     Err(ReceiveError::LostSlot {
                         slot: name.clone(),
                         timeline: held.timeline,

@@ -12,9 +12,11 @@
 //! reserves it: the user's, or a temporary one of ours. A new slot reserves WAL from the last
 //! checkpoint on, but the flush position that is reported for a slot replaces its restart position,
 //! an older one too (src/backend/replication/walsender.c, `PhysicalConfirmReceivedLocation`, PG 13 to
-//! 18). So the start is reported once, at the start of a stream from there. That releases no commit
-//! that a later report would not release: the archive cannot contain what lies before its start. The
-//! reports of 0/0 that follow do not move the slot.
+//! 18). So the start of the archive is reported once, at the start of a stream from there. That
+//! releases only commits whose WAL the archive cannot contain. The reports of 0/0 that follow do not
+//! move the slot. A later position is never reported for this: on a new connection nothing has been
+//! compared yet. With a downstream policy nothing is reported at all: the policy alone releases
+//! commits.
 //!
 //! A server drops the temporary slots of a session on each error in it (src/backend/tcop/postgres.c,
 //! `PostgresMain`), so that the slot is created after the search, and again after each refusal.
@@ -26,6 +28,7 @@ use walproto::{Lsn, SegmentSize, SlotName, TimelineId};
 
 use super::Attempt;
 use crate::config::Acknowledge;
+use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::Warning;
 use crate::negotiate::{Server, Slot};
@@ -46,8 +49,17 @@ enum Reserved {
     Removed,
 }
 
-/// The start of an archive without WAL, reported to move a slot there. Nothing here is durable up to
-/// it; it releases only commits whose WAL the archive cannot contain.
+/// A first start that has not caught up with what the server had flushed when it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CatchingUp {
+    /// The start of the archive.
+    begin: Lsn,
+    /// Up to where WAL has to be durable before any is acknowledged.
+    pub(crate) acknowledge_from: Lsn,
+}
+
+/// The start of the archive, reported to move a slot there. Nothing here is durable up to it; it
+/// releases only commits whose WAL the archive cannot contain.
 #[derive(Clone, Copy)]
 struct BeforeArchive(Lsn);
 
@@ -80,39 +92,45 @@ impl Attempt<'_> {
         found: FoundSlot,
     ) -> Result<Lsn, ReceiveError> {
         let size = server.facts.segment_size;
-        let flush = server.upstream.flush;
-        *self.acknowledge_from = Some(flush);
         let of_slot = match found.slot {
             Slot::Reserves(lsn) => Some(lsn),
             Slot::Unknown | Slot::Missing | Slot::ReservesNothing => None,
         };
         let mut searches = 0;
-        loop {
+        let begin = loop {
             searches += 1;
             let oldest = oldest_wal(connection, server).await?;
             if let Some(lsn) = of_slot.filter(|lsn| size.start_of(*lsn) <= oldest) {
-                return Ok(lsn);
+                break lsn;
             }
-            let from = (server.timeline(), oldest);
-            let reserved = self.reserve(connection, server, from, Some(found)).await?;
+            let reserved = self
+                .reserve(connection, server, oldest, Some(found))
+                .await?;
             match reserved {
                 Reserved::Removed if searches < MAX_SEARCHES => {}
-                Reserved::Yes | Reserved::Removed => return Ok(oldest),
-                Reserved::No => return Ok(of_slot.unwrap_or(oldest)),
+                Reserved::Yes | Reserved::Removed => break oldest,
+                Reserved::No => break of_slot.unwrap_or(oldest),
             }
-        }
+        };
+        *self.catching_up = Some(CatchingUp {
+            begin,
+            acknowledge_from: server.upstream.flush,
+        });
+        Ok(begin)
     }
 
-    /// Reserves WAL again on a new connection. The user's slot has kept it.
+    /// Reserves WAL from the start of the archive on again, on a new connection. The user's slot has
+    /// kept it.
     pub(super) async fn reserve_again(
         &mut self,
         connection: &mut Connection,
         server: &Server,
-        from: (TimelineId, Lsn),
     ) -> Result<(), ReceiveError> {
-        if self.config.slot.is_none() && self.acknowledge_from.is_some() {
-            // If the server no longer has it, the stream is refused, and decides.
-            self.reserve(connection, server, from, None).await?;
+        if self.config.slot.is_none()
+            && let Some(CatchingUp { begin, .. }) = *self.catching_up
+        {
+            // If the server no longer has it, what is left to receive is not reserved.
+            self.reserve(connection, server, begin, None).await?;
         }
         Ok(())
     }
@@ -121,13 +139,19 @@ impl Attempt<'_> {
         &mut self,
         connection: &mut Connection,
         server: &Server,
-        (timeline, start): (TimelineId, Lsn),
+        start: Lsn,
         found: Option<FoundSlot>,
     ) -> Result<Reserved, ReceiveError> {
         // Without acknowledgements a slot would keep WAL for ever.
         if self.config.acknowledge == Acknowledge::Never || !self.config.sync {
             return Ok(Reserved::No);
         }
+        // The report that moves a slot would pass over the policy.
+        let has_policy = |behind: &Behind| behind.downstream.confirmed.is_some();
+        if self.behind.is_some_and(has_policy) {
+            return Ok(Reserved::No);
+        }
+        let timeline = server.timeline();
         let size = server.facts.segment_size;
         let flush = server.upstream.flush;
         let reserved = match (&self.config.slot, found) {

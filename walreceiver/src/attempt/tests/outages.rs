@@ -351,7 +351,8 @@ async fn move_slot(sender: &mut Sender, start: Lsn, wal: &[u8]) -> Lsn {
 }
 
 /// Loses a first start twice before it has caught up, after a checkpoint has removed the WAL of its
-/// first try. WAL is reserved from each start on before it is streamed.
+/// first try. WAL is reserved from the start of the archive on before it is streamed, and no later
+/// position is reported for that.
 async fn lose_a_first_start(slot: Option<SlotName>) {
     let wal = wal();
     let records = wal.records();
@@ -366,6 +367,7 @@ async fn lose_a_first_start(slot: Option<SlotName>) {
     let offset = |lsn: Lsn| usize::try_from(lsn.bytes_since(START)).unwrap();
     let serving = async {
         let primary = Primary::new(&wal, &[]);
+        let mut begin = None;
         let removed = [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
         let mut names = Vec::new();
         for round in 0..3 {
@@ -380,16 +382,16 @@ async fn lose_a_first_start(slot: Option<SlotName>) {
             }
             let (start, name) = start_and_slot(&command);
             assert!(name.is_some(), "{command}");
-            let rest = &wal.bytes()[offset(start)..];
-            let is_moved = match &slot {
-                Some(_) => round == 0,
-                None => segment_size().start_of(start) < segment_size().start_of(wal.end()),
-            };
-            if is_moved {
-                assert_eq!(move_slot(&mut sender, start, rest).await, start);
-                let again = until_stream(&primary, &mut sender).await;
-                assert_eq!(again, command);
+            let begin = *begin.get_or_insert(start);
+            // All is in one segment, which a new slot reserves without being moved.
+            if slot.is_some() && round == 0 {
+                assert_eq!(start, begin);
+                let rest = &wal.bytes()[offset(start)..];
+                assert_eq!(move_slot(&mut sender, start, rest).await, begin);
+                command = until_stream(&primary, &mut sender).await;
+                assert_eq!(start_and_slot(&command), (start, name.clone()));
             }
+            assert_eq!(start > begin, round > 0, "{command}");
             names.extend(name);
             let until = if round < 2 { middle } else { wal.end() };
             sender.copy_both().await;
