@@ -143,6 +143,12 @@ pub enum CorruptionReason {
         /// `xl_tot_len`.
         found: u32,
     },
+    /// The record extends past the durable WAL, which ends with a record.
+    #[error("expected the end of the record at {end}, where the durable WAL ends")]
+    RecordEnd {
+        /// The end of the durable WAL.
+        end: Lsn,
+    },
     /// `xl_rmid` is not in use.
     #[error("invalid resource manager {found}")]
     ResourceManager {

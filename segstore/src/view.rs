@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use walproto::{Major, TimelineHistory, TimelineId};
+use walproto::{Lsn, Major, TimelineHistory, TimelineId};
 
 use crate::archive::Archive;
 use crate::directory::ArchiveDirectory;
@@ -289,6 +289,25 @@ impl ArchiveView {
         let listing = self.listing()?;
         let oldest = listing.of_timeline(timeline).next();
         Ok(oldest.map(|(file, _)| file.name))
+    }
+
+    /// Whether the durable WAL ended with a record when it ended at `end`. Complete segments need not
+    /// end with one.
+    pub(crate) fn is_record_end(&self, end: Lsn) -> bool {
+        if self.files().size().offset_of(end) != 0 {
+            return true;
+        }
+        match &self.shared.source {
+            Source::ThisProcess => true,
+            Source::AnotherProcess(another) => {
+                // Both change together.
+                let _refreshing = lock(&another.refreshing);
+                self.followed() != Followed::CompleteSegmentsOnly
+                    && self
+                        .durable()
+                        .is_some_and(|durable| durable.record_end == end)
+            }
+        }
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {

@@ -12,7 +12,7 @@ use super::chunk::ChunkFile;
 use super::files::{OpenFile, Source, Span};
 use super::ledger::{BLOCK, FileCheck, FileId, good_end};
 use super::{Feed, FeedError};
-use crate::corruption::Corruption;
+use crate::corruption::{Corruption, CorruptionReason};
 use crate::disk::OpenMode;
 use crate::error::{ArchiveError, Evidence};
 use crate::page::{BLOCK_SIZE, FIRST_IS_CONTRECORD, LONG_HEADER_LENGTH, PageHeader};
@@ -107,12 +107,32 @@ impl Feed {
         if validator.position() < input_end || check.good_end() >= end {
             return Ok(true);
         }
-        if good_end(&validator) < input_end && input_end < span.durable_end {
-            self.complete_record(validator.clone(), span, block)?;
+        if good_end(&validator) < input_end {
+            let mut rest = validator.clone();
+            if input_end < span.durable_end {
+                rest = self.complete_record(rest, span, block)?;
+            }
+            if let Some(corruption) = self.unfinished(&rest, span) {
+                return Err(self.damaged(corruption, span).into());
+            }
         }
         // Behind what is durable there is nothing to check by.
         check.raise(input_end);
         Ok(true)
+    }
+
+    /// The damage of a record that extends past the durable WAL although that ends with a record: its
+    /// length. A record may be unfinished at a switch point, and where only complete segments count.
+    fn unfinished(&self, validator: &Validator, span: Span) -> Option<Corruption> {
+        let end = span.durable_end;
+        let record = validator.incomplete_record()?;
+        let is_damaged =
+            self.end.is_none() && validator.position() == end && self.view.is_record_end(end);
+        is_damaged.then(|| Corruption {
+            timeline: self.path.timeline_of(record.start),
+            lsn: record.start,
+            reason: CorruptionReason::RecordEnd { end },
+        })
     }
 
     /// Checks the rest of a record that continues after the end of a file.
@@ -121,7 +141,7 @@ impl Feed {
         mut validator: Validator,
         span: Span,
         block: &mut [u8],
-    ) -> Result<(), FeedError> {
+    ) -> Result<Validator, FeedError> {
         let before = validator.progress().record_end;
         let mut passed = Vec::new();
         while validator.position() < span.durable_end {
@@ -158,7 +178,7 @@ impl Feed {
                 ledger.insert(file.name, file.id, file.growing, file.validator, good);
             }
         }
-        Ok(())
+        Ok(validator)
     }
 
     /// The check of a file that was opened, as far as it has come or from the beginning.

@@ -103,6 +103,40 @@ fn a_flipped_bit_in_a_plain_segment_is_not_given_and_a_repaired_file_is() {
     }
 }
 
+/// A length that is damaged upwards makes the last record look unfinished.
+#[test]
+fn a_flipped_bit_in_the_header_of_the_last_record_is_not_given() {
+    for (seed, to_the_end_of_a_segment) in [(33, false), (34, true)] {
+        let mut wal = wal(seed);
+        if to_the_end_of_a_segment {
+            let end = wal.end().0.next_multiple_of(MIB);
+            wal.fill(end - 7000 - wal.end().0);
+            while end - wal.end().0 > 5000 {
+                wal.record(500);
+            }
+            wal.switch(AfterSwitch::Zeros);
+        }
+        let record = wal.records().last().unwrap();
+        let world = World::with(&wal);
+        let file = [SegmentFile::partial, SegmentFile::complete]
+            .map(|file| file(name(1, record.start)))
+            .into_iter()
+            .find(|file| world.disk.content(path(*file)).is_some())
+            .unwrap();
+        let content = world.disk.content(path(file)).unwrap();
+        for offset in (0..24).filter(|offset| !(18..20).contains(offset)) {
+            let bad = Lsn(record.start.0 + offset);
+            world
+                .disk
+                .plant(path(file), &flipped(&content, bad))
+                .unwrap();
+            for view in world.views() {
+                assert_ends_before(&view, &wal, START, bad);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_rest_of_a_record_is_checked_though_it_began_in_the_segment_before() {
     let wal = wal(32);
