@@ -49,6 +49,16 @@ impl Cluster {
         self.wait_replication(application_name, "sync_state", sync_state);
     }
 
+    /// Waits until the server shows no receiver: one that has ended is shown for a moment longer, and
+    /// must not be taken for the next one of its name.
+    #[track_caller]
+    pub fn wait_no_replication(&self) {
+        wait_until("no receiver to be shown", || {
+            self.text("SELECT application_name FROM pg_stat_replication")
+                .is_none()
+        });
+    }
+
     /// What a receiver or standby of this name has reported as flushed on its latest connection.
     #[must_use]
     pub fn reported_flush(&self, application_name: &str) -> Option<Lsn> {

@@ -266,6 +266,7 @@ fn only_what_the_name_promises_is_acknowledged() {
             .log()
             .contains(": warning: WAL is not synced to disk");
         assert_eq!(warned, own_face && !flush, "{}", receiver.log());
+        cluster.wait_no_replication();
     }
 }
 
@@ -542,6 +543,7 @@ fn the_messages_of_an_interrupted_run_are_the_models() {
         let mut receiver = receiver.arg("-v").start();
         wait_written(&cluster, "pg_receivewal", cluster.flush_lsn());
         assert_eq!(receiver.stop().code(), Some(0), "{}", receiver.log());
+        cluster.wait_no_replication();
         lines(&receiver.log())
     };
     let model = Receiver::pg_receivewal(Version::V15, &conninfo, model_archive.path());
