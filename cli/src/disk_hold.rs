@@ -73,7 +73,7 @@ mod tests {
         };
         let lost = |error| ReceiverEvent::Disconnected {
             error,
-            retry_in: Duration::ZERO,
+            retry_in: Some(Duration::ZERO),
         };
         let streams = ReceiverEvent::StreamingStarted { timeline, lsn };
         let writes = ReceiverEvent::DiskWritable;

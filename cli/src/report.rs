@@ -35,7 +35,10 @@ impl LogReporter {
         }
     }
 
-    fn disconnected(&self, error: &ReceiveError, retry_in: Duration) {
+    fn disconnected(&self, error: &ReceiveError, retry_in: Option<Duration>) {
+        let Some(retry_in) = retry_in else {
+            return tell_loss(error);
+        };
         let repeated = match self.advice {
             true => self.repeats.log(&chain(error), Instant::now()),
             false => Some(0),
@@ -339,7 +342,7 @@ mod tests {
             (
                 ReceiverEvent::Disconnected {
                     error: &error,
-                    retry_in: Duration::from_secs(5),
+                    retry_in: Some(Duration::from_secs(5)),
                 },
                 "prog: error: server ended the stream at 1/3000000 (timeline 1)\n\
                  prog: disconnected; waiting 5 seconds to try again\n",
@@ -347,7 +350,7 @@ mod tests {
             (
                 ReceiverEvent::Disconnected {
                     error: &ReceiveError::NoServer,
-                    retry_in: Duration::from_millis(1200),
+                    retry_in: Some(Duration::from_millis(1200)),
                 },
                 "prog: error: no server to connect to\n\
                  prog: disconnected; waiting 2 seconds to try again\n",
@@ -380,7 +383,7 @@ mod tests {
                 for _ in 0..3 {
                     reporter.report(&ReceiverEvent::Disconnected {
                         error: &ReceiveError::NoServer,
-                        retry_in: Duration::from_secs(1),
+                        retry_in: Some(Duration::from_secs(1)),
                     });
                 }
             });
@@ -405,7 +408,7 @@ mod tests {
             (
                 ReceiverEvent::Disconnected {
                     error: &error,
-                    retry_in: Duration::from_secs(1),
+                    retry_in: Some(Duration::from_secs(1)),
                 },
                 "connection_lost",
             ),
@@ -419,7 +422,7 @@ mod tests {
         }
         let without = ReceiverEvent::Disconnected {
             error: &ReceiveError::NoServer,
-            retry_in: Duration::from_secs(1),
+            retry_in: Some(Duration::from_secs(1)),
         };
         let text = report(LogFormat::Json, true, &without);
         assert!(

@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pgconn::connection::ConnectionError;
 use segstore::{ArchiveError, MissingSegments, WeakSetting};
 use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 
 use crate::error::ReceiveError;
 use crate::stream::IncompleteTail;
-use pgconn::connection::ConnectionError;
 
 /// How many files, or holes, are named in a warning.
 const MAX_NAMES: usize = 5;
@@ -88,12 +88,12 @@ pub enum ReceiverEvent<'a> {
         /// The name of its file, without the directory.
         file_name: &'a str,
     },
-    /// The connection is lost or could not be made, and will be tried again.
+    /// The connection is lost or could not be made.
     Disconnected {
         /// Why.
         error: &'a ReceiveError,
-        /// The time until the next try.
-        retry_in: Duration,
+        /// The time until the next try; `None` if the receiver was told to stop and so ends.
+        retry_in: Option<Duration>,
     },
     /// Nothing has been streamed for a minute, since the receiver began or since a connection was
     /// lost. Once an outage. It is tried again all the time.

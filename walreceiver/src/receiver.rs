@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pgconn::conninfo::ConnectionConfig;
 use segstore::{Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -21,7 +22,6 @@ use crate::stream::{Stop, TailMemory};
 use damage::Damage;
 use outage::Outage;
 pub(crate) use outage::Streaming;
-use pgconn::conninfo::ConnectionConfig;
 pub(crate) use standing::{StandingWarning, StandingWarnings};
 
 mod damage;
@@ -325,10 +325,20 @@ impl Work {
             }
             let error = match outcome {
                 Ok(()) => return Ok(()),
-                // What was received could not all be kept, and must not be polled for again.
-                Err(error) if stopped.load(Ordering::Relaxed) => return Err(error),
                 Err(error) => damage.count(error),
             };
+            // `stop` has completed and must not be polled again.
+            if stopped.load(Ordering::Relaxed) {
+                if error.ends(Phase::After) || error.is_of_archive() {
+                    return Err(error);
+                }
+                // It would have been tried again: no reason to fail for who wanted an end.
+                self.reporter.report(&ReceiverEvent::Disconnected {
+                    error: &error,
+                    retry_in: None,
+                });
+                return Ok(());
+            }
             if streaming.was_on() {
                 phase = Phase::After;
                 outage = Outage::begin();
@@ -344,7 +354,7 @@ impl Work {
             // How far it had come can still be looked at while this is told.
             self.reporter.report(&ReceiverEvent::Disconnected {
                 error: &error,
-                retry_in,
+                retry_in: Some(retry_in),
             });
             self.progress.send_replace(None);
             outage.note_cause(error);
@@ -420,7 +430,7 @@ mod tests {
             .with_reporter(move |event: &ReceiverEvent<'_>| match event {
                 ReceiverEvent::Disconnected { retry_in, .. } => {
                     // Its socket may be there at any moment.
-                    assert!(*retry_in <= Duration::from_secs(1), "{retry_in:?}");
+                    assert!(*retry_in <= Some(Duration::from_secs(1)), "{retry_in:?}");
                 }
                 ReceiverEvent::Unreachable { lasted, error } => {
                     let cause = error.map(ToString::to_string).unwrap_or_default();

@@ -112,9 +112,10 @@ impl Observer {
                 let last_progress = *self.progress.borrow();
                 let message = chain(*error);
                 self.change(|observed| {
-                    observed.phase = Phase::Waiting {
-                        until: Instant::now() + *retry_in,
-                    };
+                    if let Some(retry_in) = *retry_in {
+                        let until = Instant::now() + retry_in;
+                        observed.phase = Phase::Waiting { until };
+                    }
                     observed.last_progress = last_progress.or(observed.last_progress);
                     if is_disk_full(error) {
                         observed.disk_full = Some(message.clone());

@@ -252,7 +252,7 @@ mod tests {
         let ordinary = ReceiveError::ServerEnded { timeline, lsn };
         let lost = |error| ReceiverEvent::Disconnected {
             error,
-            retry_in: Duration::ZERO,
+            retry_in: Some(Duration::ZERO),
         };
         let outage = |error| ReceiverEvent::Unreachable {
             lasted: Duration::from_secs(60),

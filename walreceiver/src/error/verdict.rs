@@ -1,12 +1,12 @@
 //! What an error means for the receiver: where it was met, and whether it ends receiving.
 
+use pgconn::connection::is_permanent;
 use segstore::{ArchiveError, ErrorKind, WriteError};
 use walproto::error::SqlState;
 use walproto::{Lsn, TimelineId};
 
 use super::ReceiveError;
 use crate::follow::Refusal;
-use pgconn::connection::is_permanent;
 
 /// How far a run has come, which decides what may end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,6 +166,16 @@ impl ReceiveError {
             | Self::NoServer
             | Self::OthersMissing { .. }
             | Self::SwitchPastEnd { .. } => false,
+        }
+    }
+
+    /// Whether received WAL could not be kept, because of this machine and not of the server.
+    pub(crate) fn is_of_archive(&self) -> bool {
+        match self {
+            Self::Write(WriteError::Corrupt { .. } | WriteError::Diverged { .. }) => false,
+            Self::Write(_) | Self::Archive(_) => true,
+            Self::DiskStayedFull { .. } | Self::ArchiveLost | Self::Thread { .. } => true,
+            _ => false,
         }
     }
 

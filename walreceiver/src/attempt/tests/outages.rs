@@ -5,7 +5,7 @@ use segstore::generator::Generator;
 use walproto::SlotName;
 
 use super::*;
-use crate::event::Warning;
+use crate::event::{Progress, Warning};
 
 /// What became of a receiver, as it told.
 type Told = Arc<Mutex<Vec<String>>>;
@@ -425,4 +425,47 @@ async fn lose_a_first_start(slot: Option<SlotName>) {
         }
     };
     timeout(DEADLINE, received).await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_that_is_met_after_the_word_to_stop_is_told_and_fails_no_run() {
+    let (server, mut senders) = Server::welcoming();
+    let directory = tempfile::tempdir().unwrap();
+    let (receiver, told) = retrying(&server, &directory, |_| {});
+    let mut progress = receiver.progress();
+    let primary = Primary::new(&wal(), &[]);
+    let mut damaged = primary.wal.bytes().to_vec();
+    let last = primary.wal.records().last().unwrap();
+    let offset = usize::try_from(last.end.bytes_since(START)).unwrap() - 1;
+    damaged[offset] ^= 1;
+    let end = primary.wal.end();
+    let serving = async {
+        let mut sender = senders.recv().await.unwrap();
+        until_stream(&primary, &mut sender).await;
+        sender.copy_both().await;
+        sender.wal(START, &damaged).await;
+        while sender.goes_on().await {}
+        let farewell = [
+            message(b'c', b""),
+            message(b'C', b"START_STREAMING\0"),
+            completed("START_REPLICATION"),
+        ];
+        sender.say(&farewell.concat()).await;
+        pending().await
+    };
+    // It has arrived, and what is found in it is not known yet.
+    let stop = async {
+        let all = |progress: &Option<Progress>| progress.is_some_and(|p| p.received_end == end);
+        progress.wait_for(all).await.unwrap();
+    };
+    let received = async {
+        tokio::select! {
+            received = receiver.run(stop) => received,
+            () = serving => unreachable!(),
+        }
+    };
+    timeout(DEADLINE, received).await.unwrap().unwrap();
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[1].starts_with("lost: invalid WAL at "), "{told:#?}");
 }
