@@ -3,25 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use walproto::client::{self, ClientSession, Credentials, FlushPosition, Positions};
+use tests::Claimed;
+use walproto::client::{self, ClientSession, Credentials, Positions};
 use walproto::command::Command;
 use walproto::server::{self, ServerSession};
 use walproto::startup::StartupParameters;
 use walproto::{Lsn, PgTimestamp, ServerVersion, TimelineId};
-
-/// What a receiver without a disk claims to be flushed.
-#[derive(Clone, Copy)]
-struct Claimed(Lsn);
-
-impl FlushPosition for Claimed {
-    fn lsn(self) -> Lsn {
-        self.0
-    }
-
-    fn at_most(self, limit: Lsn) -> Self {
-        Self(self.0.min(limit))
-    }
-}
 
 /// Two sessions that stream, and what is on the way between them.
 pub struct Pair {

@@ -40,7 +40,7 @@ pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use embedded::{Embedded, Records};
 pub use generated::GeneratedArchive;
-pub use link::Link;
+pub use link::{Claimed, Link};
 pub use load::{Commit, Load};
 pub use postgres_programs::{Version, unprivileged_user};
 pub use process::{children_of, signal, unprivileged_output};

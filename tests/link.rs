@@ -14,8 +14,8 @@ use walproto::error::ServerMessage;
 use walproto::result::{IdentifySystem, ResultSet};
 
 /// What a receiver without a disk claims to be flushed.
-#[derive(Clone, Copy)]
-struct Claimed(Lsn);
+#[derive(Clone, Copy, Debug)]
+pub struct Claimed(pub Lsn);
 
 impl FlushPosition for Claimed {
     fn lsn(self) -> Lsn {

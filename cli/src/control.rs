@@ -13,10 +13,10 @@ mod socket;
 
 use std::sync::Arc;
 use std::time::Instant;
-use walproto::Confirmed;
 
 use segstore::SlotStore;
 use tokio::sync::watch;
+use walproto::Confirmed;
 use walreceiver::{Acknowledge, Progress, ReceiverConfig, SlotName};
 use walsender::ServerHandle;
 

@@ -161,6 +161,9 @@ impl MainError {
             },
             Self::Receive(error) => hint_of(error),
             Self::Connect(error) => hint_of_connect(error),
+            Self::Archive(ArchiveError::NotDurable { .. }) => {
+                Some("Run the receiver on it without --no-sync.")
+            }
             Self::SegmentsBelow { hint, .. } => Some(hint),
             Self::Told(error) => error.hint(),
             _ => None,
@@ -210,6 +213,17 @@ pub(crate) fn hint_of(error: &ReceiveError) -> Option<&'static str> {
              new base backup.",
         ),
         ReceiveError::Split { refusal, .. } => hint_of_split(refusal),
+        ReceiveError::Refused(Refusal::Forked(_)) => Some(
+            "To keep the WAL after the fork aside and follow the new timeline, use --follow-fork.",
+        ),
+        ReceiveError::Refused(Refusal::StartPastEnd { .. }) => {
+            Some("Use an earlier --start, or leave it out.")
+        }
+        ReceiveError::NotEmpty { .. } => Some("Leave --start out, or use an empty directory."),
+        ReceiveError::NoSuchSlot { .. } => Some("Use --create-slot to create it."),
+        ReceiveError::LostSlot { .. } | ReceiveError::UnusableSlot { .. } => {
+            Some("Use --drop-slot to drop it, and --create-slot to create it.")
+        }
         ReceiveError::Connection(error) => hint_of_connection(error),
         ReceiveError::Connect(error) => hint_of_connect(error),
         _ => None,

@@ -4,12 +4,12 @@
 use std::future::{Future, pending};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use walproto::{Confirmed, Horizons};
 
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
+use walproto::{Confirmed, Horizons};
 use walreceiver::{ArchiveView, Downstream, ReceivedArchive, Receiver};
 
 use walsender::{ServeError, ServerHandle, Sockets, Stop};

@@ -43,9 +43,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An authenticated connection for physical replication.
 ///
-/// Whoever streams WAL sends START_REPLICATION through [`Connection::send`] and then calls
-/// [`Connection::event`] again and again; commands that are answered by a table are for
-/// [`Connection::execute`].
+/// To stream WAL, send START_REPLICATION with [`Connection::send`] and then call
+/// [`Connection::event`] repeatedly. [`Connection::execute`] is for commands that are answered by a
+/// table.
 pub struct Connection {
     stream: Stream,
     session: ClientSession,
@@ -105,8 +105,7 @@ impl Connection {
         sent.map_err(ConnectionError::Session)
     }
 
-    /// Reports how far the receiver is with the WAL that is streamed. The server is told at once if
-    /// that is anything new.
+    /// Reports the receiver's progress with the WAL that is streamed. A change is sent at once.
     pub fn report<F: FlushPosition>(&mut self, positions: Positions<F>) {
         self.session.report(Instant::now(), positions);
     }

@@ -227,7 +227,7 @@ pub enum ArchiveError {
     /// The archive was last written without syncs, so that nothing of it need be durable.
     #[error(
         "archive \"{}\" was last written without fsync, so nothing of it may be handed on; run the \
-         receiver on it without --no-sync", directory.display()
+         receiver on it with fsync", directory.display()
     )]
     NotDurable {
         /// The archive.

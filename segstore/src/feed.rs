@@ -24,9 +24,9 @@
 //! that position replaced by another file, in this process or in another.
 
 use std::sync::Arc;
-use walproto::result::TimelineEnd;
 
 use bytes::BytesMut;
+use walproto::result::TimelineEnd;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::live::Reader;

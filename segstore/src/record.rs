@@ -117,3 +117,18 @@ pub fn finish_crc(body: u32, header: &[u8; RECORD_HEADER_LENGTH]) -> u32 {
     let [covered @ .., _, _, _, _] = header;
     crc::append_short(body, covered)
 }
+
+#[cfg(test)]
+mod tests {
+    use walproto::MAJORS;
+
+    use super::*;
+
+    #[test]
+    fn the_last_built_in_resource_manager_is_that_of_all_versions() {
+        for major in &MAJORS {
+            assert!(major.has_resource_manager(RM_LAST_BUILTIN));
+            assert!(!major.has_resource_manager(RM_LAST_BUILTIN + 1));
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! A server newer than any that this program was made for.
 
 use tests::{ArchiveDirectory, Cluster, Message, Proxy, Receiver, Verdict, Version};
-use walproto::TimelineId;
+use walproto::{MAJORS, TimelineId};
 
 const PAGE: usize = 8192;
 /// No version of PostgreSQL has this one.
@@ -22,6 +22,20 @@ fn pretend(message: &mut Message) -> Verdict {
         }
     }
     Verdict::Forward
+}
+
+#[test]
+fn all_known_versions_are_tested() {
+    let tested = [
+        Version::V13,
+        Version::V14,
+        Version::V15,
+        Version::V16,
+        Version::V17,
+        Version::V18,
+    ];
+    let known = MAJORS.iter().map(|major| major.number);
+    assert!(known.eq(tested.iter().map(|version| version.number())));
 }
 
 #[test]

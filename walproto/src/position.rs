@@ -20,7 +20,8 @@ impl fmt::Display for WalPosition {
     }
 }
 
-/// How far a standby is with the WAL of one timeline, as the first byte that it does *not* have.
+/// The progress of a standby with the WAL of one timeline: each position is the first byte that it
+/// does *not* have.
 /// `None` is `0/0` on the wire: not reported.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct StandbyProgress {
@@ -55,8 +56,7 @@ impl StandbyProgress {
     }
 }
 
-/// How many of the standbys that must have WAL before it is acknowledged are connected, and how far
-/// they are.
+/// The connected standbys that must have WAL before it is acknowledged, and their progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Confirmed {
     /// The timeline of their WAL; `None` as long as there is none.

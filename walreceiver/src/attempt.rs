@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use pgconn::connection::Connection;
+use pgconn::conninfo::ConnectionConfig;
 use segstore::{Archive, ErrorKind, Identity, Recovery, SegmentFile, SegmentName};
 use tokio::sync::watch;
 use walproto::client::Event;
@@ -17,8 +19,6 @@ use crate::follow::{self, Held};
 use crate::negotiate::Server;
 use crate::receiver::{ReceivedArchive, StandingWarnings, Streaming, show};
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
-use pgconn::connection::Connection;
-use pgconn::conninfo::ConnectionConfig;
 
 mod choice;
 mod course;

@@ -21,7 +21,7 @@ pub struct Downstream {
     pub needs: Option<watch::Receiver<Horizons>>,
 }
 
-/// What the upstream is told in place of `local` on a stream of `timeline` from `start` on.
+/// The positions that are reported upstream in place of `local`, on a stream of `timeline` from `start`.
 ///
 /// Never more than `local`. Without enough standbys the flush position is left out (`0/0`): the
 /// upstream does not count us then, and at its shutdown waits for what is written here. So it is
@@ -49,8 +49,7 @@ pub(crate) fn limit<F: FlushPosition>(
         apply: local
             .apply
             .map(|apply| apply.min(progress.apply.unwrap_or(Lsn::INVALID))),
-        // What follows the last record is not confirmed by anybody, and nobody waits for it
-        // who waits for a commit.
+        // No standby confirms what follows the last record, and no commit waits for it.
         byte_end: match (flush.map(F::lsn), local.flush.map(F::lsn)) {
             (Some(flush), Some(local)) if flush != local => flush,
             _ => local.byte_end,

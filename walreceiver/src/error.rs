@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use pgconn::connection::{ConnectError, ConnectionError};
 use segstore::{ArchiveError, WriteError};
 use walproto::result::ResultError;
 use walproto::{InvalidSegmentSize, Lsn, ParseHistoryError, SlotName, TimelineId};
@@ -11,7 +12,6 @@ use crate::apply::ApplyError;
 use crate::follow::Refusal;
 use crate::slot::SlotError;
 use crate::stream::IncompleteTail;
-use pgconn::connection::{ConnectError, ConnectionError};
 
 mod verdict;
 
@@ -116,9 +116,7 @@ pub enum ReceiveError {
     SegmentSize(#[from] InvalidSegmentSize),
 
     /// There is no such slot.
-    #[error(
-        "replication slot \"{slot}\" does not exist on the server; create it with --create-slot"
-    )]
+    #[error("replication slot \"{slot}\" does not exist on the server; create it")]
     NoSuchSlot {
         /// The slot.
         slot: SlotName,
@@ -134,7 +132,7 @@ pub enum ReceiveError {
     /// The slot no longer keeps WAL back.
     #[error(
         "replication slot \"{slot}\" is lost: it reserves no WAL, while the archive goes on from \
-         {needed} (timeline {timeline}); drop it with --drop-slot and create it with --create-slot"
+         {needed} (timeline {timeline}); drop the slot and create it again"
     )]
     LostSlot {
         /// The slot.
@@ -149,7 +147,7 @@ pub enum ReceiveError {
     /// logical, which cannot be asked beforehand up to 14.
     #[error(
         "replication slot \"{slot}\" cannot be streamed from at {start} (timeline {timeline}); \
-         use another slot, or drop it with --drop-slot and create it with --create-slot"
+         use another slot, or drop this one and create it again"
     )]
     UnusableSlot {
         /// The slot.
@@ -250,7 +248,7 @@ pub enum ReceiveError {
     /// A start was asked for that would leave a gap or overwrite what is there.
     #[error(
         "start position {start} was asked for, but the archive goes on from {resume_at} (timeline \
-         {timeline}); leave --start out, or use an empty directory"
+         {timeline}); resume there, or use an empty directory"
     )]
     NotEmpty {
         /// The position asked for.

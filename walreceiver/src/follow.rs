@@ -132,7 +132,7 @@ pub enum Refusal {
     /// A promotion without our tail.
     #[error(
         "timeline {} left timeline {} at {}, before the archive's {}: it lacks {} bytes of \
-         acknowledged WAL; to keep them aside and follow it all the same, use --follow-fork",
+         acknowledged WAL",
         .0.successor, .0.timeline, .0.switch_point, .0.record_end,
         .0.record_end.bytes_since(.0.switch_point)
     )]
@@ -171,7 +171,7 @@ pub enum Refusal {
     /// A first start at a position that the server's history does not have.
     #[error(
         "start position {start} is past the server's WAL, which ends at {flush} on timeline \
-         {timeline}; connect to a server that has it, or give a --start up to there"
+         {timeline}; connect to a server that has it, or start at or before the end of the WAL"
     )]
     StartPastEnd {
         /// The server's timeline.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pgconn::connection::Connection;
 use segstore::ServerFacts;
 use walproto::command::{Command, Identifier};
 use walproto::error::SqlState;
@@ -11,7 +12,6 @@ use walproto::{Lsn, ServerVersion, SlotName, TimelineHistory, TimelineId};
 
 use crate::error::ReceiveError;
 use crate::follow::Upstream;
-use pgconn::connection::Connection;
 
 /// How many history files are asked for, those of the newest timelines: many more than there are
 /// promotions in a cluster's life, and few enough that a server that claims to be on timeline

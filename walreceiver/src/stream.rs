@@ -15,6 +15,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use pgconn::connection::{Connection, ConnectionError};
 use segstore::{Archive, Durable, ErrorKind, Preparation, Recovery};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
@@ -30,7 +31,6 @@ use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::flusher::{Flushed, Flusher};
 pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
-use pgconn::connection::{Connection, ConnectionError};
 use positions::news;
 use start::{notice, refused, start, stream_end};
 

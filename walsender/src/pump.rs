@@ -112,8 +112,8 @@ impl Pump {
         self.failure.take()
     }
 
-    /// Sends what the client takes, and tells the registry how far it is. Without the permit to wait
-    /// for the disk it stops where something has to be read.
+    /// Sends what the client takes, and notes in the registry what was sent. Without the permit to
+    /// wait for the disk it stops where something has to be read.
     pub(crate) fn push(
         &mut self,
         view: &ArchiveView,

@@ -112,7 +112,7 @@ impl Verdict {
         }
     }
 
-    /// Fails when nobody is left to hear of the operation.
+    /// Fails after a power cut: the operation has no caller any more.
     pub(super) fn end(&self) -> io::Result<()> {
         match self {
             Self::Cut => Err(power_is_cut()),

@@ -191,7 +191,7 @@ fn an_archive_that_is_not_synced_is_not_given_on() {
         assert_eq!(
             error.to_string(),
             "archive \"/a\" was last written without fsync, so nothing of it may be handed on; \
-             run the receiver on it without --no-sync"
+             run the receiver on it with fsync"
         );
     };
     refused(unsynced.view());

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
 use std::time::Instant;
 
+use pgconn::connection::{Attempt as Try, ConnectError, ConnectFailure, Connection};
+use pgconn::hosts::{Answer, Answered, Suits, ask_all, connect_checked};
 use segstore::{Archive, ArchiveError};
 use walproto::SegmentSize;
 use walproto::client::SessionTimes;
@@ -15,8 +17,6 @@ use crate::follow::Refusal;
 use crate::follow::among::{Candidate, Choice, Kin, Split, choose};
 use crate::negotiate::Server;
 use crate::receiver::StandingWarning;
-use pgconn::connection::{Attempt as Try, ConnectError, ConnectFailure, Connection};
-use pgconn::hosts::{Answer, Answered, Suits, ask_all, connect_checked};
 
 /// Remembers over all connections why hosts are passed over, so that it is said once.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! What to stream from a server, and what has to be done before.
 
+use pgconn::connection::Connection;
 use walproto::client::Event;
 use walproto::result::TimelineEnd;
 use walproto::{Lsn, SlotName, TimelineId};
@@ -13,7 +14,6 @@ use crate::follow::{self, Course, Held, Refusal};
 use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
 use crate::receiver::StandingWarning;
 use crate::slot::{NewPhysicalSlot, create_slot};
-use pgconn::connection::Connection;
 
 impl Attempt<'_> {
     /// How to go on with what the archive has.

@@ -1,5 +1,6 @@
 //! What a server that answered is to the archive.
 
+use pgconn::connection::Connection;
 use segstore::{Archive, ArchiveError, Recovery, ServerFacts};
 use walproto::{TimelineHistory, TimelineId};
 
@@ -8,7 +9,6 @@ use crate::error::ReceiveError;
 use crate::event::Warning;
 use crate::negotiate::Server;
 use crate::receiver::StandingWarning;
-use pgconn::connection::Connection;
 
 /// What there is to know of a server for that.
 struct Described {

@@ -21,6 +21,7 @@
 //! A server drops the temporary slots of a session on each error in it (src/backend/tcop/postgres.c,
 //! `PostgresMain`), so that the slot is created after the search, and again after each refusal.
 
+use pgconn::connection::{Connection, ConnectionError};
 use walproto::client::{Event, FlushPosition, Positions};
 use walproto::command::{Command, Identifier};
 use walproto::error::SqlState;
@@ -34,7 +35,6 @@ use crate::event::Warning;
 use crate::negotiate::{Server, Slot};
 use crate::receiver::StandingWarning;
 use crate::slot::{SlotError, create_temporary_slot, drop_slot};
-use pgconn::connection::{Connection, ConnectionError};
 
 /// How often the oldest WAL is looked for again, because the server has removed it meanwhile.
 const MAX_SEARCHES: u32 = 3;

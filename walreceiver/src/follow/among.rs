@@ -13,10 +13,10 @@
 //! | on an older one, a primary | passed over: it was replaced |
 //! | on an older one, a standby | waited for |
 
+use pgconn::hosts::Suits;
 use walproto::{SegmentSize, SystemId, TimelineId};
 
 use super::{Course, Held, Refusal, Upstream, resume};
-use pgconn::hosts::Suits;
 
 /// A server that answered.
 pub(crate) struct Candidate<'a> {

@@ -1,5 +1,6 @@
 //! Asking for a stream, and what a server's answers mean.
 
+use pgconn::connection::{Connection, ConnectionError};
 use walproto::client::Event;
 use walproto::command::{Command, Identifier};
 use walproto::error::{ServerMessage, SqlState};
@@ -9,7 +10,6 @@ use walproto::{Lsn, TimelineId};
 use super::{Order, StreamEnd};
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
-use pgconn::connection::{Connection, ConnectionError};
 
 /// Asks for the stream; `Some` when there is nothing to stream.
 pub(super) async fn start(

@@ -6,6 +6,8 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Mutex;
 
+use pgconn::hosts::connect_any;
+use pgconn::scripted::{Sender, Server, config, message, next_status, xlog_data};
 use segstore::generator::Generator;
 use segstore::sim::SimDisk;
 use tokio::io::AsyncWriteExt;
@@ -15,8 +17,6 @@ use walproto::client::SessionTimes;
 use super::*;
 use crate::flusher::QUEUE_BYTES;
 use crate::sample::{ROOT, START, archive, first_timeline, generator, segment_size};
-use pgconn::hosts::connect_any;
-use pgconn::scripted::{Sender, Server, config, message, next_status, xlog_data};
 
 /// How long a test waits for what has to happen.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 use super::*;
-use walproto::{Horizons, StandbyProgress};
 
 use walproto::copy_data::EpochXid;
+use walproto::{Horizons, StandbyProgress};
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     total: 3,

@@ -1,9 +1,9 @@
 //! How a server is looked at while it runs.
 
 use std::sync::Arc;
-use walproto::{Confirmed, Horizons};
 
 use tokio::sync::{broadcast, watch};
+use walproto::{Confirmed, Horizons};
 
 use super::Shared;
 use crate::access::{Access, AccessError};

@@ -1,7 +1,8 @@
 //! From one timeline to the next.
 
-use super::*;
 use walproto::result::TimelineEnd;
+
+use super::*;
 
 /// WAL of a timeline, and of one that a standby began in the middle of its second segment.
 fn promoted(seed: u64) -> (Generator, Generator) {

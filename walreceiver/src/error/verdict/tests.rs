@@ -4,6 +4,8 @@
 use std::io;
 use std::time::Duration;
 
+use pgconn::connection::{Attempt, ConnectError, ConnectFailure, ConnectionError};
+use pgconn::tls::TlsError;
 use segstore::{
     Corruption, CorruptionReason, Damage, DiskError, Encoding, Operation, SegmentFile, SegmentName,
 };
@@ -17,8 +19,6 @@ use crate::apply::ApplyError;
 use crate::follow::Fork;
 use crate::slot::SlotError;
 use crate::stream::IncompleteTail;
-use pgconn::connection::{Attempt, ConnectError, ConnectFailure, ConnectionError};
-use pgconn::tls::TlsError;
 
 const TIMELINE: TimelineId = TimelineId::FIRST;
 const LSN: Lsn = Lsn(0x0300_0000);
