@@ -25,15 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::directory::ArchiveDirectory;
-use crate::discovery;
+use crate::archive::directory::ArchiveDirectory;
+use crate::archive::discovery;
+use crate::archive::identity::Identity;
+use crate::archive::listing::Listing;
+use crate::archive::position;
+use crate::archive::segment_files::SegmentFiles;
 use crate::disk::Disk;
 use crate::error::{ArchiveError, DiskError, Operation};
-use crate::identity::Identity;
-use crate::listing::Listing;
-use crate::position;
-use crate::segment_files::SegmentFiles;
-use crate::validator::WalFormat;
+use crate::wal::validator::WalFormat;
 
 use self::check::{Checker, Stretch};
 use self::join::Join;

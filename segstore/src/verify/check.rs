@@ -7,19 +7,19 @@ use walproto::{Lsn, TimelineHistory};
 
 use super::plan::{Run, Segment};
 use super::weak::SaidSettings;
-use crate::aligned::AlignedBuffer;
-use crate::compression::{self, Recognized};
-use crate::corruption::Corruption;
+use crate::archive::compression::{self, Recognized};
+use crate::archive::segment_files::SegmentFiles;
+use crate::archive::segment_reader::SegmentReader;
 use crate::disk::OpenMode;
+use crate::disk::aligned::AlignedBuffer;
+use crate::disk::named_file::NamedFile;
 use crate::error::ArchiveError;
-use crate::named_file::NamedFile;
-use crate::page::LONG_HEADER_LENGTH;
-use crate::record::RecordHeader;
-use crate::segment::{Encoding, SegmentFile};
-use crate::segment_files::SegmentFiles;
-use crate::segment_reader::SegmentReader;
-use crate::settings::{Settings, SettingsReader, SettingsVisitor};
-use crate::validator::{RecordVisitor, Validator, WalFormat};
+use crate::wal::corruption::Corruption;
+use crate::wal::page::LONG_HEADER_LENGTH;
+use crate::wal::record::RecordHeader;
+use crate::wal::segment::{Encoding, SegmentFile};
+use crate::wal::settings::{Settings, SettingsReader, SettingsVisitor};
+use crate::wal::validator::{RecordVisitor, Validator, WalFormat};
 
 /// What is read at once. It stays in the processor's cache until it is checked.
 const BLOCK: usize = 128 << 10;

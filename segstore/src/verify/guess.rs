@@ -6,9 +6,9 @@ use bytes::Bytes;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use super::check::SegmentBytes;
-use crate::listing::Listing;
-use crate::page::{BLOCK_SIZE, PageHeader};
-use crate::segment_files::SegmentFiles;
+use crate::archive::listing::Listing;
+use crate::archive::segment_files::SegmentFiles;
+use crate::wal::page::{BLOCK_SIZE, PageHeader};
 
 /// A history with which the pages of a timeline's first segment agree: each page says which timeline
 /// it was begun on. A timeline is taken to end where the first page of the next one starts, which

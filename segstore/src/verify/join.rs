@@ -11,9 +11,9 @@ use super::check::{Checker, Stop, Stretch, Walk, Why};
 use super::copies;
 use super::plan::{Plan, Run};
 use super::report::{Fault, GoodRange, Problem, Verification, add_good, merge};
+use crate::archive::listing::Listing;
 use crate::error::{ArchiveError, Evidence};
-use crate::listing::Listing;
-use crate::segment::SegmentFile;
+use crate::wal::segment::SegmentFile;
 
 /// Joins chunks to runs and runs to timelines, in their order.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use walproto::Lsn;
 
 use super::check::SegmentBytes;
 use super::plan::Segment;
-use crate::corruption::CorruptionReason;
+use crate::archive::position::ArchivePosition;
+use crate::archive::segment_files::SegmentFiles;
 use crate::error::{ArchiveError, Damage, Evidence};
-use crate::page::{BLOCK_SIZE, PageHeader};
-use crate::position::ArchivePosition;
-use crate::segment::Encoding;
-use crate::segment_files::SegmentFiles;
+use crate::wal::corruption::CorruptionReason;
+use crate::wal::page::{BLOCK_SIZE, PageHeader};
+use crate::wal::segment::Encoding;
 
 /// What is known of a growing segment that nothing follows, before it is checked.
 #[derive(Debug)]

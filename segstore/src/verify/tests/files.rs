@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::compressor;
+use crate::archive::compressor;
+use crate::disk::tampered::{Tamper, Tampered};
 use crate::disk::{DirectoryEntry, Disk as _};
-use crate::tampered::{Tamper, Tampered};
 
 /// A file that the first look into the archive does not show: it gets this name meanwhile, and its
 /// old one is passed already.

@@ -1,0 +1,8 @@
+//! An archive that is read while it grows, what its readers still need, and what can go.
+
+pub(crate) mod begun;
+pub(crate) mod feed;
+pub(crate) mod follow;
+pub(crate) mod retention;
+pub(crate) mod slots;
+pub(crate) mod view;
