@@ -9,7 +9,8 @@
 //! - To keep WAL: [`Archive::open`], [`Archive::bind`] to a cluster, [`Archive::recover`], and a
 //!   [`Writer`] from [`Archive::writer`].
 //! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
-//!   growing, complete and compressed segments, and follow a timeline's ancestors.
+//!   growing, complete and compressed segments, and follow a timeline's ancestors. Beside a
+//!   receiver in another process: [`ArchiveView::records`].
 //! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
 //!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks. [`SlotStore`] keeps
 //!   what they need from [`prune`].
@@ -106,6 +107,7 @@ pub use disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, ErrorKind, Evidence, Operation};
 pub use serve::feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
 pub use serve::follow::Follower;
+pub use serve::records::{RecordFeed, RecordFeedError};
 pub use serve::retention::{Pruned, Removable, prune};
 pub use serve::slots::{
     HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotSession, SlotStore,

@@ -195,7 +195,7 @@ pub(crate) fn encode(
 
 /// The digest of a compressed file's content, of at most `limit` bytes and one more.
 pub(crate) fn digest(encoding: Encoding, file: NamedFile, limit: u64) -> io::Result<Digest> {
-    let mut input = decoder(encoding, file.into_reader())?.take(limit.saturating_add(1));
+    let mut input = decoder(encoding, FileReader::new(file))?.take(limit.saturating_add(1));
     let mut digest = Digest::default();
     let mut buffer = vec![0; CHUNK];
     loop {

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use walproto::{SegmentSize, SystemId};
 
-use crate::archive::compression::{self, Recognized};
 use crate::archive::directory::ArchiveDirectory;
 use crate::archive::listing::Listing;
+use crate::archive::segment_reader::SegmentReader;
 use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
-use crate::error::{ArchiveError, DiskError, Operation};
+use crate::error::ArchiveError;
 use crate::wal::page::{
     BLOCK_SIZE, LONG_HEADER, LONG_HEADER_LENGTH, PageHeader, SHORT_HEADER_LENGTH, SegmentHeader,
 };
-use crate::wal::segment::{Encoding, SegmentFile};
+use crate::wal::segment::SegmentFile;
 
 /// What the first page of a segment says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,22 +71,13 @@ fn read(
     let Some(opened) = opened else {
         return Ok(None);
     };
-    let encoding = match file.encoding {
-        Encoding::Plain => match compression::recognize_file(&opened)? {
-            Some(Recognized::Known(encoding)) => encoding,
-            Some(Recognized::Unknown(_)) => return Ok(None),
-            None => Encoding::Plain,
-        },
-        encoding => encoding,
+    let Ok(mut reader) = SegmentReader::recognizing(opened, file)? else {
+        return Ok(None);
     };
     let mut bytes = [0; LONG_HEADER_LENGTH];
-    let result = compression::decoder(encoding, opened.into_reader())
-        .and_then(|mut input| compression::read_full(&mut input, &mut bytes));
-    match result {
+    match reader.read_at(&mut bytes, 0) {
         Ok(LONG_HEADER_LENGTH) => {}
-        Err(error) if compression::is_disk_error(&error) => {
-            return Err(DiskError::at(Operation::Read, path)(error).into());
-        }
+        Err(error @ ArchiveError::Disk(_)) => return Err(error),
         Ok(_) | Err(_) => return Ok(None),
     }
     let Some((page, segment)) = split(&bytes) else {

@@ -13,7 +13,7 @@ use crate::archive::identity::Identity;
 use crate::archive::listing::Listing;
 use crate::archive::segment_reader::unreadable;
 use crate::disk::OpenMode;
-use crate::disk::named_file::NamedFile;
+use crate::disk::named_file::{FileReader, NamedFile};
 use crate::error::{ArchiveError, Damage};
 use crate::wal::segment::{Encoding, HistoryFile};
 
@@ -76,7 +76,7 @@ fn check(
 fn read(opened: NamedFile, file: HistoryFile, path: &Path) -> Result<Vec<u8>, ArchiveError> {
     let limit = TimelineHistory::MAX_LENGTH;
     let mut content = Vec::new();
-    compression::decoder(file.encoding, opened.into_reader())
+    compression::decoder(file.encoding, FileReader::new(opened))
         .and_then(|input| input.take(limit as u64 + 1).read_to_end(&mut content))
         .map_err(|error| unreadable(path, error))?;
     if content.len() > limit {

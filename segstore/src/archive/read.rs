@@ -1,15 +1,12 @@
 //! Reading WAL back from the archive along the path of a timeline.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
 use walproto::{Lsn, TimelineHistory};
 
-use crate::archive::segment_files::{FileOrder, SegmentFiles};
-use crate::archive::segment_reader::{SegmentReader, unreadable};
-use crate::disk::named_file::NamedFile;
+use super::segment_files::{FileOrder, Located, SegmentFiles};
 use crate::error::ArchiveError;
-use crate::wal::segment::{Encoding, SegmentFile};
+use crate::wal::segment::SegmentFile;
 
 /// Reads the bytes of a timeline and of its ancestors, each up to where the next one left it,
 /// from growing, complete and compressed segments alike.
@@ -30,23 +27,8 @@ pub struct WalReader {
 
 #[derive(Debug)]
 struct OpenFile {
-    file: SegmentFile,
-    source: Source,
-    /// The positions that are read from this file: to the end of its segment, or to where its
-    /// timeline was left.
-    start: Lsn,
-    end: Lsn,
+    located: Located,
     generation: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    Plain(NamedFile),
-    /// Decoded from the beginning; `position` is that of the next byte.
-    Decoded {
-        bytes: SegmentReader,
-        position: Lsn,
-    },
 }
 
 impl WalReader {
@@ -79,7 +61,7 @@ impl WalReader {
     /// The file that the last byte was read from.
     #[must_use]
     pub fn file(&self) -> Option<SegmentFile> {
-        self.open.as_ref().map(|open| open.file)
+        self.open.as_ref().map(|open| open.located.reader.file())
     }
 
     /// Reads bytes from [`position`](Self::position) on, none of them at `end` or after it, and
@@ -89,31 +71,21 @@ impl WalReader {
     /// # Errors
     /// When a file cannot be opened, read or decompressed.
     pub fn read(&mut self, buffer: &mut [u8], end: Lsn) -> Result<usize, ArchiveError> {
-        if self.position >= end || buffer.is_empty() || !self.open_here()? {
+        if self.position >= end || buffer.is_empty() {
             return Ok(0);
         }
-        let Some(open) = &mut self.open else {
+        let position = self.position;
+        let Some(open) = self.open_here()? else {
             return Ok(0);
         };
-        let wanted = open.end.min(end).bytes_since(self.position);
+        let wanted = open.end.min(end).bytes_since(position);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(wanted);
         let Some(buffer) = buffer.get_mut(..wanted) else {
             return Ok(0);
         };
-        let count = match &mut open.source {
-            Source::Plain(file) => {
-                file.read_full_at(buffer, self.position.bytes_since(open.start))?
-            }
-            Source::Decoded { bytes, position } => {
-                let result = read_decoded(bytes, position, self.position, buffer);
-                if result.is_err() {
-                    // Where the decoder is now nobody knows.
-                    self.open = None;
-                }
-                result?
-            }
-        };
+        let offset = position.bytes_since(open.start);
+        let count = open.reader.read_at(buffer, offset)?;
         self.position = Lsn(self.position.0.saturating_add(count as u64));
         Ok(count)
     }
@@ -133,58 +105,23 @@ impl WalReader {
         Ok(filled)
     }
 
-    /// Sees to it that the open file is the one for the current position; `false` when there is
+    /// The file for the current position, which is opened unless it is open; `None` when there is
     /// none.
-    fn open_here(&mut self) -> Result<bool, ArchiveError> {
+    fn open_here(&mut self) -> Result<Option<&mut Located>, ArchiveError> {
         let generation = self.files.directory().generation();
-        if let Some(open) = &self.open
-            && open.generation == generation
-            && (open.start..open.end).contains(&self.position)
-            && !matches!(open.source, Source::Decoded { position, .. } if position > self.position)
-        {
-            return Ok(true);
+        let position = self.position;
+        let is_current = |open: &OpenFile| {
+            open.generation == generation
+                && (open.located.start..open.located.end).contains(&position)
+        };
+        if !self.open.as_ref().is_some_and(is_current) {
+            self.open = None;
+            let located = self.files.locate(&self.history, position, self.order)?;
+            self.open = located.map(|located| OpenFile {
+                located,
+                generation,
+            });
         }
-        self.open = None;
-        for (timeline, end) in self.files.candidates(&self.history, self.position) {
-            let name = self.files.name_of(timeline, self.position);
-            if let Some((file, opened)) = self.files.find_among(self.order.files(name))? {
-                let start = self.files.size().start_of(self.position);
-                let source = match file.encoding {
-                    Encoding::Plain => Source::Plain(opened),
-                    Encoding::Gzip | Encoding::Lz4 | Encoding::Zstd => Source::Decoded {
-                        bytes: SegmentReader::over(opened, file)?,
-                        position: start,
-                    },
-                };
-                self.open = Some(OpenFile {
-                    file,
-                    source,
-                    start,
-                    end,
-                    generation,
-                });
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.open.as_mut().map(|open| &mut open.located))
     }
-}
-
-/// Reads the bytes at `wanted`, to which those before it are skipped.
-fn read_decoded(
-    bytes: &mut SegmentReader,
-    position: &mut Lsn,
-    wanted: Lsn,
-    buffer: &mut [u8],
-) -> Result<usize, ArchiveError> {
-    let skip = wanted.bytes_since(*position);
-    let skipped = io::copy(&mut bytes.by_ref().take(skip), &mut io::sink())
-        .map_err(|error| unreadable(bytes.path(), error))?;
-    *position = Lsn(position.0.saturating_add(skipped));
-    if skipped < skip {
-        return Ok(0);
-    }
-    let count = bytes.read_full(buffer)?;
-    *position = Lsn(position.0.saturating_add(count as u64));
-    Ok(count)
 }

@@ -1,8 +1,11 @@
 //! The segments of an archive, by position: finding and opening the files that hold them.
 
+use std::sync::Arc;
+
 use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::archive::directory::ArchiveDirectory;
+use crate::archive::segment_reader::SegmentReader;
 use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
 use crate::error::DiskError;
@@ -42,6 +45,16 @@ impl FileOrder {
             Self::CompleteOnly => every(complete).collect(),
         }
     }
+}
+
+/// A file that was found for a position.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) reader: SegmentReader,
+    /// The start of its segment.
+    pub(crate) start: Lsn,
+    /// Up to where it is read: the end of its segment, or where its timeline was left.
+    pub(crate) end: Lsn,
 }
 
 /// The segments in an archive's directory. Clones are the same ones.
@@ -106,22 +119,32 @@ impl SegmentFiles {
         candidates
     }
 
+    /// Opens the file that holds the byte at `position` on the way along `history`, `None` when there
+    /// is none.
+    pub(crate) fn locate(
+        &self,
+        history: &TimelineHistory,
+        position: Lsn,
+        order: FileOrder,
+    ) -> Result<Option<Located>, DiskError> {
+        for (timeline, end) in self.candidates(history, position) {
+            if let Some(reader) = self.find(self.name_of(timeline, position), order)? {
+                let start = self.size.start_of(position);
+                return Ok(Some(Located { reader, start, end }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Opens the file that holds a segment, `None` when there is none.
     pub(crate) fn find(
         &self,
         name: SegmentName,
-    ) -> Result<Option<(SegmentFile, NamedFile)>, DiskError> {
-        self.find_among(FileOrder::GrowingFirst.files(name))
-    }
-
-    /// Opens the first of `files` that is there.
-    pub(crate) fn find_among(
-        &self,
-        files: impl IntoIterator<Item = SegmentFile>,
-    ) -> Result<Option<(SegmentFile, NamedFile)>, DiskError> {
-        for file in files {
+        order: FileOrder,
+    ) -> Result<Option<SegmentReader>, DiskError> {
+        for file in order.files(name) {
             if let Some(opened) = self.open(file, OpenMode::Read)? {
-                return Ok(Some((file, opened)));
+                return Ok(Some(SegmentReader::over(Arc::new(opened), file)));
             }
         }
         Ok(None)

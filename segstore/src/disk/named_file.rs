@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{DiskError, Operation};
@@ -80,6 +81,19 @@ impl NamedFile {
         Ok(done)
     }
 
+    /// Fills `buffer` with the bytes from `offset` on.
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), DiskError> {
+        if self.read_full_at(buffer, offset)? == buffer.len() {
+            return Ok(());
+        }
+        self.at(Operation::Read, Err(io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// Reads what one call gives, for a stream that names the path in its errors itself.
+    pub(crate) fn read_some_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
     pub(crate) fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> Result<(), DiskError> {
         self.at(Operation::Write, self.file.write_at(buffers, offset))
     }
@@ -116,14 +130,6 @@ impl NamedFile {
         self.at(Operation::Read, status.map_err(io::Error::from))
     }
 
-    /// The file's bytes from the beginning.
-    pub(crate) fn into_reader(self) -> FileReader {
-        FileReader {
-            file: self,
-            offset: 0,
-        }
-    }
-
     /// Appends to the file, which is empty.
     pub(crate) fn into_writer(self) -> FileWriter {
         FileWriter {
@@ -136,13 +142,22 @@ impl NamedFile {
 /// Reads a file from its beginning to its end.
 #[derive(Debug)]
 pub(crate) struct FileReader {
-    file: NamedFile,
+    file: Arc<NamedFile>,
     offset: u64,
+}
+
+impl FileReader {
+    pub(crate) fn new(file: impl Into<Arc<NamedFile>>) -> Self {
+        Self {
+            file: file.into(),
+            offset: 0,
+        }
+    }
 }
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.file.read_at(buffer, self.offset)?;
+        let count = self.file.read_some_at(buffer, self.offset)?;
         self.offset += count as u64;
         Ok(count)
     }

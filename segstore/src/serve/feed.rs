@@ -30,23 +30,19 @@ use walproto::result::TimelineEnd;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use crate::archive::live::Reader;
+use crate::serve::open_file::OpenFile;
 use crate::serve::view::ArchiveView;
 use crate::wal::page::BLOCK_SIZE;
 
 mod checked;
 mod chunk;
-mod decoded;
 mod error;
 mod files;
-mod ledger;
 #[cfg(test)]
 mod tests;
 
 pub use chunk::{Chunk, ChunkData, ChunkFile};
 pub use error::FeedError;
-pub(crate) use files::SharedFile;
-use files::{OpenFile, Source};
-pub(crate) use ledger::Ledger;
 
 /// What a feed gives next.
 #[derive(Debug)]
@@ -126,6 +122,11 @@ impl Feed {
         self.timeline
     }
 
+    /// The history of the archive's newest timeline, along which WAL is read.
+    pub(crate) const fn path(&self) -> &Arc<TimelineHistory> {
+        &self.path
+    }
+
     /// The end of what was given.
     #[must_use]
     pub const fn position(&self) -> Lsn {
@@ -163,7 +164,7 @@ impl Feed {
         if !self.is_open_for(end) {
             self.open_here(end, limit)?;
         }
-        let end = self.check_up_to(end, limit)?;
+        let end = self.check_up_to(end)?;
         self.chunk_from_file(end)
     }
 
@@ -190,12 +191,11 @@ impl Feed {
             return Ok(Some(FeedStep::Chunk(chunk)));
         }
         match &self.open {
-            Some(OpenFile {
-                source: Source::Plain(_),
-                span,
-                check,
-                ..
-            }) if self.is_open_for(end) && check.good_end() >= end.min(span.end) => {
+            Some(open)
+                if open.reader.is_plain()
+                    && self.is_open_for(end)
+                    && open.check.good_end() >= end.min(open.span.end) =>
+            {
                 self.chunk_from_file(end).map(Some)
             }
             _ => Ok(None),
@@ -288,22 +288,17 @@ impl Feed {
         };
         let end = end.min(open.span.end);
         let length = usize::try_from(end.bytes_since(start)).unwrap_or(usize::MAX);
-        let data = match &mut open.source {
-            Source::Plain(file) => ChunkData::File {
-                file: Arc::clone(file),
-                offset: start.bytes_since(open.span.start),
+        let offset = start.bytes_since(open.span.start);
+        let data = if open.reader.is_plain() {
+            ChunkData::File {
+                file: ChunkFile::new(Arc::clone(open.reader.opened())),
+                offset,
                 length,
-            },
-            Source::Decoded(decoded) => {
-                let mut bytes = BytesMut::zeroed(length);
-                let offset = start.bytes_since(open.span.start);
-                if let Err(error) = decoded.read_exact_at(&mut bytes, offset) {
-                    // Where the decoder is now nobody knows.
-                    self.open = None;
-                    return Err(error.into());
-                }
-                ChunkData::Memory(vec![bytes.freeze()])
             }
+        } else {
+            let mut bytes = BytesMut::zeroed(length);
+            open.reader.read_exact_at(&mut bytes, offset)?;
+            ChunkData::Memory(vec![bytes.freeze()])
         };
         self.position = end;
         Ok(FeedStep::Chunk(Chunk { start, end, data }))

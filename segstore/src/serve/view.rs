@@ -19,7 +19,8 @@ use crate::archive::position::{self, ArchivePosition};
 use crate::archive::segment_files::SegmentFiles;
 use crate::disk::Disk;
 use crate::error::ArchiveError;
-use crate::serve::feed::{Ledger, SharedFile};
+use crate::serve::ledger::Ledger;
+use crate::serve::open_file::OpenFile;
 use crate::wal::page::BLOCK_SIZE;
 use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
 
@@ -47,7 +48,7 @@ struct Shared {
     identity: Mutex<Arc<Identity>>,
     histories: Mutex<BTreeMap<TimelineId, Arc<TimelineHistory>>>,
     /// The file of the segment that grows, which all feeds at the end share.
-    newest_file: Mutex<Option<SharedFile>>,
+    newest_file: Mutex<Option<OpenFile>>,
     /// How far files are checked.
     ledger: Ledger,
     failure: Mutex<Option<ArchiveError>>,
@@ -322,7 +323,7 @@ impl ArchiveView {
         &self.shared.ledger
     }
 
-    pub(crate) fn newest_file(&self) -> MutexGuard<'_, Option<SharedFile>> {
+    pub(crate) fn newest_file(&self) -> MutexGuard<'_, Option<OpenFile>> {
         lock(&self.shared.newest_file)
     }
 

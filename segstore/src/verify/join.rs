@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use walproto::{Lsn, TimelineId};
 
-use super::Checked;
-use super::check::{Checker, Stop, Stretch, Walk, Why};
+use super::check::{Checked, Checker, Stop, Stretch, Walk};
 use super::copies;
 use super::plan::{Plan, Run};
 use super::report::{Fault, GoodRange, Problem, Verification, add_good, merge};
+use super::segment::Why;
 use crate::archive::listing::Listing;
 use crate::error::{ArchiveError, Evidence};
 use crate::wal::segment::SegmentFile;

@@ -9,6 +9,7 @@ use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use super::guess;
 use super::report::{Fault, Problem};
+use super::segment::Segment;
 use super::tip::Tip;
 use crate::archive::directory::ArchiveDirectory;
 use crate::archive::history;
@@ -52,13 +53,6 @@ pub(super) struct Run {
     pub(super) segments: Vec<Segment>,
     /// What the last segment must hold, if it may end before its end.
     pub(super) tip: Option<Tip>,
-}
-
-/// A segment and the file that is read of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Segment {
-    pub(super) start: Lsn,
-    pub(super) file: SegmentFile,
 }
 
 impl Run {

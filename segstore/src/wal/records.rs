@@ -95,6 +95,14 @@ impl RecordReader {
         }
     }
 
+    /// Continues along another history, which must be the same up to here.
+    pub(crate) fn onto(&mut self, history: &Arc<TimelineHistory>) {
+        if self.validator.history().timeline() != history.timeline() {
+            self.validator = self.validator.clone().onto(Arc::clone(history));
+            self.assembly.history = Arc::clone(history);
+        }
+    }
+
     /// The position of the next byte to feed.
     #[must_use]
     pub const fn position(&self) -> Lsn {

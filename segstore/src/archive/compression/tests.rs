@@ -47,7 +47,7 @@ fn encode_all(disk: &dyn Disk, directory: &Path, method: Compression, content: &
 fn decode_all(disk: &SimDisk, encoding: Encoding) -> io::Result<Vec<u8>> {
     let file = open(disk, Path::new("/d/target"), OpenMode::Read);
     let mut decoded = Vec::new();
-    decoder(encoding, file.into_reader())?.read_to_end(&mut decoded)?;
+    decoder(encoding, FileReader::new(file))?.read_to_end(&mut decoded)?;
     Ok(decoded)
 }
 
@@ -77,7 +77,7 @@ fn a_file_cut_at_any_byte_gives_a_prefix_and_then_an_error() {
             disk.plant("/d/target", &whole[..cut]).unwrap();
             let file = open(&disk, Path::new("/d/target"), OpenMode::Read);
             let mut decoded = Vec::new();
-            let result = decoder(method.encoding(), file.into_reader())
+            let result = decoder(method.encoding(), FileReader::new(file))
                 .and_then(|mut input| input.read_to_end(&mut decoded));
             assert!(content.starts_with(&decoded), "{method:?} {cut}");
             // An LZ4 file without any frame is an empty one.

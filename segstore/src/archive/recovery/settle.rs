@@ -3,6 +3,7 @@
 use super::Examination;
 use super::run::Run;
 use crate::archive::listing::Listing;
+use crate::archive::segment_files::FileOrder;
 use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
 use crate::error::{ArchiveError, DiskError, Operation};
@@ -18,8 +19,9 @@ impl Examination<'_> {
             let timelines = run.history.ancestors().iter().map(|a| a.timeline);
             for timeline in timelines.chain([run.history.timeline()]) {
                 let name = self.files.name_of(timeline, start);
-                if let Some((file, opened)) = self.files.find(name)? {
-                    self.complete_length(file, &opened)?;
+                if let Some(found) = self.files.find(name, FileOrder::GrowingFirst)? {
+                    let (file, opened) = (found.file(), found.opened());
+                    self.complete_length(file, opened)?;
                     opened
                         .sync_data()
                         .map_err(|error| self.sync_failed(file, error))?;

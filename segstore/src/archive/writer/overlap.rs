@@ -11,6 +11,7 @@ use super::{WriteError, Writer};
 use crate::archive::listing::Listing;
 use crate::archive::prepare::Prepared;
 use crate::archive::read::WalReader;
+use crate::archive::segment_files::FileOrder;
 use crate::disk::named_file::NamedFile;
 use crate::wal::segment::{Encoding, SegmentFile};
 
@@ -101,8 +102,9 @@ impl Writer {
         self.segment = None;
         self.overlap = None;
         let name = self.files.name_of(self.timeline(), lsn);
-        let found = self.files.find(name).map_err(WriteError::of_write)?;
-        if let Some((old, _)) = found {
+        let found = self.files.find(name, FileOrder::GrowingFirst);
+        if let Some(old) = found.map_err(WriteError::of_write)? {
+            let old = old.file();
             let copy = self.copy_prefix(lsn)?;
             self.remove_segments_after(lsn)?;
             self.replace(old, copy)?;

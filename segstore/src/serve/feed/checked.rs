@@ -8,23 +8,21 @@ use std::sync::Arc;
 
 use walproto::Lsn;
 
-use super::chunk::ChunkFile;
-use super::files::{OpenFile, Source, Span};
-use super::ledger::{BLOCK, FileCheck, FileId, good_end};
 use super::{Feed, FeedError};
 use crate::archive::read::WalReader;
-use crate::disk::OpenMode;
+use crate::archive::segment_reader::SegmentReader;
 use crate::error::{ArchiveError, Evidence};
+use crate::serve::ledger::{BLOCK, FileCheck, FileId, good_end};
+use crate::serve::open_file::Span;
 use crate::wal::corruption::{Corruption, CorruptionReason};
 use crate::wal::page::{BLOCK_SIZE, FIRST_IS_CONTRECORD, LONG_HEADER_LENGTH, PageHeader};
-use crate::wal::segment::{SegmentFile, SegmentName};
+use crate::wal::segment::SegmentFile;
 use crate::wal::validator::Validator;
 
 /// A file that lies whole inside a record, and the check at its end.
 struct Passed {
-    name: SegmentName,
+    reader: SegmentReader,
     id: Option<FileId>,
-    growing: Option<Arc<ChunkFile>>,
     validator: Validator,
     end: Lsn,
 }
@@ -32,93 +30,73 @@ struct Passed {
 impl Feed {
     /// Checks the open file, so that bytes up to `end` can be given, and returns up to where they
     /// can be: less if what follows is damaged, but something.
-    pub(super) fn check_up_to(&mut self, end: Lsn, limit: Lsn) -> Result<Lsn, FeedError> {
-        // Twice: a compressed file may have been replaced since it was opened.
-        for _ in 0..2 {
-            let Some(open) = &self.open else {
-                break;
-            };
-            let end = end.min(open.span.end);
-            if open.check.good_end() >= end {
-                return Ok(end);
-            }
-            let (check, span) = (Arc::clone(&open.check), open.span);
-            let mut block = self.view.ledger().block();
-            let checked = self.check_open(&check, span, end, &mut block);
-            self.view.ledger().put_back(block);
-            let good = check.good_end().min(end);
-            match checked {
-                // What is good is given first.
-                Ok(true) | Err(_) if good > self.position => return Ok(good),
-                Ok(_) => self.open_here(end, limit)?,
-                Err(error) => {
-                    // If the file is replaced, the new one is checked from its start.
-                    self.view.ledger().forget(&check);
-                    *self.view.newest_file() = None;
-                    self.open = None;
-                    return Err(error);
-                }
+    pub(super) fn check_up_to(&mut self, end: Lsn) -> Result<Lsn, FeedError> {
+        let Some(open) = &self.open else {
+            return Err(self.missing(self.position));
+        };
+        let end = end.min(open.span.end);
+        if open.check.good_end() >= end {
+            return Ok(end);
+        }
+        let (check, span) = (Arc::clone(&open.check), open.span);
+        let mut reader = open.reader.again();
+        let mut block = self.view.ledger().block();
+        let checked = self.check_open(&mut reader, &check, span, end, &mut block);
+        self.view.ledger().put_back(block);
+        let good = check.good_end().min(end);
+        match checked {
+            Ok(()) => Ok(good),
+            // What is good is given first.
+            Err(_) if good > self.position => Ok(good),
+            Err(error) => {
+                // If the file is replaced, the new one is checked from its start.
+                self.view.ledger().forget(&check);
+                *self.view.newest_file() = None;
+                self.open = None;
+                Err(error)
             }
         }
-        Err(self.missing(self.position))
     }
 
-    /// Checks the open file until all up to `end` is good, or the whole of a compressed one; `false`
-    /// when that was replaced.
+    /// Checks the open file until all up to `end` is good, or the whole of a compressed one: its own
+    /// checksum comes last.
     fn check_open(
-        &mut self,
+        &self,
+        reader: &mut SegmentReader,
         check: &FileCheck,
         span: Span,
         end: Lsn,
         block: &mut [u8],
-    ) -> Result<bool, FeedError> {
+    ) -> Result<(), FeedError> {
         let input_end = span.input_end();
         let mut validator = check.validator(&self.path);
-        let mut compressed = None;
-        if let Some(OpenFile {
-            source: Source::Decoded(_),
-            file,
-            ..
-        }) = &self.open
-            && validator.position() < input_end
-        {
-            let Some(source) = self.open_again(*file, check)? else {
-                return Ok(false);
-            };
-            compressed = Some(source);
-        }
-        let wanted = if compressed.is_some() { input_end } else { end };
+        let begun_at = validator.position();
+        let wanted = if reader.is_plain() { end } else { input_end };
         while validator.position() < input_end && good_end(&validator) < wanted {
-            let source = match (&mut compressed, &mut self.open) {
-                (Some(compressed), _) => compressed,
-                (None, Some(open)) => &mut open.source,
-                (None, None) => break,
-            };
-            let pushed = push_block(&mut validator, source, span.start, input_end, block);
+            let pushed = push_block(&mut validator, reader, span.start, input_end, block);
             check.raise(good_end(&validator));
             pushed?.map_err(|corruption| self.damaged(corruption, span))?;
         }
-        // Only a decoder that was opened for this call has come to the end in it.
-        if let Some(Source::Decoded(decoded)) = &mut compressed
-            && validator.position() == span.segment_end(self.view.files())
-        {
-            decoded.check_end(self.view.files().size())?;
+        let segment_end = span.segment_end(self.view.files());
+        if !reader.is_plain() && begun_at < segment_end && validator.position() == segment_end {
+            reader.check_end(self.view.files().size())?;
         }
         if validator.position() < input_end || check.good_end() >= end {
-            return Ok(true);
+            return Ok(());
         }
         if good_end(&validator) < input_end {
             let mut rest = validator.clone();
             if input_end < span.durable_end {
                 rest = self.complete_record(rest, span, block)?;
             }
-            if let Some(corruption) = self.unfinished(&rest, span) {
+            let is_complete = rest.progress().record_end != validator.progress().record_end;
+            if !is_complete && let Some(corruption) = self.unfinished(&rest, span) {
                 return Err(self.damaged(corruption, span).into());
             }
         }
         // Behind what is durable there is nothing to check by.
         check.raise(input_end);
-        Ok(true)
+        Ok(())
     }
 
     /// The damage of a record that extends past the durable WAL although that ends with a record: its
@@ -149,19 +127,22 @@ impl Feed {
             let Some(found) = self.find_file(at, span.durable_end)? else {
                 return Err(self.missing(at));
             };
-            let (span, file, opened) = found;
-            let id = FileId::of(file, &opened)?;
-            let mut source = Source::open(file, opened)?;
+            let (span, mut reader) = found;
+            let id = FileId::of(&reader)?;
             let input_end = span.input_end();
             while validator.progress().record_end == before && validator.position() < input_end {
-                push_block(&mut validator, &mut source, span.start, input_end, block)?
-                    .map_err(|corruption| self.damaged(corruption, span))?;
+                let pushed = push_block(&mut validator, &mut reader, span.start, input_end, block)?;
+                match pushed {
+                    Ok(()) => {}
+                    // The damage comes after the record.
+                    Err(_) if validator.progress().record_end != before => return Ok(validator),
+                    Err(corruption) => return Err(self.damaged(corruption, span).into()),
+                }
             }
             let end = validator.position();
             passed.push(Passed {
-                name: file.name,
+                reader,
                 id,
-                growing: source.growing(file),
                 validator: validator.clone(),
                 end,
             });
@@ -173,9 +154,9 @@ impl Feed {
         let ledger = self.view.ledger();
         for file in passed {
             // What another feed has found is not given up for this.
-            if ledger.get(file.name, file.id).is_none() {
+            if ledger.get(file.reader.file().name, file.id).is_none() {
                 let good = good.min(file.end);
-                ledger.insert(file.name, file.id, file.growing, file.validator, good);
+                ledger.insert(&file.reader, file.id, file.validator, good);
             }
         }
         Ok(validator)
@@ -184,19 +165,17 @@ impl Feed {
     /// The check of a file that was opened, as far as it has come or from the beginning.
     pub(super) fn check_of(
         &self,
-        file: SegmentFile,
         id: Option<FileId>,
-        source: &Source,
+        reader: &SegmentReader,
         start: Lsn,
         header: &[u8; LONG_HEADER_LENGTH],
     ) -> Result<Arc<FileCheck>, FeedError> {
         let ledger = self.view.ledger();
-        if let Some(known) = ledger.get(file.name, id) {
+        if let Some(known) = ledger.get(reader.file().name, id) {
             return Ok(known);
         }
         let validator = self.begin_at(start, header)?;
-        let growing = source.growing(file);
-        Ok(ledger.insert(file.name, id, growing, validator, Lsn::INVALID))
+        Ok(ledger.insert(reader, id, validator, Lsn::INVALID))
     }
 
     /// Starts the check of a segment. The record that continues into the segment is read first.
@@ -299,32 +278,13 @@ impl Feed {
         }
     }
 
-    /// Opens a compressed file once more, to be checked from its beginning; `None` when another one
-    /// has taken its place.
-    fn open_again(
-        &self,
-        file: SegmentFile,
-        check: &FileCheck,
-    ) -> Result<Option<Source>, ArchiveError> {
-        let Some(opened) = self.view.files().open(file, OpenMode::Read)? else {
-            return Ok(None);
-        };
-        let id = FileId::of(file, &opened)?;
-        if !check.is_of(id) {
-            return Ok(None);
-        }
-        Ok(Some(Source::open(file, opened)?))
-    }
-
     /// Where the archive is damaged.
     fn damaged(&self, corruption: Corruption, span: Span) -> ArchiveError {
         let files = self.view.files();
         let lsn = corruption.lsn;
-        let candidates = files.candidates(&self.path, lsn).into_iter();
-        let mut names = candidates.map(|(timeline, _)| files.name_of(timeline, lsn));
-        let found = names.find_map(|name| files.find_among(self.names(name)).ok().flatten());
-        let path = match found {
-            Some((_, opened)) => opened.path().to_owned(),
+        let found = files.locate(&self.path, lsn, self.order());
+        let path = match found.ok().flatten() {
+            Some(located) => located.reader.path().to_owned(),
             // It was removed just now.
             None => {
                 let name = files.name_of(self.path.timeline_of(lsn), lsn);
@@ -355,7 +315,7 @@ fn if_readable<T>(read: Result<T, ArchiveError>) -> Result<Option<T>, ArchiveErr
 /// Reads a block of a file that begins at `start`, and checks it.
 fn push_block(
     validator: &mut Validator,
-    source: &mut Source,
+    reader: &mut SegmentReader,
     start: Lsn,
     end: Lsn,
     block: &mut [u8],
@@ -363,7 +323,7 @@ fn push_block(
     let at = validator.position();
     let wanted = usize::try_from(end.bytes_since(at)).map_or(BLOCK, |wanted| wanted.min(BLOCK));
     let block = block.get_mut(..wanted).unwrap_or_default();
-    source.read_exact_at(block, at.bytes_since(start))?;
+    reader.read_exact_at(block, at.bytes_since(start))?;
     Ok(validator.push(block).map(drop))
 }
 

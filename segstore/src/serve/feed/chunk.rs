@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use walproto::Lsn;
 
 use crate::disk::named_file::NamedFile;
-use crate::error::{ArchiveError, DiskError, Operation};
+use crate::error::ArchiveError;
 
 /// Durable WAL that goes into one message: it ends at a page boundary or at a record's end, so
 /// that whoever writes it as it comes never has half of what another message will replace.
@@ -29,7 +29,7 @@ pub enum ChunkData {
     /// the file has lost its name.
     File {
         /// The file.
-        file: Arc<ChunkFile>,
+        file: ChunkFile,
         /// The offset of the first byte.
         offset: u64,
         /// How many bytes, at least 1.
@@ -39,9 +39,9 @@ pub enum ChunkData {
     Memory(Vec<Bytes>),
 }
 
-/// A segment file that is sent from.
-#[derive(Debug)]
-pub struct ChunkFile(NamedFile);
+/// A segment file that is sent from. Clones are the same open file.
+#[derive(Clone, Debug)]
+pub struct ChunkFile(Arc<NamedFile>);
 
 impl Chunk {
     /// The longest chunk in bytes (`MAX_SEND_SIZE`).
@@ -88,8 +88,14 @@ impl Chunk {
 }
 
 impl ChunkFile {
-    pub(super) const fn new(file: NamedFile) -> Self {
+    pub(super) const fn new(file: Arc<NamedFile>) -> Self {
         Self(file)
+    }
+
+    /// Whether both are one open file.
+    #[cfg(test)]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The path that it was opened by; it may have another name by now, or none.
@@ -109,10 +115,6 @@ impl ChunkFile {
     /// # Errors
     /// When the disk refuses, or the file has become shorter.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ArchiveError> {
-        if self.0.read_full_at(buffer, offset)? == buffer.len() {
-            return Ok(());
-        }
-        let short = std::io::ErrorKind::UnexpectedEof.into();
-        Err(DiskError::at(Operation::Read, self.path())(short).into())
+        Ok(self.0.read_exact_at(buffer, offset)?)
     }
 }

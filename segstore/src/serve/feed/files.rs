@@ -2,108 +2,21 @@
 
 use std::sync::Arc;
 
-use walproto::{Lsn, TimelineId};
+use walproto::Lsn;
 
-use super::chunk::ChunkFile;
-use super::decoded::Decoded;
-use super::ledger::{FileCheck, FileId};
 use super::{Feed, FeedError};
 use crate::archive::listing::Listing;
 use crate::archive::missing::owner;
-use crate::archive::segment_files::{FileOrder, SegmentFiles};
-use crate::disk::named_file::NamedFile;
+use crate::archive::segment_files::{FileOrder, Located};
+use crate::archive::segment_reader::SegmentReader;
 use crate::error::{ArchiveError, Evidence};
+use crate::serve::ledger::FileId;
+use crate::serve::open_file::{OpenFile, Span};
 use crate::serve::view::Followed;
 use crate::wal::corruption::Corruption;
 use crate::wal::page::LONG_HEADER_LENGTH;
-use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
+use crate::wal::segment::SegmentFile;
 use crate::wal::validator::Validator;
-
-#[derive(Debug)]
-pub(super) struct OpenFile {
-    pub(super) span: Span,
-    pub(super) file: SegmentFile,
-    pub(super) source: Source,
-    /// How far it is checked.
-    pub(super) check: Arc<FileCheck>,
-}
-
-#[derive(Debug)]
-pub(super) enum Source {
-    Plain(Arc<ChunkFile>),
-    Decoded(Decoded),
-}
-
-impl Source {
-    /// Reads a file that was opened.
-    pub(super) fn open(file: SegmentFile, opened: NamedFile) -> Result<Self, ArchiveError> {
-        if file.encoding == Encoding::Plain {
-            return Ok(Self::Plain(Arc::new(ChunkFile::new(opened))));
-        }
-        Ok(Self::Decoded(Decoded::new(file, opened)?))
-    }
-
-    /// The file, if it grows: as long as it is open no other file is taken for it.
-    pub(super) fn growing(&self, file: SegmentFile) -> Option<Arc<ChunkFile>> {
-        match self {
-            Self::Plain(opened) if file.partial => Some(Arc::clone(opened)),
-            Self::Plain(_) | Self::Decoded(_) => None,
-        }
-    }
-
-    /// Fills `buffer` with the bytes from `offset` on, which in a compressed file must not lie before
-    /// those that were read last.
-    pub(super) fn read_exact_at(
-        &mut self,
-        buffer: &mut [u8],
-        offset: u64,
-    ) -> Result<(), ArchiveError> {
-        match self {
-            Self::Plain(file) => file.read_exact_at(buffer, offset),
-            Self::Decoded(decoded) => decoded.read_exact_at(buffer, offset),
-        }
-    }
-}
-
-/// Which positions are read from a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Span {
-    /// The newest timeline when the file was looked for.
-    newest: TimelineId,
-    /// The start of its segment.
-    pub(super) start: Lsn,
-    /// The end of its segment, or where its timeline was left.
-    pub(super) end: Lsn,
-    /// What was durable when it was opened.
-    pub(super) durable_end: Lsn,
-}
-
-impl Span {
-    /// Whether the bytes from `position` up to `end`, or to where the next file takes over, are
-    /// what they were and will be.
-    fn holds(&self, position: Lsn, end: Lsn) -> bool {
-        (self.start..self.end).contains(&position) && end.min(self.end) <= self.durable_end
-    }
-
-    /// Up to where the file is read.
-    pub(super) fn input_end(&self) -> Lsn {
-        self.end.min(self.durable_end)
-    }
-
-    /// The end of its segment.
-    pub(super) fn segment_end(&self, files: &SegmentFiles) -> Lsn {
-        files.end_of(self.start)
-    }
-}
-
-/// The file of the segment that grows, which all feeds at the end share.
-#[derive(Debug)]
-pub(crate) struct SharedFile {
-    span: Span,
-    file: SegmentFile,
-    opened: Arc<ChunkFile>,
-    check: Arc<FileCheck>,
-}
 
 impl Feed {
     /// Whether the open file has the bytes from here on, up to `end` or to its own.
@@ -119,16 +32,11 @@ impl Feed {
             && shared.span.newest == self.path.timeline()
             && shared.span.holds(self.position, end)
         {
-            self.open = Some(OpenFile {
-                span: shared.span,
-                file: shared.file,
-                source: Source::Plain(Arc::clone(&shared.opened)),
-                check: Arc::clone(&shared.check),
-            });
+            self.open = Some(shared.again());
             return Ok(());
         }
         match self.find_file(self.position, limit)? {
-            Some((span, file, opened)) => self.take(span, file, opened),
+            Some((span, reader)) => self.take(span, reader),
             None => Err(self.missing(self.position)),
         }
     }
@@ -138,33 +46,28 @@ impl Feed {
         &self,
         position: Lsn,
         limit: Lsn,
-    ) -> Result<Option<(Span, SegmentFile, NamedFile)>, FeedError> {
+    ) -> Result<Option<(Span, SegmentReader)>, FeedError> {
         // Twice: the file may have been given another name while it was looked for.
         for _ in 0..2 {
-            let files = self.view.files();
-            for (timeline, end) in files.candidates(&self.path, position) {
-                let name = files.name_of(timeline, position);
-                if let Some((file, opened)) = files.find_among(self.names(name))? {
-                    let span = Span {
-                        newest: self.path.timeline(),
-                        start: files.size().start_of(position),
-                        end,
-                        durable_end: limit,
-                    };
-                    return Ok(Some((span, file, opened)));
-                }
+            let located = self
+                .view
+                .files()
+                .locate(&self.path, position, self.order())?;
+            if let Some(Located { reader, start, end }) = located {
+                let span = Span {
+                    newest: self.path.timeline(),
+                    start,
+                    end,
+                    durable_end: limit,
+                };
+                return Ok(Some((span, reader)));
             }
         }
         Ok(None)
     }
 
-    /// The files that may hold a segment. One that still grows is durable only as far as a writer
-    /// says that it is.
-    pub(super) fn names(&self, name: SegmentName) -> Vec<SegmentFile> {
-        self.order().files(name)
-    }
-
-    /// In which order the files of a segment are tried.
+    /// In which order the files of a segment are tried. One that still grows is durable only as far
+    /// as a writer says that it is.
     pub(super) fn order(&self) -> FileOrder {
         if self.view.followed() == Followed::CompleteSegmentsOnly {
             FileOrder::CompleteOnly
@@ -173,15 +76,14 @@ impl Feed {
         }
     }
 
-    /// Goes on in a file that was found, after a look at it.
-    fn take(&mut self, span: Span, file: SegmentFile, opened: NamedFile) -> Result<(), FeedError> {
-        self.view.make_durable(&opened)?;
-        let mut header = [0; LONG_HEADER_LENGTH];
-        let path = opened.path().to_owned();
-        let id = FileId::of(file, &opened)?;
-        if file.encoding == Encoding::Plain {
+    /// Continues in a file that was found, after its header is checked.
+    fn take(&mut self, span: Span, mut reader: SegmentReader) -> Result<(), FeedError> {
+        self.view.make_durable(reader.opened())?;
+        let file = reader.file();
+        let id = FileId::of(&reader)?;
+        if reader.is_plain() {
             let needed = span.input_end().bytes_since(span.start);
-            let length = opened.length()?;
+            let length = reader.opened().length()?;
             if length < needed {
                 return Err(ArchiveError::Lost {
                     timeline: file.name.timeline(),
@@ -191,37 +93,27 @@ impl Feed {
                 .into());
             }
         }
-        let mut source = Source::open(file, opened)?;
-        match &mut source {
-            Source::Plain(file) => file.read_exact_at(&mut header, 0)?,
-            Source::Decoded(decoded) => header = *decoded.header(),
-        }
+        let mut header = [0; LONG_HEADER_LENGTH];
+        reader.read_exact_at(&mut header, 0)?;
         self.check_header(span, &header)
             .map_err(|corruption| ArchiveError::Corrupt {
-                path,
+                path: reader.path().to_owned(),
                 offset: 0,
                 corruption,
                 evidence: Evidence::Durable {
                     lsn: span.durable_end,
                 },
             })?;
-        let check = self.check_of(file, id, &source, span.start, &header)?;
-        if let Source::Plain(opened) = &source
-            && span.durable_end < span.end
-        {
-            *self.view.newest_file() = Some(SharedFile {
-                span,
-                file,
-                opened: Arc::clone(opened),
-                check: Arc::clone(&check),
-            });
-        }
-        self.open = Some(OpenFile {
+        let check = self.check_of(id, &reader, span.start, &header)?;
+        let open = OpenFile {
             span,
-            file,
-            source,
+            reader,
             check,
-        });
+        };
+        if open.reader.is_plain() && span.durable_end < span.end {
+            *self.view.newest_file() = Some(open.again());
+        }
+        self.open = Some(open);
         Ok(())
     }
 

@@ -345,7 +345,7 @@ fn feeds_at_the_end_share_one_file() {
             }
         })
         .collect();
-    assert!(Arc::ptr_eq(&files[0], &files[1]) && Arc::ptr_eq(&files[0], &files[2]));
+    assert!(files.iter().all(|file| file.is_same(&files[0])));
 }
 
 /// As a receiver that compresses leaves its archive.

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
 use super::*;
-use crate::serve::feed::ledger::FileId;
+use crate::archive::segment_reader::SegmentReader;
+use crate::serve::ledger::{FileId, Ledger};
 use crate::wal::segment::Encoding;
 use crate::wal::validator::Validator;
 
@@ -280,14 +281,13 @@ fn keeps_open_the_files_of_the_newest_growing_segments_only() {
         let start = Lsn(START.0 + segment * MIB);
         let file = SegmentFile::partial(name(1, start));
         std::fs::write(files.directory().path(file), [0]).unwrap();
-        let (_, named) = files.find_among([file]).unwrap().unwrap();
-        let id = FileId::of(file, &named).unwrap();
-        let growing = Arc::new(ChunkFile::new(named));
-        opened.push((file.name, id, Arc::downgrade(&growing)));
+        let reader = SegmentReader::open(files.directory(), file).unwrap();
+        let id = FileId::of(&reader).unwrap();
+        opened.push((file.name, id, Arc::downgrade(reader.opened())));
         let format = archive.view().unwrap().identity().wal_format();
         let path = TimelineHistory::without_ancestors(timeline(1));
         let validator = Validator::new(format, Arc::new(path), start).unwrap();
-        ledger.insert(file.name, id, Some(growing), validator, start);
+        ledger.insert(&reader, id, validator, start);
     }
     for (index, (name, id, growing)) in opened.iter().enumerate() {
         assert_eq!(growing.strong_count() > 0, index >= 48, "{name}");

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use walproto::{Lsn, TimelineHistory};
 
-use super::chunk::ChunkFile;
+use crate::archive::segment_reader::SegmentReader;
 use crate::disk::named_file::NamedFile;
 use crate::error::DiskError;
-use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
+use crate::wal::segment::SegmentName;
 use crate::wal::validator::Validator;
 
 /// How many files are remembered, at half a kilobyte each; the first ones are forgotten, and checked
@@ -23,7 +23,7 @@ const MAX_FILES: usize = 4096;
 const MAX_GROWING: usize = 2;
 
 /// How much is read at once.
-pub(super) const BLOCK: usize = 128 << 10;
+pub(crate) const BLOCK: usize = 128 << 10;
 
 /// What this process has checked of the segment files that it gives.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ pub(crate) struct FileCheck {
     name: SegmentName,
     id: Mutex<Option<FileId>>,
     /// Kept open as long as it grows, so that no new file has its number.
-    growing: Mutex<Option<Arc<ChunkFile>>>,
+    growing: Mutex<Option<Arc<NamedFile>>>,
     /// Up to where it is good.
     good_end: AtomicU64,
     /// The state of the validator, which resumes at its position. Locked while the file is read.
@@ -57,7 +57,7 @@ pub(crate) struct FileCheck {
 
 /// Which file it is, as long as this process has seen it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FileId {
+pub(crate) struct FileId {
     device: u64,
     inode: u64,
     /// Its length and the time of its last change, unless it grows.
@@ -66,12 +66,11 @@ pub(super) struct FileId {
 
 impl FileId {
     /// `None` on a disk that has no such thing.
-    pub(super) fn of(file: SegmentFile, opened: &NamedFile) -> Result<Option<Self>, DiskError> {
-        let Some(status) = opened.status()? else {
+    pub(crate) fn of(reader: &SegmentReader) -> Result<Option<Self>, DiskError> {
+        let Some(status) = reader.opened().status()? else {
             return Ok(None);
         };
-        // A compressed file is written once.
-        let grows = file.partial && file.encoding == Encoding::Plain;
+        let grows = grows(reader);
         Ok(Some(Self {
             device: status.st_dev,
             inode: status.st_ino,
@@ -96,7 +95,7 @@ impl FileId {
 
 impl Ledger {
     /// The check of a file that was seen before; `None` if the file is new or was replaced.
-    pub(super) fn get(&self, name: SegmentName, id: Option<FileId>) -> Option<Arc<FileCheck>> {
+    pub(crate) fn get(&self, name: SegmentName, id: Option<FileId>) -> Option<Arc<FileCheck>> {
         let id = id?;
         let check = Arc::clone(lock(&self.known).files.get(&name)?);
         let mut known = lock(&check.id);
@@ -112,15 +111,16 @@ impl Ledger {
     }
 
     /// Remembers a file that is checked by `validator` up to its position, and good up to `good_end`.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &self,
-        name: SegmentName,
+        reader: &SegmentReader,
         id: Option<FileId>,
-        growing: Option<Arc<ChunkFile>>,
         validator: Validator,
         good_end: Lsn,
     ) -> Arc<FileCheck> {
-        let grows = growing.is_some();
+        let name = reader.file().name;
+        let grows = grows(reader);
+        let growing = grows.then(|| Arc::clone(reader.opened()));
         let check = Arc::new(FileCheck {
             name,
             id: Mutex::new(id),
@@ -146,7 +146,7 @@ impl Ledger {
     }
 
     /// Discards the check of a file. The next feed that opens the file checks it from its start.
-    pub(super) fn forget(&self, check: &Arc<FileCheck>) {
+    pub(crate) fn forget(&self, check: &Arc<FileCheck>) {
         let mut known = lock(&self.known);
         let is_known = known.files.get(&check.name);
         if is_known.is_some_and(|known| Arc::ptr_eq(known, check)) {
@@ -156,7 +156,7 @@ impl Ledger {
 
     /// The validator at the end of a file, for the next file to continue with, if it has reached
     /// `end`.
-    pub(super) fn at_end(&self, name: SegmentName, end: Lsn) -> Option<Validator> {
+    pub(crate) fn at_end(&self, name: SegmentName, end: Lsn) -> Option<Validator> {
         let check = Arc::clone(lock(&self.known).files.get(&name)?);
         let validator = match check.validator.try_lock() {
             Ok(validator) => validator,
@@ -168,11 +168,11 @@ impl Ledger {
     }
 
     /// A block to read into, of [`BLOCK`] bytes.
-    pub(super) fn block(&self) -> Vec<u8> {
+    pub(crate) fn block(&self) -> Vec<u8> {
         lock(&self.blocks).pop().unwrap_or_else(|| vec![0; BLOCK])
     }
 
-    pub(super) fn put_back(&self, block: Vec<u8>) {
+    pub(crate) fn put_back(&self, block: Vec<u8>) {
         lock(&self.blocks).push(block);
     }
 }
@@ -201,22 +201,17 @@ impl Known {
 }
 
 impl FileCheck {
-    /// Whether it is the check of that file.
-    pub(super) fn is_of(&self, id: Option<FileId>) -> bool {
-        *lock(&self.id) == id
-    }
-
     /// Up to where the file's bytes are good.
-    pub(super) fn good_end(&self) -> Lsn {
+    pub(crate) fn good_end(&self) -> Lsn {
         Lsn(self.good_end.load(Ordering::Acquire))
     }
 
-    pub(super) fn raise(&self, good_end: Lsn) {
+    pub(crate) fn raise(&self, good_end: Lsn) {
         self.good_end.fetch_max(good_end.0, Ordering::AcqRel);
     }
 
     /// Locks the validator and switches it to the history `path`.
-    pub(super) fn validator(&self, path: &Arc<TimelineHistory>) -> MutexGuard<'_, Validator> {
+    pub(crate) fn validator(&self, path: &Arc<TimelineHistory>) -> MutexGuard<'_, Validator> {
         let mut validator = lock(&self.validator);
         if validator.history().timeline() != path.timeline() {
             *validator = validator.clone().onto(Arc::clone(path));
@@ -225,9 +220,14 @@ impl FileCheck {
     }
 }
 
+/// Whether the file may still grow. A compressed file is written once.
+fn grows(reader: &SegmentReader) -> bool {
+    reader.file().partial && reader.is_plain()
+}
+
 /// Up to where all that `validator` was given is good: the end of its last record, or after a
 /// segment switch, of the last page.
-pub(super) fn good_end(validator: &Validator) -> Lsn {
+pub(crate) fn good_end(validator: &Validator) -> Lsn {
     let progress = validator.progress();
     if progress.record_end <= progress.byte_end {
         progress.record_end
