@@ -114,7 +114,7 @@ impl Archive {
             preparer,
             is_synced: self.sync,
             notes: recovery.notes,
-            compressor: self.compressor.clone(),
+            pipeline: self.pipeline.clone(),
             lock: Arc::clone(&self.lock),
             live: Arc::clone(&self.live),
         })

@@ -48,10 +48,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
-use crate::archive::compressor::Compressor;
 use crate::archive::flushed::{Appended, Durable, FlushedLsn};
 use crate::archive::live::{Live, Unsynced};
 use crate::archive::lock::ProcessLock;
+use crate::archive::pipeline::Pipeline;
 use crate::archive::position::{PublishedPosition, Watermark};
 use crate::archive::prepare::{Preparer, ZEROS};
 use crate::archive::read::WalReader;
@@ -97,7 +97,7 @@ pub struct Writer {
     names_changed: bool,
     /// Whether the open segment got its first name since then: a crash may leave it without any.
     name_is_new: bool,
-    /// Complete segments that are not handed to the compressor yet.
+    /// Complete segments that are not handed to the pipeline yet.
     sealed: Vec<SegmentName>,
     preparer: Arc<Mutex<Preparer>>,
     /// How long the first segment may wait for being made ready; later ones do not.
@@ -108,7 +108,7 @@ pub struct Writer {
     /// What recovery found to be durable, of which this connection has not seen all yet.
     recovered_end: Lsn,
     notes: Notes,
-    compressor: Option<Arc<Compressor>>,
+    pipeline: Option<Arc<Pipeline>>,
     /// What views in this process are told with each sync.
     unsynced: Unsynced,
     /// Whether a sync makes anything durable.
@@ -202,7 +202,7 @@ pub(crate) struct Parts {
     pub(crate) preparer: Arc<Mutex<Preparer>>,
     pub(crate) is_synced: bool,
     pub(crate) notes: Notes,
-    pub(crate) compressor: Option<Arc<Compressor>>,
+    pub(crate) pipeline: Option<Arc<Pipeline>>,
     pub(crate) lock: Arc<ProcessLock>,
     pub(crate) live: Arc<Live>,
 }
@@ -233,7 +233,7 @@ impl Writer {
             state: State::Open,
             recovered_end: parts.stored.record_end,
             notes: parts.notes,
-            compressor: parts.compressor,
+            pipeline: parts.pipeline,
             unsynced: Unsynced::new(parts.live),
             is_synced: parts.is_synced,
             lock: parts.lock,

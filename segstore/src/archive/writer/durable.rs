@@ -101,17 +101,17 @@ impl Writer {
             .map_err(WriteError::of_write)
     }
 
-    /// Hands complete segments to the compressor, but for those that end in the middle of a
+    /// Hands complete segments to the pipeline, but for those that end in the middle of a
     /// record: their end may yet be replaced.
     fn compress_sealed(&mut self) {
         let record_end = self.durable.record_end.lsn();
         let last = self.files.name_of(self.timeline(), record_end);
-        let compressor = self.compressor.as_deref();
+        let pipeline = self.pipeline.as_deref();
         self.sealed.retain(|name| {
             let whole = *name < last;
-            if whole && let Some(compressor) = compressor {
+            if whole && let Some(pipeline) = pipeline {
                 // What its queue has no room for is compressed after the next start.
-                compressor.enqueue(*name);
+                pipeline.enqueue(*name);
             }
             !whole
         });
