@@ -362,6 +362,11 @@ impl Writer {
             self.stop_after(&error);
             return Err(error);
         }
+        if self.stored.byte_end < end {
+            let error = self.internal(end, "not all bytes that were taken are stored");
+            self.stop_after(&error);
+            return Err(error);
+        }
         self.stored.record_end = self.stored.record_end.max(progress.record_end);
         self.validator = validator;
         self.settings = settings;
@@ -406,26 +411,37 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Batch<'_>, from: Lsn, end: Lsn) -> Result<(), WriteError> {
-        self.open_segment_at(from)?;
-        let offset = self.files.size().offset_of(from);
-        let Some(segment) = &mut self.segment else {
-            return Ok(());
-        };
+        let size = self.files.size();
+        let offset = size.offset_of(from);
         let length = end.bytes_since(from);
         let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
+        let given: usize = slices.iter().map(|slice| slice.len()).sum();
+        if given as u64 != length {
+            return Err(self.internal(from, "fewer bytes are given than are to be written"));
+        }
+        let segment = self.open_segment_at(from)?;
         segment.dirty = true;
         let written = if length >= BULK {
             segment.file.write_bulk_at(&slices, offset)
         } else {
             let written = segment.file.write_at(&slices, offset);
             // Nothing is stored behind the last byte, so zeros take nothing away.
-            written.and_then(|()| segment.fill_behind(offset + length, self.files.size().bytes()))
+            written.and_then(|()| segment.fill_behind(offset + length, size.bytes()))
         };
         written.map_err(WriteError::of_write)?;
         segment.filled = segment.filled.max(offset + length);
         self.stored.byte_end = self.stored.byte_end.max(end);
         self.overlap = None;
         Ok(())
+    }
+
+    /// An error that latches the writer: something that cannot be has come about.
+    fn internal(&self, lsn: Lsn, what: &'static str) -> WriteError {
+        WriteError::Internal {
+            timeline: self.timeline(),
+            lsn,
+            what,
+        }
     }
 
     fn refusal(&self) -> WriteError {
@@ -439,7 +455,9 @@ impl Writer {
     fn stop_after(&mut self, error: &WriteError) {
         match error {
             error if error.is_temporary() => {}
-            WriteError::SyncFailed { .. } => self.state = State::Latched,
+            WriteError::SyncFailed { .. } | WriteError::Internal { .. } => {
+                self.state = State::Latched;
+            }
             _ if self.state == State::Open => self.state = State::Stopped,
             _ => {}
         }

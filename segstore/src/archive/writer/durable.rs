@@ -87,9 +87,13 @@ impl Writer {
         if self.names_changed {
             self.sync_names(self.name_before(self.position))?;
         }
+        let record_end = self.validator.progress().record_end;
+        if record_end < self.durable.record_end.lsn() || self.stored.byte_end < self.position {
+            return Err(self.internal(record_end, "what is durable moves back"));
+        }
         self.durable = Durable {
             timeline: self.timeline(),
-            record_end: FlushedLsn::synced(self.validator.progress().record_end),
+            record_end: FlushedLsn::synced(record_end),
             byte_end: self.position,
         };
         self.compress_sealed();
