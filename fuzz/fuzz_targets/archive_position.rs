@@ -51,7 +51,7 @@ fn file(slots: [[u8; 40]; 2]) -> Vec<u8> {
 fuzz_target!(|input: ([[u8; 40]; 2], [[u8; 40]; 2])| {
     let (watermark, position) = input;
     let disk = Arc::new(SimDisk::new("/archive"));
-    let mut receiving = archive(&disk);
+    let receiving = archive(&disk);
     disk.plant("/archive/.wal-receiver/watermark", &file(watermark))
         .unwrap();
     disk.plant("/archive/.wal-receiver/position", &file(position))

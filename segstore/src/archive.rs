@@ -8,26 +8,50 @@ use std::time::{Duration, Instant};
 
 use walproto::{SegmentSize, SystemId, TimelineHistory, TimelineId};
 
-use crate::compression::Compression;
-use crate::compressor::{self, Compressor};
-use crate::directory::ArchiveDirectory;
-use crate::discovery::Discovery;
 use crate::disk::Disk;
 use crate::error::ArchiveError;
-use crate::identity::Identity;
-use crate::listing::Listing;
-use crate::live::Live;
-use crate::lock::ProcessLock;
-use crate::missing::{MissingSegments, missing_segments};
-use crate::position::{self, ArchivePosition};
-use crate::prepare::Preparer;
-use crate::segment::{SegmentFile, SegmentName};
-use crate::segment_reader::SegmentReader;
-use crate::takeover;
+use crate::wal::segment::{SegmentFile, SegmentName};
+
+pub(crate) mod checked_json;
+pub(crate) mod compression;
+pub(crate) mod compressor;
+pub(crate) mod directory;
+pub(crate) mod discovery;
+pub(crate) mod flushed;
+pub(crate) mod history;
+pub(crate) mod identity;
+pub(crate) mod listeners;
+pub(crate) mod listing;
+pub(crate) mod live;
+pub(crate) mod lock;
+pub(crate) mod missing;
+pub(crate) mod position;
+pub(crate) mod prepare;
+pub(crate) mod read;
+pub(crate) mod recovery;
+pub(crate) mod segment_files;
+pub(crate) mod segment_reader;
+pub(crate) mod stored_records;
+pub(crate) mod tail;
+pub(crate) mod takeover;
+pub(crate) mod writer;
 
 mod histories;
 mod opening;
 mod stream;
+
+use compression::Compression;
+use compressor::Compressor;
+use directory::ArchiveDirectory;
+use discovery::Discovery;
+use identity::Identity;
+use listing::Listing;
+use live::Live;
+use lock::ProcessLock;
+use missing::{MissingSegments, missing_segments};
+use position::ArchivePosition;
+use prepare::Preparer;
+use segment_reader::SegmentReader;
 
 /// How an archive is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,13 +2,21 @@
 //!
 //! It exists because it has two implementations: the operating system's ([`OsDisk`](crate::OsDisk))
 //! and, for tests, a simulated disk that keeps written and durable images apart and cuts the power
-//! at any operation ([`SimDisk`](crate::sim::SimDisk)).
+//! at any operation ([`SimDisk`](crate::disk::sim::SimDisk)).
 
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+
+pub(crate) mod aligned;
+pub(crate) mod named_file;
+pub(crate) mod os_disk;
+pub mod sim;
+#[cfg(test)]
+pub(crate) mod tampered;
+pub(crate) mod unsynced;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

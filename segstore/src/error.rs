@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use walproto::{Lsn, SegmentSize, SystemId, TimelineId};
 
-use crate::corruption::Corruption;
-use crate::segment::{OWN_DIRECTORY, SegmentFile};
-use crate::validator::NotPageAligned;
+use crate::wal::corruption::Corruption;
+use crate::wal::segment::{OWN_DIRECTORY, SegmentFile};
+use crate::wal::validator::NotPageAligned;
 
 mod damage;
 mod disk;

@@ -9,7 +9,8 @@
 //! - To keep WAL: [`Archive::open`], [`Archive::bind`] to a cluster, [`Archive::recover`], and a
 //!   [`Writer`] from [`Archive::writer`].
 //! - To read it back: [`Archive::records`] for records, [`Archive::reader`] for bytes. Both take
-//!   growing, complete and compressed segments, and follow a timeline's ancestors.
+//!   growing, complete and compressed segments, and follow a timeline's ancestors. Beside a
+//!   receiver in another process: [`ArchiveView::records`].
 //! - To hand it on while it arrives: an [`ArchiveView`], in the process that writes
 //!   ([`Archive::view`]) or in another, and a [`Feed`] for each one who asks. [`SlotStore`] keeps
 //!   what they need from [`prune`].
@@ -76,91 +77,50 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod aligned;
 mod archive;
-mod begun;
-mod checked_json;
-mod compression;
-mod compressor;
-mod corruption;
-mod crc;
-mod directory;
-mod discovery;
 mod disk;
 mod error;
-mod feed;
-mod flushed;
-mod follow;
-pub mod generator;
-mod history;
-mod identity;
-mod listeners;
-mod listing;
-mod live;
-mod lock;
-mod missing;
-mod named_file;
-mod os_disk;
-pub mod page;
-mod position;
-mod prepare;
-mod read;
-pub mod record;
-mod records;
-mod recovery;
-mod retention;
-#[cfg(test)]
-mod sample;
-mod segment;
-mod segment_files;
-mod segment_reader;
-mod settings;
-pub mod sim;
-mod slots;
-mod stored_records;
-mod tail;
-mod takeover;
-#[cfg(test)]
-mod tampered;
-mod unsynced;
-mod validator;
+mod serve;
 mod verify;
-mod view;
-mod writer;
+mod wal;
 
+pub use disk::sim;
+pub use wal::{generator, page, record};
+
+pub use archive::compression::{Compression, InvalidLevel};
+pub use archive::flushed::{Appended, Durable, FlushedLsn};
+pub use archive::identity::{FORMAT_VERSION, Identity, ServerFacts};
+pub use archive::listeners::Subscription;
+pub use archive::listing::Listing;
+pub use archive::live::DEFAULT_TAIL_BYTES;
+pub use archive::missing::MissingSegments;
+pub use archive::position::ArchivePosition;
+pub use archive::prepare::Preparation;
+pub use archive::read::WalReader;
+pub use archive::recovery::{Recovery, Tip};
+pub use archive::segment_reader::SegmentReader;
+pub use archive::stored_records::{ReadRecordError, StoredRecords};
+pub use archive::writer::{WriteError, Writer};
 pub use archive::{Archive, ArchiveOptions, published_position};
-pub use compression::{Compression, InvalidLevel};
-pub use corruption::{Corruption, CorruptionReason};
+pub use disk::os_disk::OsDisk;
 pub use disk::{Access, DirectoryEntry, Disk, DiskDirectory, DiskFile, OpenMode};
 pub use error::{ArchiveError, Damage, DiskError, ErrorKind, Evidence, Operation};
-pub use feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
-pub use flushed::{Appended, Durable, FlushedLsn};
-pub use follow::Follower;
-pub use identity::{FORMAT_VERSION, Identity, ServerFacts};
-pub use listeners::Subscription;
-pub use listing::Listing;
-pub use live::DEFAULT_TAIL_BYTES;
-pub use missing::MissingSegments;
-pub use os_disk::OsDisk;
-pub use page::BLOCK_SIZE;
-pub use position::ArchivePosition;
-pub use prepare::Preparation;
-pub use read::WalReader;
-pub use record::RecordHeader;
-pub use records::{PieceEnd, RecordPiece, RecordReader};
-pub use recovery::{Recovery, Tip};
-pub use retention::{Pruned, Removable, prune};
-pub use segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
-pub use segment_reader::SegmentReader;
-pub use settings::{SettingChange, WeakSetting};
-pub use slots::{
+pub use serve::feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
+pub use serve::follow::Follower;
+pub use serve::records::{RecordFeed, RecordFeedError};
+pub use serve::retention::{Pruned, Removable, prune};
+pub use serve::slots::{
     HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotSession, SlotStore,
     WalStatus,
 };
-pub use stored_records::{ReadRecordError, StoredRecords};
-pub use validator::{
+pub use serve::view::{ArchiveView, Followed};
+pub use verify::{Fault, GoodRange, Problem, Verification, WeakRange, verify};
+pub use wal::corruption::{Corruption, CorruptionReason};
+pub use wal::page::BLOCK_SIZE;
+pub use wal::record::RecordHeader;
+pub use wal::records::{PieceEnd, RecordPiece, RecordReader};
+pub use wal::segment::{Encoding, EntryName, HistoryFile, OWN_DIRECTORY, SegmentFile, SegmentName};
+pub use wal::settings::{SettingChange, WeakSetting};
+pub use wal::validator::{
     IncompleteRecord, NotPageAligned, Progress, RecordVisitor, Validator, WalFormat,
 };
-pub use verify::{Fault, GoodRange, Problem, Verification, WeakRange, verify};
-pub use view::{ArchiveView, Followed};
-pub use writer::{WriteError, Writer};

@@ -13,33 +13,32 @@ mod guess;
 mod join;
 mod plan;
 mod report;
+mod segment;
 #[cfg(test)]
 mod tests;
 mod tip;
 mod weak;
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::directory::ArchiveDirectory;
-use crate::discovery;
+use crate::archive::directory::ArchiveDirectory;
+use crate::archive::discovery;
+use crate::archive::identity::Identity;
+use crate::archive::listing::Listing;
+use crate::archive::position;
+use crate::archive::segment_files::SegmentFiles;
 use crate::disk::Disk;
 use crate::error::{ArchiveError, DiskError, Operation};
-use crate::identity::Identity;
-use crate::listing::Listing;
-use crate::position;
-use crate::segment_files::SegmentFiles;
-use crate::validator::WalFormat;
+use crate::wal::validator::WalFormat;
 
-use self::check::{Checker, Stretch};
+use self::check::{Checked, Checker};
 use self::join::Join;
 use self::plan::Plan;
 pub use self::report::{Fault, GoodRange, Problem, Verification, WeakRange};
-use self::weak::SaidSettings;
 
 /// The least that one thread is given at once, in bytes: to join two chunks takes about a block.
 const LEAST_CHUNK: u64 = 64 << 20;
@@ -113,15 +112,6 @@ fn format_of(
         server_version_num: None,
     };
     Ok((found.segment_size, format))
-}
-
-/// What was found in chunks of the plan, by their indices.
-#[derive(Debug, Default)]
-struct Checked {
-    chunks: BTreeMap<usize, Vec<Stretch>>,
-    segments: u64,
-    bytes: u64,
-    said: SaidSettings,
 }
 
 /// Checks the chunks of the plan, each by the first thread that is free.

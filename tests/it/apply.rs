@@ -1,8 +1,10 @@
 //! Records for whoever embeds the receiver: all of them, once, in order, and in nobody's way.
 
 use std::error::Error as _;
+use std::sync::Arc;
 
-use tests::{ArchiveDirectory, Cluster, Embedded, Records, Version, wait_until};
+use segstore::{ArchiveView, OsDisk};
+use tests::{ArchiveDirectory, Cluster, Embedded, Receiver, Records, Version, wait_until};
 use walproto::Major;
 use walproto::{Lsn, TimelineId};
 use walreceiver::{
@@ -91,6 +93,43 @@ fn records_are_those_that_pg_waldump_lists(version: Version) {
     records.wait_for(end);
     receiver.stop();
     assert_complete(&archive, &cluster, &records);
+}
+
+#[test]
+fn records_are_read_from_a_view_beside_a_receiver() {
+    let cluster = Cluster::builder(Version::V15).segment_size_mib(1).start();
+    let archive = ArchiveDirectory::new();
+    let mut receiver = Receiver::of(&cluster, archive.path())
+        .args(["--compress", "lz4"])
+        .start();
+    let start = cluster.write_wal(1);
+    receiver.wait_flushed(&cluster, "wal_receiver", start);
+    let view = ArchiveView::open(Arc::new(OsDisk::new()), archive.path()).unwrap();
+    let _follower = view.follow().unwrap();
+    let mut feed = view.records(start, 1 << 20).unwrap();
+    let mut records = Vec::new();
+    for _ in 0..3 {
+        let end = cluster.write_wal(1);
+        cluster.switch_wal();
+        receiver.wait_flushed(&cluster, "wal_receiver", end);
+        wait_until("the records to arrive", || {
+            while let Some(record) = feed.next_piece().unwrap() {
+                records.push(record);
+            }
+            records
+                .last()
+                .and_then(RecordPiece::applied)
+                .is_some_and(|a| a.lsn >= end)
+        });
+    }
+    assert_chain(&records);
+    assert!(receiver.stop().success(), "{}", receiver.log());
+    // What the receiver has compressed meanwhile is read like the rest.
+    assert!(archive.files().iter().any(|name| name.ends_with(".lz4")));
+    let mut again = view.records(start, 1 << 20).unwrap();
+    for record in &records {
+        assert_eq!(again.next_piece().unwrap().as_ref(), Some(record));
+    }
 }
 
 /// Starts a transaction that waits for its standby, and waits until it does.

@@ -3,9 +3,9 @@
 use walproto::{TimelineHistory, TimelineId};
 
 use super::Archive;
+use crate::archive::history;
+use crate::archive::identity::Identity;
 use crate::error::ArchiveError;
-use crate::history;
-use crate::identity::Identity;
 
 impl Archive {
     /// The history of a timeline, if it is here. The first timeline has none.

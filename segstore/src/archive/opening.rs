@@ -3,21 +3,21 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Archive, ArchiveOptions};
-use crate::compressor::Compressor;
-use crate::directory::ArchiveDirectory;
-use crate::discovery;
+use crate::archive::compressor::Compressor;
+use crate::archive::directory::ArchiveDirectory;
+use crate::archive::discovery;
+use crate::archive::history;
+use crate::archive::identity::{Identity, ServerFacts};
+use crate::archive::listing::Listing;
+use crate::archive::lock::ProcessLock;
+use crate::archive::prepare::remove_prepared;
+use crate::archive::recovery::renew_name;
+use crate::archive::takeover;
 use crate::disk::Disk;
+use crate::disk::unsynced::UnsyncedDisk;
 use crate::error::ArchiveError;
-use crate::history;
-use crate::identity::{Identity, ServerFacts};
-use crate::listing::Listing;
-use crate::lock::ProcessLock;
-use crate::page::BLOCK_SIZE;
-use crate::prepare::remove_prepared;
-use crate::recovery::renew_name;
-use crate::segment::{Encoding, SegmentFile, SegmentName};
-use crate::takeover;
-use crate::unsynced::UnsyncedDisk;
+use crate::wal::page::BLOCK_SIZE;
+use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
 
 impl Archive {
     /// Opens an archive directory and takes its lock. What a crash left unfinished is put in

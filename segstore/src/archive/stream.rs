@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
 use super::Archive;
-use crate::directory::Place;
+use crate::archive::directory::Place;
+use crate::archive::position::{ArchivePosition, PublishedPosition, Watermark};
+use crate::archive::prepare::{Preparation, Preparer};
+use crate::archive::read::WalReader;
+use crate::archive::recovery::{Examination, Recovery};
+use crate::archive::segment_files::SegmentFiles;
+use crate::archive::writer::{Notes, Parts, Stored, Writer};
 use crate::error::{ArchiveError, Evidence};
-use crate::page::BLOCK_SIZE;
-use crate::position::{ArchivePosition, PublishedPosition, Watermark};
-use crate::prepare::{Preparation, Preparer};
-use crate::read::WalReader;
-use crate::recovery::{Examination, Recovery};
-use crate::segment::{OWN_DIRECTORY, SegmentFile, SegmentName};
-use crate::segment_files::SegmentFiles;
-use crate::validator::{NotPageAligned, Validator, WalFormat};
-use crate::writer::{Notes, Parts, Stored, Writer};
+use crate::wal::page::BLOCK_SIZE;
+use crate::wal::segment::{OWN_DIRECTORY, SegmentFile, SegmentName};
+use crate::wal::validator::{NotPageAligned, Validator, WalFormat};
 
 #[cfg(test)]
 mod tests;

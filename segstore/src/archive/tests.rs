@@ -5,14 +5,14 @@ use bytes::Bytes;
 use walproto::Lsn;
 
 use super::*;
+use crate::archive::identity::ServerFacts;
+use crate::archive::position::PublishedPosition;
+use crate::disk::os_disk::OsDisk;
+use crate::disk::sim::{Fault, SimDisk, Survival};
 use crate::error::Damage;
-use crate::identity::ServerFacts;
-use crate::os_disk::OsDisk;
-use crate::page::{LONG_HEADER, PageHeader, SegmentHeader};
-use crate::position::PublishedPosition;
-use crate::sample::{MIB, facts, segment_size as size};
-use crate::segment::Encoding;
-use crate::sim::{Fault, SimDisk, Survival};
+use crate::wal::page::{LONG_HEADER, PageHeader, SegmentHeader};
+use crate::wal::sample::{MIB, facts, segment_size as size};
+use crate::wal::segment::Encoding;
 
 mod crash;
 mod takeover;

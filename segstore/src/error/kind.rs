@@ -3,7 +3,7 @@
 //! The matches have no wildcard arm, so the compiler demands a kind for each new error.
 
 use super::{ArchiveError, DiskError};
-use crate::writer::WriteError;
+use crate::archive::writer::WriteError;
 
 /// What an error of an archive or its writer is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,25 +1,21 @@
 //! Reading segments and checking what is in them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use walproto::{Lsn, TimelineHistory};
 
-use super::plan::{Run, Segment};
+use super::plan::Run;
+use super::segment::{Segment, Why};
 use super::weak::SaidSettings;
-use crate::aligned::AlignedBuffer;
-use crate::compression::{self, Recognized};
-use crate::corruption::Corruption;
-use crate::disk::OpenMode;
+use crate::archive::segment_files::SegmentFiles;
+use crate::disk::aligned::AlignedBuffer;
 use crate::error::ArchiveError;
-use crate::named_file::NamedFile;
-use crate::page::LONG_HEADER_LENGTH;
-use crate::record::RecordHeader;
-use crate::segment::{Encoding, SegmentFile};
-use crate::segment_files::SegmentFiles;
-use crate::segment_reader::SegmentReader;
-use crate::settings::{Settings, SettingsReader, SettingsVisitor};
-use crate::validator::{RecordVisitor, Validator, WalFormat};
+use crate::wal::page::LONG_HEADER_LENGTH;
+use crate::wal::record::RecordHeader;
+use crate::wal::settings::{Settings, SettingsReader, SettingsVisitor};
+use crate::wal::validator::{RecordVisitor, Validator, WalFormat};
 
 /// What is read at once. It stays in the processor's cache until it is checked.
 const BLOCK: usize = 128 << 10;
@@ -93,18 +89,13 @@ pub(super) struct Stop {
     pub(super) why: Why,
 }
 
-#[derive(Debug)]
-pub(super) enum Why {
-    /// The WAL is not valid.
-    Corrupt(Corruption),
-    /// The file ends before its segment.
-    Ends,
-    /// The file cannot be read.
-    Unreadable(ArchiveError),
-    /// The file is compressed by a method that cannot be read here.
-    Compressed(&'static str),
-    /// There is no longer any file of the segment.
-    Gone,
+/// What was found in chunks of the plan, by their indices.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    pub(super) chunks: BTreeMap<usize, Vec<Stretch>>,
+    pub(super) segments: u64,
+    pub(super) bytes: u64,
+    pub(super) said: SaidSettings,
 }
 
 /// The first record that starts in a stretch and was not overwritten.
@@ -276,7 +267,7 @@ impl<'a> Checker<'a> {
         enough: &impl Fn(&FirstRecord) -> bool,
     ) -> Result<bool, Why> {
         let end = self.files.end_of(segment.start);
-        let mut bytes = SegmentBytes::open(self.files, segment.file)?;
+        let mut bytes = segment.open(self.files)?;
         let Walk {
             validator,
             settings,
@@ -286,10 +277,11 @@ impl<'a> Checker<'a> {
             let left = end.bytes_since(validator.position());
             let wanted = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
             if wanted == 0 {
-                return bytes.check_end(self.files).map(|()| true);
+                let ended = bytes.check_end(self.files.size());
+                return ended.map(|()| true).map_err(Why::Unreadable);
             }
             let block = block.bytes().get_mut(..wanted).unwrap_or_default();
-            let count = bytes.read(block).map_err(Why::Unreadable)?;
+            let count = bytes.read_full(block).map_err(Why::Unreadable)?;
             let block = block.get(..count).unwrap_or_default();
             if block.is_empty() {
                 return Err(Why::Ends);
@@ -310,83 +302,5 @@ impl<'a> Checker<'a> {
                 return Ok(false);
             }
         }
-    }
-}
-
-/// The bytes of a segment, from its beginning on.
-#[derive(Debug)]
-pub(super) enum SegmentBytes {
-    Plain { file: NamedFile, offset: u64 },
-    Decoded(SegmentReader),
-}
-
-impl SegmentBytes {
-    /// Opens the file of a segment, or the one that has taken its place.
-    pub(super) fn open(files: &SegmentFiles, listed: SegmentFile) -> Result<Self, Why> {
-        let unreadable = |error| Why::Unreadable(ArchiveError::Disk(error));
-        let opened = files.open(listed, OpenMode::Read).map_err(unreadable)?;
-        let (file, opened) = match opened {
-            Some(opened) => (listed, opened),
-            None => {
-                let found = files.find(listed.name).map_err(unreadable)?;
-                found.ok_or(Why::Gone)?
-            }
-        };
-        let recognized = match file.encoding {
-            Encoding::Plain => compression::recognize_file(&opened).map_err(unreadable)?,
-            encoding => Some(Recognized::Known(encoding)),
-        };
-        match recognized {
-            Some(Recognized::Known(encoding)) => {
-                let reader = SegmentReader::over(opened, file.encoded(encoding));
-                return Ok(Self::Decoded(reader.map_err(Why::Unreadable)?));
-            }
-            Some(Recognized::Unknown(method)) => return Err(Why::Compressed(method)),
-            None => {}
-        }
-        let (found, expected) = (opened.length().map_err(unreadable)?, files.size().bytes());
-        if found > expected {
-            return Err(Why::Unreadable(ArchiveError::WrongLength {
-                path: opened.path().to_owned(),
-                found,
-                expected,
-                partial: file.partial,
-            }));
-        }
-        Ok(Self::Plain {
-            file: opened,
-            offset: 0,
-        })
-    }
-
-    /// Fills `buffer` and returns how many bytes there were; fewer than its length only at the
-    /// end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
-        match self {
-            Self::Plain { file, offset } => {
-                let count = file.read_full_at(buffer, *offset)?;
-                *offset += count as u64;
-                Ok(count)
-            }
-            Self::Decoded(reader) => reader.read_full(buffer),
-        }
-    }
-
-    /// Checks that nothing follows the segment's last byte, and a compressed file's own checksum.
-    fn check_end(&mut self, files: &SegmentFiles) -> Result<(), Why> {
-        let Self::Decoded(reader) = self else {
-            return Ok(());
-        };
-        let more = reader.read_full(&mut [0]).map_err(Why::Unreadable)?;
-        if more == 0 {
-            return Ok(());
-        }
-        let expected = files.size().bytes();
-        Err(Why::Unreadable(ArchiveError::WrongLength {
-            path: reader.path().to_owned(),
-            found: expected + 1,
-            expected,
-            partial: reader.file().partial,
-        }))
     }
 }

@@ -1,10 +1,10 @@
 //! Several files of one segment.
 
-use crate::directory::ArchiveDirectory;
+use crate::archive::directory::ArchiveDirectory;
+use crate::archive::segment_reader::SegmentReader;
+use crate::archive::takeover::difference_within;
 use crate::error::ArchiveError;
-use crate::segment::SegmentFile;
-use crate::segment_reader::SegmentReader;
-use crate::takeover::difference_within;
+use crate::wal::segment::SegmentFile;
 use walproto::SegmentSize;
 
 /// What is read and compared at once.

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use bytes::Bytes;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
-use super::check::SegmentBytes;
-use crate::listing::Listing;
-use crate::page::{BLOCK_SIZE, PageHeader};
-use crate::segment_files::SegmentFiles;
+use super::segment::Segment;
+use crate::archive::listing::Listing;
+use crate::archive::segment_files::SegmentFiles;
+use crate::wal::page::{BLOCK_SIZE, PageHeader};
 
 /// A history with which the pages of a timeline's first segment agree: each page says which timeline
 /// it was begun on. A timeline is taken to end where the first page of the next one starts, which
@@ -20,7 +20,7 @@ pub(super) fn history(
 ) -> Option<TimelineHistory> {
     let (file, _) = listing.of_timeline(timeline).next()?;
     let start = file.name.number(files.size())?.start(files.size())?;
-    let mut bytes = SegmentBytes::open(files, file).ok()?;
+    let mut bytes = Segment { start, file }.open(files).ok()?;
     let mut page = vec![0; usize::try_from(BLOCK_SIZE).ok()?];
     let (mut at, mut on) = (start, None);
     let mut content = String::new();
@@ -30,7 +30,7 @@ pub(super) fn history(
     };
     while at < files.end_of(start)
         && on != Some(timeline)
-        && bytes.read(&mut page).ok()? == page.len()
+        && bytes.read_full(&mut page).ok()? == page.len()
     {
         let header = PageHeader::parse(page.first_chunk()?).0;
         let Some(found) = header.timeline().filter(|_| header.address == at) else {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use walproto::{Lsn, TimelineId};
 
-use super::Checked;
-use super::check::{Checker, Stop, Stretch, Walk, Why};
+use super::check::{Checked, Checker, Stop, Stretch, Walk};
 use super::copies;
 use super::plan::{Plan, Run};
 use super::report::{Fault, GoodRange, Problem, Verification, add_good, merge};
+use super::segment::Why;
+use crate::archive::listing::Listing;
 use crate::error::{ArchiveError, Evidence};
-use crate::listing::Listing;
-use crate::segment::SegmentFile;
+use crate::wal::segment::SegmentFile;
 
 /// Joins chunks to runs and runs to timelines, in their order.
 #[derive(Debug)]

@@ -9,16 +9,17 @@ use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use super::guess;
 use super::report::{Fault, Problem};
+use super::segment::Segment;
 use super::tip::Tip;
-use crate::directory::ArchiveDirectory;
+use crate::archive::directory::ArchiveDirectory;
+use crate::archive::history;
+use crate::archive::identity::Identity;
+use crate::archive::listing::Listing;
+use crate::archive::missing::missing_segments;
+use crate::archive::position::ArchivePosition;
+use crate::archive::segment_files::SegmentFiles;
 use crate::error::ArchiveError;
-use crate::history;
-use crate::identity::Identity;
-use crate::listing::Listing;
-use crate::missing::missing_segments;
-use crate::position::ArchivePosition;
-use crate::segment::{SegmentFile, SegmentName};
-use crate::segment_files::SegmentFiles;
+use crate::wal::segment::{SegmentFile, SegmentName};
 
 /// About the most chunks there are, so that what is kept of each stays small.
 const MOST_CHUNKS: usize = 4096;
@@ -52,13 +53,6 @@ pub(super) struct Run {
     pub(super) segments: Vec<Segment>,
     /// What the last segment must hold, if it may end before its end.
     pub(super) tip: Option<Tip>,
-}
-
-/// A segment and the file that is read of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Segment {
-    pub(super) start: Lsn,
-    pub(super) file: SegmentFile,
 }
 
 impl Run {

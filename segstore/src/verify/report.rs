@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
-use crate::corruption::CorruptionReason;
+use crate::archive::position::ArchivePosition;
 use crate::error::{ArchiveError, Evidence};
-use crate::position::ArchivePosition;
-use crate::segment::{SegmentFile, SegmentName};
-use crate::settings::WeakSetting;
+use crate::wal::corruption::CorruptionReason;
+use crate::wal::segment::{SegmentFile, SegmentName};
+use crate::wal::settings::WeakSetting;
 
 /// What [`verify`](crate::verify) found in an archive.
 #[derive(Debug)]

@@ -6,15 +6,15 @@ use proptest::sample::Index;
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 use super::*;
+use crate::archive::compression::Compression;
+use crate::archive::identity::ServerFacts;
+use crate::archive::position::{ArchivePosition, PublishedPosition};
 use crate::archive::{Archive, ArchiveOptions};
-use crate::compression::Compression;
-use crate::corruption::CorruptionReason;
+use crate::disk::sim::SimDisk;
 use crate::error::{Damage, Evidence};
-use crate::generator::{AfterSwitch, Generator};
-use crate::identity::ServerFacts;
-use crate::position::{ArchivePosition, PublishedPosition};
-use crate::segment::{Encoding, SegmentFile, SegmentName};
-use crate::sim::SimDisk;
+use crate::wal::corruption::CorruptionReason;
+use crate::wal::generator::{AfterSwitch, Generator};
+use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
 
 mod chunks;
 mod files;

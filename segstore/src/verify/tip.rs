@@ -2,14 +2,13 @@
 
 use walproto::Lsn;
 
-use super::check::SegmentBytes;
-use super::plan::Segment;
-use crate::corruption::CorruptionReason;
+use super::segment::Segment;
+use crate::archive::position::ArchivePosition;
+use crate::archive::segment_files::SegmentFiles;
 use crate::error::{ArchiveError, Damage, Evidence};
-use crate::page::{BLOCK_SIZE, PageHeader};
-use crate::position::ArchivePosition;
-use crate::segment::Encoding;
-use crate::segment_files::SegmentFiles;
+use crate::wal::corruption::CorruptionReason;
+use crate::wal::page::{BLOCK_SIZE, PageHeader};
+use crate::wal::segment::Encoding;
 
 /// What is known of a growing segment that nothing follows, before it is checked.
 #[derive(Debug)]
@@ -79,11 +78,11 @@ impl Tip {
 /// The last page of a segment that is where its header says, as far as the file can be read.
 fn last_page(files: &SegmentFiles, segment: &Segment) -> Option<Lsn> {
     // What cannot be read is told when it is checked.
-    let mut bytes = SegmentBytes::open(files, segment.file).ok()?;
+    let mut bytes = segment.open(files).ok()?;
     let mut page = vec![0; usize::try_from(BLOCK_SIZE).unwrap_or_default()];
     let mut last = None;
     let mut at = segment.start;
-    while let Ok(count) = bytes.read(&mut page)
+    while let Ok(count) = bytes.read_full(&mut page)
         && count > 0
     {
         if let Some(header) = page.first_chunk()

@@ -3,7 +3,7 @@
 use walproto::{Lsn, TimelineId};
 
 use super::report::{Fault, Problem, WeakRange};
-use crate::settings::{Settings, WeakSetting};
+use crate::wal::settings::{Settings, WeakSetting};
 
 /// What records said about settings, and where.
 #[derive(Debug, Default)]

@@ -3,15 +3,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::archive::directory::Place;
 use crate::archive::published_position;
-use crate::corruption::CorruptionReason;
-use crate::directory::Place;
+use crate::archive::writer::WriteError;
+use crate::disk::sim::{Fault, SimDisk, Survival};
+use crate::disk::tampered::{Tamper, Tampered};
 use crate::disk::{Disk, OpenMode};
-use crate::generator::{AfterSwitch, Generator};
-use crate::sample::{self, MIB, START, bytes, generator, segment_size};
-use crate::sim::{Fault, SimDisk, Survival};
-use crate::tampered::{Tamper, Tampered};
-use crate::writer::WriteError;
+use crate::wal::corruption::CorruptionReason;
+use crate::wal::generator::{AfterSwitch, Generator};
+use crate::wal::sample::{self, MIB, START, bytes, generator, segment_size};
 
 const BORDER: Lsn = Lsn(8 * MIB);
 

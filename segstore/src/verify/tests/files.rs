@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::compressor;
+use crate::archive::compressor;
+use crate::disk::tampered::{Tamper, Tampered};
 use crate::disk::{DirectoryEntry, Disk as _};
-use crate::tampered::{Tamper, Tampered};
 
 /// A file that the first look into the archive does not show: it gets this name meanwhile, and its
 /// old one is passed already.
@@ -241,9 +241,13 @@ fn a_renamed_segment_is_found_under_its_new_name() {
     let path = Path::new(ROOT).join(growing.to_string());
     disk.rename(&complete, &path).unwrap();
     disk.rename(&path, &complete).unwrap();
-    let mut bytes = check::SegmentBytes::open(&segment_files, growing).unwrap();
+    let listed = segment::Segment {
+        start: START,
+        file: growing,
+    };
+    let mut bytes = listed.open(&segment_files).unwrap();
     let mut first = vec![0; 8192];
-    assert_eq!(bytes.read(&mut first).unwrap(), 8192);
+    assert_eq!(bytes.read_full(&mut first).unwrap(), 8192);
     assert_eq!(first, wal.bytes()[..8192]);
 }
 

@@ -1,8 +1,8 @@
 //! WAL that is good and not enough for a base backup.
 
 use super::*;
-use crate::record::RM_XLOG;
-use crate::settings::WeakSetting;
+use crate::wal::record::RM_XLOG;
+use crate::wal::settings::WeakSetting;
 
 /// `XLOG_PARAMETER_CHANGE` and `XLOG_FPW_CHANGE`.
 fn parameter_change(wal: &mut Generator, wal_level: u8) -> Lsn {
