@@ -16,8 +16,8 @@ use walsender::{ServeError, ServerHandle, Sockets, Stop};
 
 use crate::control::Control;
 use crate::error::MainError;
+use crate::flags::serving::Serving;
 use crate::on_event::OnEvent;
-use crate::serve::options::Serving;
 use crate::serve::{failures, listen, lost_slots, reload_on};
 
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.

@@ -255,7 +255,7 @@ mod tests {
     use walproto::{Lsn, SlotName};
 
     use super::*;
-    use crate::args::LogFormat;
+    use crate::flags::LogFormat;
     use crate::logging::tests::logged;
 
     const TIMELINE: TimelineId = TimelineId::FIRST;

@@ -1,43 +1,44 @@
 //! Doing what the command line asks for.
 
-use std::fs;
-use std::path::Path;
+use std::ffi::OsString;
 use std::pin::pin;
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime;
-use tracing::{Level, error, info, warn};
+use tracing::{Level, info, warn};
 use walproto::SlotName;
 use walproto::client::SessionTimes;
 
 use pgconn::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
 use pgconn::hosts::connect_any;
 use walreceiver::{
-    NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, TimelineId, create_slot,
-    drop_slot,
+    NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, create_slot, drop_slot,
 };
 use walsender::Stop;
 
-use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
 use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource, Socket};
 use crate::error::MainError;
+use crate::exit::{self, Ended, conclude, tell};
 use crate::face::Face;
+use crate::flags::LogFormat;
+use crate::flags::receive::{self, Action, Arguments, ConnectionArguments, Prompt};
+use crate::flags::serving::Serving;
 use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, EventReporter, OnEvent};
-use crate::owner;
+use crate::owner::{self, check_directory};
 use crate::relay::{Onlookers, Relay};
 use crate::report::{LogReporter, tell_loss};
 use crate::screen::Screen;
 use crate::serve::descriptors;
-use crate::serve::options::Serving;
 use crate::signals::StopSignals;
 use crate::{live_line, own_address, password};
 
-/// Does the work and tells why, if it ended otherwise than asked.
-pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
+/// Does what the arguments ask for, and tells why if it ended otherwise than asked.
+pub(crate) fn main(face: Face, program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let command = receive::command(face);
+    let arguments = exit::arguments(command, program, words, |given| given.receiving(face))?;
     let screen = Arc::new(Screen::stderr());
     // As with `serve`, clients that come and go are told of too.
     let level = match arguments.verbose && arguments.serving.is_some() {
@@ -45,32 +46,7 @@ pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
         false => Level::INFO,
     };
     logging::init(program, arguments.log_format, level, Arc::clone(&screen));
-    conclude(try_run(face, arguments, &screen))
-}
-
-/// Tells why the work has ended otherwise than asked, and with what exit code the program ends.
-pub(crate) fn conclude(ended: Result<(), MainError>) -> ExitCode {
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(MainError::Told(_)) => ExitCode::FAILURE,
-        Err(error) => {
-            tell(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Logs why the work has ended otherwise than asked.
-fn tell(error: &MainError) {
-    let (timeline, lsn) = error.position().unzip();
-    error!(
-        event = "failed",
-        timeline = timeline.map(TimelineId::number),
-        lsn = lsn.map(display),
-        hint = error.hint(),
-        "{}",
-        chain(error)
-    );
+    Ok(conclude(try_run(face, arguments, &screen)))
 }
 
 fn try_run(face: Face, mut arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
@@ -94,17 +70,6 @@ fn try_run(face: Face, mut arguments: Arguments, screen: &Screen) -> Result<(), 
     // Not dropped: somebody may still be asked for a password, and not be going to answer.
     runtime.shutdown_background();
     ended
-}
-
-/// Finds out before anything else, as `pg_receivewal` does, whether the directory is there.
-pub(crate) fn check_directory(path: &Path) -> Result<(), MainError> {
-    match fs::read_dir(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(MainError::Directory {
-            path: path.to_owned(),
-            error,
-        }),
-    }
 }
 
 /// Where to connect, from the command line, the environment and their files.

@@ -1,15 +1,13 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod descriptors;
 pub(crate) mod failures;
 pub(crate) mod lost_slots;
-pub(crate) mod options;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
@@ -21,35 +19,28 @@ use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle, Sockets};
 
-use self::args::{Arguments, Invocation};
-use self::options::Serving;
+use self::args::{Arguments, COMMAND};
 use crate::control::{Control, Listening, Socket};
 use crate::error::MainError;
-use crate::face::Face;
+use crate::exit::{self, Ended, conclude};
+use crate::flags::serving::Serving;
 use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
 use crate::on_event::{self, Event, OnEvent};
-use crate::owner;
-use crate::run::{check_directory, conclude};
+use crate::owner::{self, check_directory};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 
 /// Does what the arguments after `serve` ask for.
-pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
-    match args::parse(words) {
-        Ok(Invocation::Help) => crate::print(&help(program)),
-        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
-        Ok(Invocation::Serve(arguments)) => {
-            let level = match arguments.verbose {
-                true => Level::DEBUG,
-                false => Level::INFO,
-            };
-            let screen = Arc::new(Screen::stderr());
-            logging::init(program, arguments.log_format, level, screen);
-            conclude(try_serve(*arguments))
-        }
-        Err(error) => crate::refuse(&format!("{program} serve"), &error),
-    }
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let arguments = exit::arguments(&COMMAND, program, words, args::finish)?;
+    let level = match arguments.verbose {
+        true => Level::DEBUG,
+        false => Level::INFO,
+    };
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, arguments.log_format, level, screen);
+    Ok(conclude(try_serve(arguments)))
 }
 
 fn try_serve(mut arguments: Arguments) -> Result<(), MainError> {
@@ -288,31 +279,4 @@ fn tell_not_reloaded(error: &(dyn std::error::Error + 'static)) {
         "access files were not read anew, what was read before still holds: {}",
         chain(error)
     );
-}
-
-/// The help text, without the last line's end.
-fn help(program: &str) -> String {
-    let (serving, access) = (options::help(), options::ACCESS_HELP);
-    format!(
-        "{program} serve serves an archive of WAL to standbys, pg_receivewal and other receivers,
-also while another process fills it.
-
-Usage:
-  {program} serve -D DIR --listen=ADDRESS [OPTION]...
-
-Options (never abbreviated):
-  -D, --directory=DIR    the archive
-{serving}
-      --log-format=text|json
-                         write messages as text or one JSON object a line (default: text)
-      --on-event=COMMAND run this by sh when a slot is lost, or WAL in the
-                         archive is damaged or missing
-  -v, --verbose          tell about clients that connect and leave
-  -V, --version          print the version and exit
-  -?, --help             print this help and exit
-
-{access}
-
-SIGHUP reads these files anew; SIGINT and SIGTERM stop it cleanly, a second one at once."
-    )
 }

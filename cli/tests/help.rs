@@ -3,19 +3,18 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-fn help(program: &str, subcommand: Option<&str>) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_wal-receiver"))
-        .arg0(program)
-        .args(subcommand)
-        .arg("--help")
-        .output()
-        .unwrap();
-    assert!(output.status.success() && output.stderr.is_empty());
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn every_help_text_is_as_written_down() {
+    let help = |program: &str, subcommand: Option<&str>| {
+        let output = Command::new(env!("CARGO_BIN_EXE_wal-receiver"))
+            .arg0(program)
+            .args(subcommand)
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty());
+        String::from_utf8(output.stdout).unwrap()
+    };
     for (program, subcommand, expected) in [
         ("wal-receiver", None, include_str!("help/wal-receiver.txt")),
         (

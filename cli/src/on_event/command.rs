@@ -87,7 +87,7 @@ mod tests {
     use walproto::{Lsn, TimelineId};
 
     use super::*;
-    use crate::args::LogFormat;
+    use crate::flags::LogFormat;
     use crate::logging::tests::logged;
     use crate::on_event::EventKind;
 
