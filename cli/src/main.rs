@@ -2,23 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod await_standby;
-mod control;
-mod disk_hold;
 mod error;
 mod exit;
 mod face;
 mod flags;
-mod last_end;
 mod live_line;
 mod logging;
-mod on_event;
+mod observe;
 mod orphans;
 mod own_address;
 mod owner;
 mod password;
 mod prune;
 mod relay;
-mod report;
 mod run;
 mod screen;
 mod serve;

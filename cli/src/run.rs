@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -17,19 +17,16 @@ use walreceiver::{
 };
 use walsender::Stop;
 
-use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource, Socket};
 use crate::error::MainError;
-use crate::exit::{self, Ended, conclude, tell};
+use crate::exit::{self, Ended, conclude};
 use crate::face::Face;
 use crate::flags::LogFormat;
 use crate::flags::receive::{self, Action, Arguments, ConnectionArguments, Prompt};
 use crate::flags::serving::Serving;
-use crate::last_end::LastEnd;
-use crate::logging::{self, chain};
-use crate::on_event::{self, EventReporter, OnEvent};
+use crate::logging;
+use crate::observe::Observer;
 use crate::owner::{self, check_directory};
-use crate::relay::{Onlookers, Relay};
-use crate::report::{LogReporter, tell_loss};
+use crate::relay::Relay;
 use crate::screen::Screen;
 use crate::serve::descriptors;
 use crate::signals::StopSignals;
@@ -114,36 +111,10 @@ async fn act(
                 && arguments.log_format == LogFormat::Text
                 && live_line::possible();
             let screen = live.then_some(screen);
-            let reporter = LogReporter::new(verbose, face.advises());
-            let on_event = match arguments.on_event {
-                None => None,
-                Some(command) => {
-                    let started = OnEvent::start(command, config.directory.clone());
-                    Some(Arc::new(started.map_err(MainError::Runtime)?))
-                }
-            };
-            let reporter = EventReporter::new(reporter, on_event.clone());
-            let last_end = Arc::new(LastEnd::new(&config.directory, Socket::Receiver));
-            let noted = Arc::clone(&last_end);
-            let (receiver, control, listening) =
-                observed(face, config, connection, reporter, noted);
-            let ending = Ending {
-                loops,
-                control: control.clone(),
-                on_event: on_event.clone(),
-            };
-            let onlookers = Onlookers {
-                control,
-                on_event: on_event.clone(),
-            };
-            let serving = serving.map(|serving| (serving, onlookers));
-            let ended = receive(receiver, &ending, serving, signals, screen).await;
-            // Until here it answers those who ask how it is, also without a receiver.
-            drop(listening);
-            last_end.note_end(&ended);
-            if let Some(on_event) = on_event {
-                on_event.finish();
-            }
+            let (receiver, observer) =
+                Observer::of_receiver(face, verbose, config, connection, arguments.on_event)?;
+            let ended = receive(receiver, loops, &observer, serving, signals, screen).await;
+            observer.finish(&ended);
             return ended;
         }
         Action::CreateSlot {
@@ -233,61 +204,6 @@ fn warn_without_sync(face: Face, config: &ReceiverConfig) {
     }
 }
 
-/// A receiver that tells of itself to who asks, and what tells it.
-fn observed(
-    face: Face,
-    config: ReceiverConfig,
-    connection: ConnectionConfig,
-    reporter: EventReporter<LogReporter>,
-    last_end: Arc<LastEnd>,
-) -> (Receiver, Control, Arc<Mutex<Option<Listening>>>) {
-    let directory = config.directory.clone();
-    let receiver = Receiver::new(config.clone(), connection);
-    let observer = Observer::new(receiver.progress());
-    let source = ReceiverSource::new(&config, &observer, receiver.progress());
-    let control = Control::new(Some(source));
-    let listening = Arc::default();
-    let receiver = receiver.with_reporter(ControlReporter {
-        warns: face.advises(),
-        next: reporter,
-        observer,
-        control: control.clone(),
-        directory,
-        last_end,
-        listening: Arc::clone(&listening),
-    });
-    (receiver, control, listening)
-}
-
-/// How an error that ends receiving is made known.
-struct Ending {
-    loops: bool,
-    control: Control,
-    on_event: Option<Arc<OnEvent>>,
-}
-
-impl Ending {
-    /// Logs the error, shows it to `status`, and has the command of `--on-event` run for it.
-    fn tell(&self, error: ReceiveError) -> MainError {
-        self.control.note_ended(chain(&error));
-        let event = on_event::of_end(&error);
-        // What never was connected is not disconnected.
-        let error = if self.loops || matches!(error, ReceiveError::Connect(_)) {
-            MainError::from(error)
-        } else {
-            // The reason, and then what `pg_receivewal` says last.
-            tell_loss(&error);
-            let cause = Box::new(error);
-            MainError::Disconnected { cause }
-        };
-        tell(&error);
-        if let Some(on_event) = &self.on_event {
-            on_event.tell(event);
-        }
-        MainError::Told(Box::new(error))
-    }
-}
-
 /// How long the clients of a relay are waited for after an error has ended receiving. None of them
 /// can make it longer: the service manager has to learn of the error.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -296,16 +212,17 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// screen, shows there how far it has come.
 async fn receive(
     receiver: Receiver,
-    ending: &Ending,
-    serving: Option<(Serving, Onlookers)>,
+    loops: bool,
+    observer: &Arc<Observer>,
+    serving: Option<Serving>,
     mut signals: StopSignals,
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
-    let Some((serving, onlookers)) = serving else {
+    let Some(serving) = serving else {
         let received = receive_only(receiver, signals.received(), screen).await;
-        return received.map_err(|error| ending.tell(error));
+        return received.map_err(|error| observer.receiving_ended(error, loops));
     };
-    let (receiver, relay) = Relay::start(receiver, serving, onlookers)?;
+    let (receiver, relay) = Relay::start(receiver, serving, Arc::clone(observer))?;
     let stop = async {
         let server_ended = relay.ended();
         tokio::select! {
@@ -315,12 +232,12 @@ async fn receive(
     };
     match receive_only(receiver, stop, screen).await {
         Ok(()) => {
-            ending.control.note_stopping();
+            observer.stopping();
             // Clients get the last WAL. A server that failed is why receiving ended.
             relay.stop(Stop::OnceReplicated).await
         }
         Err(error) => {
-            let error = ending.tell(error);
+            let error = observer.receiving_ended(error, loops);
             tokio::select! {
                 stopped = relay.stop(Stop::Within(FAREWELL)) => stopped?,
                 () = signals.received() => {}

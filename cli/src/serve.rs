@@ -2,8 +2,6 @@
 
 pub(crate) mod args;
 pub(crate) mod descriptors;
-pub(crate) mod failures;
-pub(crate) mod lost_slots;
 
 use std::ffi::OsString;
 use std::io;
@@ -20,13 +18,11 @@ use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle, Sockets};
 
 use self::args::{Arguments, COMMAND};
-use crate::control::{Control, Listening, Socket};
 use crate::error::MainError;
 use crate::exit::{self, Ended, conclude};
 use crate::flags::serving::Serving;
-use crate::last_end::LastEnd;
 use crate::logging::{self, chain};
-use crate::on_event::{self, Event, OnEvent};
+use crate::observe::Observer;
 use crate::owner::{self, check_directory};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
@@ -55,38 +51,27 @@ fn try_serve(mut arguments: Arguments) -> Result<(), MainError> {
     runtime.block_on(serve(arguments))
 }
 
-async fn serve(arguments: Arguments) -> Result<(), MainError> {
-    let last_end = LastEnd::new(&arguments.directory, Socket::Serve);
-    let ended = serve_until_stopped(arguments, &last_end).await;
-    last_end.note_end(&ended);
+async fn serve(mut arguments: Arguments) -> Result<(), MainError> {
+    let observer = Observer::of_server(&arguments.directory, arguments.on_event.take())?;
+    let ended = serve_until_stopped(arguments, &observer).await;
+    observer.finish(&ended);
     ended
 }
 
-async fn serve_until_stopped(arguments: Arguments, last_end: &LastEnd) -> Result<(), MainError> {
+async fn serve_until_stopped(arguments: Arguments, observer: &Observer) -> Result<(), MainError> {
     let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
     let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
     let view = tokio::select! {
         view = open_when_begun(arguments.directory.clone()) => view?,
         () = stop.received() => return Ok(()),
     };
-    let on_event = match arguments.on_event {
-        None => None,
-        Some(command) => {
-            Some(OnEvent::start(command, arguments.directory.clone()).map_err(MainError::Runtime)?)
-        }
-    };
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
     let sockets = Sockets::bind(&arguments.serving.config.listen)?;
     let (server, slots) = listen(&view, arguments.serving, sockets)?;
-    last_end.note_start();
-    let control = Control::new(None);
-    control.offer_server(server.handle(), slots.clone());
-    let listening = Listening::start(control, &arguments.directory, Socket::Serve);
-    if let Err(error) = &listening {
-        warn!(event = "no_status", "{}", chain(error));
-    }
+    observer.offer_server(server.handle(), slots.clone());
+    observer.started();
     let followed = view.followed();
     tell_followed(&view, followed);
     if view.is_on_network()? {
@@ -107,13 +92,9 @@ async fn serve_until_stopped(arguments: Arguments, last_end: &LastEnd) -> Result
     };
     tokio::select! {
         () = server.run(stopped) => {}
-        () = failures::tell(&handle, on_event.as_ref()) => {}
         () = reload_on(hangup, handle.clone()) => {}
-        () = watch.tell(&view, followed, on_event.as_ref()) => {}
-        () = lost_slots::tell(&slots, on_event.as_ref()) => {}
-    }
-    if let Some(on_event) = on_event {
-        on_event.finish();
+        () = watch.tell(&view, followed, observer) => {}
+        () = observer.watch_server(&handle, &slots) => {}
     }
     Ok(())
 }
@@ -228,23 +209,11 @@ impl Watch {
     }
 
     /// Tells of it, for ever.
-    async fn tell(&self, view: &ArchiveView, mut followed: Followed, on_event: Option<&OnEvent>) {
+    async fn tell(&self, view: &ArchiveView, mut followed: Followed, observer: &Observer) {
         loop {
             self.changed.notified().await;
             if let Some(error) = view.take_failure() {
-                warn!(
-                    event = "following_failed",
-                    "could not find out how far the archive is durable, trying again when it \
-                     changes: {}",
-                    chain(&error)
-                );
-                if let (Some(on_event), Some(kind)) = (on_event, on_event::of_archive(&error)) {
-                    on_event.tell(Event {
-                        kind,
-                        position: None,
-                        message: chain(&error),
-                    });
-                }
+                observer.following_failed(&error);
             }
             let now = view.followed();
             if std::mem::replace(&mut followed, now) != now {
