@@ -22,6 +22,7 @@ mod full_disk;
 mod handover;
 mod hosts;
 mod incomplete_record;
+mod large_segments;
 mod last_end;
 mod lineage;
 mod model;

@@ -115,4 +115,13 @@ mod tests {
             (Lsn(90), Lsn(90))
         );
     }
+
+    #[test]
+    fn a_session_reports_what_was_synced_and_no_more_than_its_limit() {
+        let synced = FlushedLsn::synced(Lsn(100));
+        assert_eq!(FlushPosition::lsn(synced), Lsn(100));
+        for (limit, reported) in [(90, 90), (100, 100), (110, 100)] {
+            assert_eq!(synced.at_most(Lsn(limit)).lsn(), Lsn(reported));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A stream from a server that does what a test tells it to, into an archive on a simulated disk.
 
+mod acknowledging;
 mod behind;
 
 use std::cell::Cell;

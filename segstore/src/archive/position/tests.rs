@@ -164,6 +164,27 @@ fn what_is_told_to_be_removed_is_durable() {
 }
 
 #[test]
+fn writes_positions_without_another_file_descriptor_once_the_files_are_kept_open() {
+    let disk = SimDisk::new("/a");
+    let directory = directory(&disk);
+    let mut watermark = Watermark::open(&directory).unwrap();
+    watermark.raise(at(1, 100)).unwrap();
+    let mut publisher = PublishedPosition::open(&directory).unwrap();
+    publisher.publish(at(1, 100)).unwrap();
+    // As after a reconnect.
+    let mut watermark = Watermark::open(&directory).unwrap();
+    let mut publisher = PublishedPosition::open(&directory).unwrap();
+    watermark.keep_open().unwrap();
+    publisher.keep_open().unwrap();
+    disk.use_up_descriptors(true);
+    watermark.raise(at(1, 200)).unwrap();
+    publisher.publish(at(1, 200)).unwrap();
+    disk.use_up_descriptors(false);
+    assert_eq!(stored(&directory), Some(at(1, 200)));
+    assert_eq!(published(&directory).unwrap(), Some(at(1, 200)));
+}
+
+#[test]
 fn a_watermark_without_a_valid_slot_is_damaged() {
     let disk = SimDisk::new("/a");
     let directory = directory(&disk);
