@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use segstore::{ArchiveView, OsDisk, Pruned, Removable};
+use segstore::{ArchiveView, Holder, OsDisk, Pruned, Removable};
 use tracing::{Level, info};
 
 use self::args::{Arguments, COMMAND};
@@ -80,7 +80,7 @@ fn print_paths(removable: &Removable, view: &ArchiveView) -> ExitCode {
 
 fn tell(pruned: &Pruned) {
     let why = match &pruned.kept_by {
-        Some(slot) => format!(", for replication slot \"{slot}\""),
+        Some(holder) => format!(", for {holder}"),
         None => String::new(),
     };
     info!(
@@ -88,7 +88,7 @@ fn tell(pruned: &Pruned) {
         files = pruned.files,
         bytes = pruned.bytes,
         kept_from_lsn = %pruned.kept_from,
-        slot = pruned.kept_by.as_ref().map(tracing::field::display),
+        slot = pruned.kept_by.as_ref().and_then(Holder::slot).map(tracing::field::display),
         "removed {} files with {} bytes; WAL is kept from {} on{why}",
         pruned.files,
         pruned.bytes,

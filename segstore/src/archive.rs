@@ -25,6 +25,7 @@ pub(crate) mod listing;
 pub(crate) mod live;
 pub(crate) mod lock;
 pub(crate) mod missing;
+pub(crate) mod pipeline;
 pub(crate) mod position;
 pub(crate) mod prepare;
 pub(crate) mod read;
@@ -41,7 +42,6 @@ mod opening;
 mod stream;
 
 use compression::Compression;
-use compressor::Compressor;
 use directory::ArchiveDirectory;
 use discovery::Discovery;
 use identity::Identity;
@@ -49,6 +49,7 @@ use listing::Listing;
 use live::Live;
 use lock::ProcessLock;
 use missing::{MissingSegments, missing_segments};
+use pipeline::Pipeline;
 use position::ArchivePosition;
 use prepare::Preparer;
 use segment_reader::SegmentReader;
@@ -80,7 +81,8 @@ pub struct Archive {
     discovery: Option<Discovery>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
     foreign: Vec<OsString>,
-    compressor: Option<Arc<Compressor>>,
+    /// What completed segments go through; none if nothing is done with them.
+    pipeline: Option<Arc<Pipeline>>,
     lock: Arc<ProcessLock>,
     /// Tells views in this process how far the archive is durable.
     live: Arc<Live>,
@@ -268,11 +270,11 @@ impl Archive {
         Ok(self.directory.quarantine(&self.directory.path(file))?)
     }
 
-    /// Has a completed segment compressed in the background, if segments are compressed.
+    /// Has a completed segment processed in the background: compressed, if segments are.
     pub fn compress(&self, name: SegmentName) {
-        if let Some(compressor) = &self.compressor {
-            // What the queue has no room for is compressed after the next opening.
-            compressor.enqueue(name);
+        if let Some(pipeline) = &self.pipeline {
+            // What the queue has no room for is processed after the next opening.
+            pipeline.enqueue(name);
         }
     }
 
@@ -303,17 +305,17 @@ impl Archive {
     /// of that, by which nothing is lost.
     pub fn close(mut self, patience: Duration) -> Option<ArchiveError> {
         // A writer that still lives has it go on, and then stops it.
-        let compressor = self.compressor.take().and_then(Arc::into_inner);
-        compressor.and_then(|compressor| compressor.finish(patience))
+        let pipeline = self.pipeline.take().and_then(Arc::into_inner);
+        pipeline.and_then(|pipeline| pipeline.finish(patience))
     }
 
     /// The first failure of compression since this was last asked. Nothing is lost by it: the
     /// segment is there, plain.
     #[must_use]
     pub fn take_compression_failure(&self) -> Option<ArchiveError> {
-        self.compressor
+        self.pipeline
             .as_ref()
-            .and_then(|compressor| compressor.take_failure())
+            .and_then(|pipeline| pipeline.take_failure())
     }
 }
 

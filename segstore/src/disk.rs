@@ -230,3 +230,9 @@ pub trait DiskFile: Send + Sync + Debug {
         None
     }
 }
+
+/// The first `count` bytes of a buffer, which a read has filled.
+pub(crate) fn filled(buffer: &[u8], count: usize) -> &[u8] {
+    debug_assert!(count <= buffer.len(), "{count} of {} bytes", buffer.len());
+    buffer.get(..count).unwrap_or(buffer)
+}

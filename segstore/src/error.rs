@@ -325,6 +325,10 @@ pub enum ArchiveError {
         found: Lsn,
     },
 
+    /// Something that should have been impossible. Nothing is changed after it.
+    #[error("internal error: {0}; the archive is left as it is, report this error")]
+    Internal(&'static str),
+
     /// WAL can only be read from the start of a page on.
     #[error(transparent)]
     NotPageAligned(#[from] NotPageAligned),

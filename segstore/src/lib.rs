@@ -108,7 +108,7 @@ pub use error::{ArchiveError, Damage, DiskError, ErrorKind, Evidence, Operation}
 pub use serve::feed::{Chunk, ChunkData, ChunkFile, Feed, FeedError, FeedStep};
 pub use serve::follow::Follower;
 pub use serve::records::{RecordFeed, RecordFeedError};
-pub use serve::retention::{Pruned, Removable, prune};
+pub use serve::retention::{Holder, Pruned, Removable, prune};
 pub use serve::slots::{
     HeldSlot, MOCK_NONCE_LENGTH, NewSlot, Slot, SlotError, SlotLimits, SlotSession, SlotStore,
     WalStatus,

@@ -135,6 +135,12 @@ impl SegmentSize {
         self.0 as u64
     }
 
+    /// The size in bytes, which is at most 1 GiB.
+    #[must_use]
+    pub const fn bytes_u32(self) -> u32 {
+        self.0
+    }
+
     /// The number of the segment that holds the byte at `lsn`.
     #[must_use]
     pub const fn segment_of(self, lsn: Lsn) -> SegmentNumber {

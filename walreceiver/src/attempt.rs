@@ -17,7 +17,9 @@ use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
 use crate::follow::{self, Held};
 use crate::negotiate::Server;
-use crate::receiver::{ReceivedArchive, StandingWarnings, Streaming, show};
+use crate::outage::Streaming;
+use crate::served::{ReceivedArchive, show};
+use crate::standing::StandingWarnings;
 use crate::stream::{Order, Stop, StreamEnd, TailMemory, stream};
 
 mod choice;

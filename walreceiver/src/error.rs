@@ -10,8 +10,8 @@ use walproto::{InvalidSegmentSize, Lsn, ParseHistoryError, SlotName, TimelineId}
 
 use crate::apply::ApplyError;
 use crate::follow::Refusal;
+use crate::incomplete_tail::IncompleteTail;
 use crate::slot::SlotError;
-use crate::stream::IncompleteTail;
 
 mod verdict;
 

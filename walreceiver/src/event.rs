@@ -11,7 +11,7 @@ use segstore::{ArchiveError, MissingSegments, WeakSetting};
 use walproto::{Lsn, ServerVersion, SlotName, SystemId, TimelineId};
 
 use crate::error::ReceiveError;
-use crate::stream::IncompleteTail;
+use crate::incomplete_tail::IncompleteTail;
 
 /// How many files, or holes, are named in a warning.
 const MAX_NAMES: usize = 5;

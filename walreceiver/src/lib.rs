@@ -48,12 +48,16 @@ mod error;
 mod event;
 mod flusher;
 mod follow;
+mod incomplete_tail;
 mod negotiate;
+mod outage;
 mod receiver;
 mod retry;
 #[cfg(test)]
 mod sample;
+mod served;
 mod slot;
+mod standing;
 mod stream;
 
 pub use apply::{Apply, ApplyConfig, ApplyError};
@@ -65,13 +69,14 @@ pub use downstream::Downstream;
 pub use error::ReceiveError;
 pub use event::{Progress, ReceiverEvent, Reporter, Warning};
 pub use follow::{Fork, Refusal};
+pub use incomplete_tail::IncompleteTail;
 pub use pgconn;
-pub use receiver::{ReceivedArchive, Receiver};
+pub use receiver::Receiver;
 pub use segstore::{
     ArchiveView, Compression, InvalidLevel, MissingSegments, PieceEnd, ReadRecordError,
     RecordHeader, RecordPiece, record,
 };
+pub use served::ReceivedArchive;
 pub use slot::{NewPhysicalSlot, SlotError, create_slot, drop_slot};
-pub use stream::IncompleteTail;
 pub use walproto::copy_data::EpochXid;
 pub use walproto::{Lsn, SlotName, TimelineId, WalPosition};

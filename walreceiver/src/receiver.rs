@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgconn::conninfo::ConnectionConfig;
-use segstore::{Archive, ArchiveError, ArchiveOptions, ArchiveView, MissingSegments, OsDisk};
+use segstore::{Archive, ArchiveError, ArchiveOptions, MissingSegments, OsDisk};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -17,34 +17,19 @@ use crate::config::{ReceiverConfig, Reconnect};
 use crate::downstream::{Behind, Downstream};
 use crate::error::{Phase, ReceiveError};
 use crate::event::{Progress, ReceiverEvent, Reporter, Warning};
+use crate::outage::{Outage, Streaming};
 use crate::retry::Backoff;
+use crate::served::{ReceivedArchive, show};
+use crate::standing::StandingWarnings;
 use crate::stream::{Stop, TailMemory};
 use damage::Damage;
-use outage::Outage;
-pub(crate) use outage::Streaming;
-pub(crate) use standing::{StandingWarning, StandingWarnings};
 
 mod damage;
-mod outage;
-mod standing;
 
 /// How long completed segments may take to be compressed after the word to stop, or an error: what
 /// is left then is compressed after the next start. It keeps short what a service manager waits
 /// for, which would kill us in the end, and is enough where compression keeps up.
 const COMPRESSION_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A receiver's archive as far as others in its process may read it.
-#[derive(Clone, Debug)]
-pub enum ReceivedArchive {
-    /// It is not open yet.
-    Opening,
-    /// It is new: nothing says which cluster it is of before the first connection to a server, nor
-    /// does it hold any WAL. So it stays if nothing is synced.
-    Unknown,
-    /// What is durable in it can be served, whether or not the receiver is connected; nothing is
-    /// acknowledged before. The view outlives the receiver.
-    Known(ArchiveView),
-}
 
 /// Receives WAL into an archive.
 ///
@@ -375,21 +360,6 @@ impl Work {
         }
         Ok(())
     }
-}
-
-/// Gives the archive to who serves it, once it is known whose it is.
-pub(crate) fn show(
-    archive: &Archive,
-    to: &watch::Sender<ReceivedArchive>,
-) -> Result<(), ArchiveError> {
-    let is_shown = matches!(*to.borrow(), ReceivedArchive::Known(_));
-    if to.receiver_count() > 0 && archive.is_synced() && !is_shown {
-        to.send_replace(match archive.identity() {
-            Some(_) => ReceivedArchive::Known(archive.view()?),
-            None => ReceivedArchive::Unknown,
-        });
-    }
-    Ok(())
 }
 
 /// Waits until the applier has ended by itself, for ever without one.

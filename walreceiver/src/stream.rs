@@ -29,7 +29,6 @@ use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::{Progress, ReceiverEvent, Reporter};
 use crate::flusher::{Flushed, Flusher};
-pub use incomplete::IncompleteTail;
 pub(crate) use incomplete::TailMemory;
 use positions::news;
 use start::{notice, refused, start, stream_end};

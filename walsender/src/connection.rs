@@ -19,7 +19,7 @@ use walproto::{Lsn, PgTimestamp, ServerVersion, TimelineId};
 use crate::may_block::{MayBlock, on_blocking_thread};
 use crate::pump::{Pump, Pushed};
 use crate::registry::{Registered, StandbyState};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::socket::{Accepted, Reader, Writer};
 
 use admission::OpenedFacts;

@@ -2,63 +2,32 @@
 
 mod accept;
 mod handle;
+mod panics;
 mod saving;
 mod stop;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use segstore::{ArchiveError, ArchiveView, SlotStore, Subscription};
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use walproto::server::StartupRequest;
-use walproto::{Horizons, ServerVersion};
+use segstore::{SlotStore, Subscription};
+use tokio::task::JoinSet;
+use walproto::Horizons;
 
 use self::accept::accept;
 pub use self::handle::ServerHandle;
+use self::panics::note_panic;
 use self::saving::{hear_of_slots, save, save_slots};
 pub use self::stop::Stop;
 use self::stop::{SAVE_PATIENCE, until};
-use crate::access::{Access, AccessError, MockNonce};
-use crate::config::{
-    ListenAddress, MAX_COMMANDS, MAX_DISK_READERS, MAX_UNAUTHENTICATED, ServeConfig,
-};
+use crate::access::Access;
+use crate::config::{MAX_UNAUTHENTICATED, ServeConfig};
 use crate::connection;
-use crate::failure::Failures;
+use crate::error::ServeError;
 use crate::listener::{BoundAddress, Listener};
 use crate::random::random;
-use crate::recurring::Recurring;
 use crate::registry::{ConnectionLimits, Registry};
-use crate::repeat::Repeats;
-use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::socket::Accepted;
 use crate::sockets::Sockets;
-
-/// A server that cannot begin.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The files that say who may connect.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// The archive cannot be read.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// The system has no random numbers, which keys and nonces are made of.
-    #[error("the system gives no random numbers")]
-    NoRandomness,
-    /// An address cannot be listened at.
-    #[error("listening at {address}")]
-    Listen {
-        /// The address.
-        address: ListenAddress,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// A server of an archive of WAL.
 ///
@@ -69,34 +38,6 @@ pub struct Server {
     listeners: Vec<Listener>,
     addresses: Vec<BoundAddress>,
     _subscriptions: [Subscription; 2],
-}
-
-/// What all connections share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) view: ArchiveView,
-    pub(crate) slots: SlotStore,
-    pub(crate) config: ServeConfig,
-    pub(crate) registry: Arc<Registry>,
-    access: Mutex<Arc<Access>>,
-    mock_nonce: MockNonce,
-    /// More WAL is durable, as whoever fills the archive says it, from any thread.
-    advanced: Notify,
-    /// Changes then, for the connections.
-    advance: watch::Sender<()>,
-    /// Changes whenever a slot is released.
-    released: watch::Sender<()>,
-    /// A slot has moved since slots were last saved.
-    slot_moved: Notify,
-    /// Whether the server stops.
-    stopping: watch::Sender<bool>,
-    /// Who still has to show who it is, in the order in which they came.
-    unknown: Mutex<BTreeMap<u64, AbortHandle>>,
-    pub(crate) disk_readers: Semaphore,
-    pub(crate) commands: Semaphore,
-    pub(crate) failures: Failures,
-    pub(crate) recurring: Recurring,
-    pub(crate) repeats: Repeats,
 }
 
 impl Server {
@@ -139,25 +80,7 @@ impl Server {
             };
             registry.note_slot_needs(&slot.name, needs);
         }
-        let shared = Arc::new(Shared {
-            view: slots.view().clone(),
-            slots,
-            config,
-            registry: Arc::new(registry),
-            access: Mutex::new(Arc::new(access)),
-            mock_nonce,
-            advanced: Notify::new(),
-            advance: watch::Sender::new(()),
-            released: watch::Sender::new(()),
-            slot_moved: Notify::new(),
-            stopping: watch::Sender::new(false),
-            unknown: Mutex::default(),
-            disk_readers: Semaphore::new(MAX_DISK_READERS),
-            commands: Semaphore::new(MAX_COMMANDS),
-            failures: Failures::new(),
-            recurring: Recurring::default(),
-            repeats: Repeats::default(),
-        });
+        let shared = Arc::new(Shared::new(config, slots, registry, access, mock_nonce));
         let subscriptions = [hear_of_wal(&shared), hear_of_slots(&shared)];
         Ok(Self {
             shared,
@@ -285,60 +208,6 @@ impl Server {
     }
 }
 
-impl Shared {
-    pub(crate) fn access(&self) -> Arc<Access> {
-        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&access)
-    }
-
-    /// The parameters of a connection.
-    pub(crate) fn settings<'a>(
-        &'a self,
-        request: &'a StartupRequest,
-        wal_sender_timeout: Option<Duration>,
-    ) -> Settings<'a> {
-        let identity = self.view.identity();
-        Settings {
-            version: ServerVersion(identity.server_version_num()),
-            segment_size: identity.segment_size(),
-            data_directory_mode: identity.data_directory_mode(),
-            config: &self.config,
-            user: &request.user,
-            application_name: &request.application_name,
-            wal_sender_timeout,
-            slots: self.slots.limits(),
-        }
-    }
-
-    /// Changes whenever more WAL is durable.
-    pub(crate) fn advance(&self) -> watch::Receiver<()> {
-        self.advance.subscribe()
-    }
-
-    /// Changes whenever a slot is released.
-    pub(crate) fn released(&self) -> watch::Receiver<()> {
-        self.released.subscribe()
-    }
-
-    /// Has slots saved before long.
-    pub(crate) fn note_slot_moved(&self) {
-        self.slot_moved.notify_one();
-    }
-
-    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
-    }
-
-    /// Notes that a client has shown who it is, or is gone.
-    pub(crate) fn note_known(&self, number: u64) {
-        self.unknown().remove(&number);
-    }
-
-    fn unknown(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
-        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Has connections and policy look again when more WAL is durable.
 fn hear_of_wal(shared: &Arc<Shared>) -> Subscription {
     let weak = Arc::downgrade(shared);
@@ -362,13 +231,5 @@ async fn spread_advances(shared: Arc<Shared>) {
     loop {
         shared.advanced.notified().await;
         shared.advance.send_replace(());
-    }
-}
-
-fn note_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!("a connection ended by a fault of this program: {error}");
     }
 }

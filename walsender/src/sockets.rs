@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::config::ListenAddress;
+use crate::error::ServeError;
 use crate::listener::{Bound, Listener};
-use crate::server::ServeError;
 
 /// Addresses that are taken for a server that is made ready later: so it is known before it
 /// matters that nobody else listens there. Of two that are made ready for the same TCP address, the

@@ -6,6 +6,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use lz4_flex::frame::{BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
+use crate::disk::filled;
 use crate::disk::named_file::{FileReader, NamedFile};
 use crate::error::{DiskError, Operation};
 use crate::wal::segment::Encoding;
@@ -127,7 +128,7 @@ pub(crate) fn recognize(bytes: &[u8]) -> Option<Recognized> {
 pub(crate) fn recognize_file(opened: &NamedFile) -> Result<Option<Recognized>, DiskError> {
     let mut bytes = [0; 10];
     let count = opened.read_full_at(&mut bytes, 0)?;
-    Ok(recognize(bytes.get(..count).unwrap_or_default()))
+    Ok(recognize(filled(&bytes, count)))
 }
 
 /// Whether an error of a decoder is the operating system's, not one of the content.
@@ -181,7 +182,7 @@ pub(crate) fn encode(
     let mut buffer = vec![0; CHUNK];
     while go_on() {
         let count = plain.read_full_at(&mut buffer, digest.length)?;
-        let chunk = buffer.get(..count).unwrap_or_default();
+        let chunk = filled(&buffer, count);
         if chunk.is_empty() {
             let output = encoder.finish().map_err(failed)?;
             let target = output.into_inner().map_err(|e| failed(e.into_error()))?;
@@ -203,7 +204,7 @@ pub(crate) fn digest(encoding: Encoding, file: NamedFile, limit: u64) -> io::Res
         if count == 0 {
             return Ok(digest);
         }
-        digest.add(buffer.get(..count).unwrap_or_default());
+        digest.add(filled(&buffer, count));
     }
 }
 

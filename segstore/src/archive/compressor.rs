@@ -1,14 +1,10 @@
-//! Compresses completed segments in the background.
+//! The stage that compresses completed segments.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use walproto::SegmentSize;
 
+use super::pipeline::Stage;
 use crate::archive::compression::{self, Compression};
 use crate::archive::directory::ArchiveDirectory;
 use crate::archive::listing::Listing;
@@ -16,146 +12,37 @@ use crate::archive::segment_files::SegmentFiles;
 use crate::archive::segment_reader::unreadable;
 use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
-use crate::error::{ArchiveError, Damage, DiskError, Operation};
-use crate::wal::segment::{SegmentFile, SegmentName};
+use crate::error::{ArchiveError, Damage};
+use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
 
-/// How many segments wait at most: names alone, 24 bytes each. Those beyond stay as they are
-/// until the archive is opened again.
-const QUEUE_LENGTH: usize = 1 << 16;
-
-/// A thread that compresses segments one after the other.
-///
-/// A plain segment is removed only after its compressed copy was synced, read back and found to
-/// be the same. Stopping it leaves what it has not finished as it was.
+/// Replaces each completed segment by a compressed file. The plain one is removed only after its
+/// compressed copy was synced, read back and found to be the same.
 #[derive(Debug)]
 pub(crate) struct Compressor {
-    queue: Option<SyncSender<SegmentName>>,
-    thread: Option<JoinHandle<()>>,
-    shared: Arc<Shared>,
+    pub(crate) directory: ArchiveDirectory,
+    pub(crate) compression: Compression,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    failure: Mutex<Option<ArchiveError>>,
-    ended: Mutex<bool>,
-    end: Condvar,
-}
-
-impl Compressor {
-    /// Starts the thread. It compresses `left` too, those of the run before for which there was
-    /// no time, but each not before a later segment is queued: until then a writer may move it
-    /// out of the way, and one compressed meanwhile would be back.
-    pub(crate) fn start(
-        directory: ArchiveDirectory,
-        compression: Compression,
-        left: Vec<SegmentName>,
-    ) -> Result<Self, DiskError> {
-        let (queue, segments) = sync_channel(QUEUE_LENGTH);
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let root = directory.root().to_owned();
-        let thread = thread::Builder::new()
-            .name("wal-compressor".to_owned())
-            .spawn(move || {
-                let _ended = Ended(&theirs);
-                work(&directory, compression, left, &segments, &theirs);
-            })
-            .map_err(DiskError::at(Operation::StartThread, root))?;
-        Ok(Self {
-            queue: Some(queue),
-            thread: Some(thread),
-            shared,
-        })
-    }
-
-    /// Queues a completed segment; never waits. `false` when the queue has no room: it is compressed
-    /// after the archive is next opened.
-    pub(crate) fn enqueue(&self, name: SegmentName) -> bool {
-        match self.queue.as_ref().map(|queue| queue.try_send(name)) {
-            Some(Ok(())) => true,
-            None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => false,
+impl Stage for Compressor {
+    /// The plain segments after the last compressed one. What lies before it was never to be
+    /// compressed.
+    fn left(&self, listing: &Listing) -> Vec<SegmentName> {
+        let encoding = self.compression.encoding();
+        let complete = || listing.segments().filter(|(file, _)| !file.partial);
+        if !complete().any(|(file, _)| file.encoding == encoding) {
+            return Vec::new();
         }
+        let after_last = listing
+            .segments()
+            .rev()
+            .filter(|(file, _)| !file.partial)
+            .take_while(|(file, _)| file.encoding != encoding);
+        let plain = after_last.filter(|(file, _)| file.encoding == Encoding::Plain);
+        plain.map(|(file, _)| file.name).collect()
     }
 
-    /// The first failure since this was last asked. The segment it was about is still there,
-    /// uncompressed.
-    pub(crate) fn take_failure(&self) -> Option<ArchiveError> {
-        self.shared.failure().take()
-    }
-
-    /// Compresses what is queued, for as long as `patience` lasts, then stops. Returns the first
-    /// failure.
-    pub(crate) fn finish(mut self, patience: Duration) -> Option<ArchiveError> {
-        self.queue = None;
-        let shared = Arc::clone(&self.shared);
-        let ended = shared.ended();
-        // Whether it has ended or is out of time now makes no difference.
-        drop(
-            shared
-                .end
-                .wait_timeout_while(ended, patience, |ended| !*ended)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        drop(self);
-        shared.failure().take()
-    }
-}
-
-/// Says that the thread has ended, also by a panic.
-struct Ended<'a>(&'a Shared);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        *self.0.ended() = true;
-        self.0.end.notify_all();
-    }
-}
-
-impl Drop for Compressor {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed, and nothing depends on the thread's end.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn failure(&self) -> MutexGuard<'_, Option<ArchiveError>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ended(&self) -> MutexGuard<'_, bool> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed)
-    }
-}
-
-fn work(
-    directory: &ArchiveDirectory,
-    compression: Compression,
-    mut left: Vec<SegmentName>,
-    segments: &Receiver<SegmentName>,
-    shared: &Shared,
-) {
-    for queued in segments {
-        // Those after it may yet be given up for other WAL.
-        let (before, after): (Vec<_>, Vec<_>) = left.into_iter().partition(|name| *name < queued);
-        left = after;
-        for name in before.into_iter().chain([queued]) {
-            if !shared.goes_on() {
-                return;
-            }
-            if let Err(error) = compress(directory, compression, name, &|| shared.goes_on()) {
-                shared.failure().get_or_insert(error);
-            }
-        }
+    fn process(&self, name: SegmentName, go_on: &dyn Fn() -> bool) -> Result<(), ArchiveError> {
+        compress(&self.directory, self.compression, name, go_on)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::archive::directory::{ArchiveDirectory, Place};
 use crate::disk::named_file::NamedFile;
-use crate::disk::{DiskDirectory, OpenMode};
+use crate::disk::{DiskDirectory, OpenMode, filled};
 use crate::error::{ArchiveError, DiskError, Operation};
 
 /// A lock that one handle holds at a time, in this process or another.
@@ -237,7 +237,7 @@ fn write_holder(file: &NamedFile) -> Result<(), DiskError> {
 fn holder(file: &NamedFile) -> Result<Option<u32>, DiskError> {
     let mut text = [0; 16];
     let count = file.read_full_at(&mut text, 0)?;
-    let digits = text.get(..count).unwrap_or_default().trim_ascii();
+    let digits = filled(&text, count).trim_ascii();
     Ok(std::str::from_utf8(digits)
         .ok()
         .and_then(|digits| digits.parse().ok()))

@@ -10,6 +10,7 @@ use crate::archive::history;
 use crate::archive::identity::{Identity, ServerFacts};
 use crate::archive::listing::Listing;
 use crate::archive::lock::ProcessLock;
+use crate::archive::pipeline::Pipeline;
 use crate::archive::prepare::remove_prepared;
 use crate::archive::recovery::renew_name;
 use crate::archive::takeover;
@@ -17,7 +18,7 @@ use crate::disk::Disk;
 use crate::disk::unsynced::UnsyncedDisk;
 use crate::error::ArchiveError;
 use crate::wal::page::BLOCK_SIZE;
-use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
+use crate::wal::segment::{Encoding, SegmentFile};
 
 impl Archive {
     /// Opens an archive directory and takes its lock. What a crash left unfinished is put in
@@ -76,7 +77,7 @@ impl Archive {
             discovery,
             histories,
             foreign: listing.foreign().to_vec(),
-            compressor: None,
+            pipeline: None,
             lock: Arc::new(lock),
             live: Arc::default(),
             preparer: Mutex::default(),
@@ -172,10 +173,13 @@ impl Archive {
         takeover::import_partials(&self.directory, listing, size)?;
         self.renew_compressed(listing)?;
         takeover::finish_compressions(&self.directory, listing, self.compression, size)?;
-        if self.compression.encoding() != Encoding::Plain && self.compressor.is_none() {
-            let left = left_plain(listing, self.compression.encoding());
-            let compressor = Compressor::start(self.directory.clone(), self.compression, left)?;
-            self.compressor = Some(Arc::new(compressor));
+        if self.compression.encoding() != Encoding::Plain && self.pipeline.is_none() {
+            let stage = Compressor {
+                directory: self.directory.clone(),
+                compression: self.compression,
+            };
+            let pipeline = Pipeline::start(self.path(), vec![Box::new(stage)], listing)?;
+            self.pipeline = Some(Arc::new(pipeline));
         }
         Ok(())
     }
@@ -195,22 +199,4 @@ impl Archive {
         }
         Ok(self.directory.sync_root()?)
     }
-}
-
-/// The plain segments after the last compressed one: those that a stop of the compressor left.
-fn left_plain(listing: &Listing, encoding: Encoding) -> Vec<SegmentName> {
-    let mut names: Vec<_> = listing
-        .segments()
-        .rev()
-        .filter(|(file, _)| !file.partial)
-        .take_while(|(file, _)| file.encoding != encoding)
-        .filter(|(file, _)| file.encoding == Encoding::Plain)
-        .map(|(file, _)| file.name)
-        .collect();
-    let compresses = listing
-        .segments()
-        .any(|(file, _)| !file.partial && file.encoding == encoding);
-    names.retain(|_| compresses);
-    names.reverse();
-    names
 }

@@ -6,8 +6,8 @@ use walproto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
 use crate::archive::directory::ArchiveDirectory;
 use crate::archive::segment_reader::SegmentReader;
-use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
+use crate::disk::{OpenMode, filled};
 use crate::error::DiskError;
 use crate::wal::segment::{Encoding, SegmentFile, SegmentName};
 
@@ -170,7 +170,7 @@ impl SegmentFiles {
         let mut offset = 0;
         loop {
             let count = opened.read_full_at(&mut block, offset)?;
-            let bytes = block.get(..count).unwrap_or_default();
+            let bytes = filled(&block, count);
             if length_without_zeros(bytes).is_some() {
                 return Ok(false);
             }

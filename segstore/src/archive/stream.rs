@@ -12,6 +12,7 @@ use crate::archive::read::WalReader;
 use crate::archive::recovery::{Examination, Recovery};
 use crate::archive::segment_files::SegmentFiles;
 use crate::archive::writer::{Notes, Parts, Stored, Writer};
+use crate::disk::filled;
 use crate::error::{ArchiveError, Evidence};
 use crate::wal::page::BLOCK_SIZE;
 use crate::wal::segment::{OWN_DIRECTORY, SegmentFile, SegmentName};
@@ -114,7 +115,7 @@ impl Archive {
             preparer,
             is_synced: self.sync,
             notes: recovery.notes,
-            compressor: self.compressor.clone(),
+            pipeline: self.pipeline.clone(),
             lock: Arc::clone(&self.lock),
             live: Arc::clone(&self.live),
         })
@@ -153,7 +154,7 @@ impl Archive {
         let mut block = vec![0; BLOCK];
         while reader.position() < start {
             let count = reader.read(&mut block, start)?;
-            let bytes = block.get(..count).unwrap_or_default();
+            let bytes = filled(&block, count);
             if bytes.is_empty() {
                 return Err(ArchiveError::Lost {
                     timeline: history.timeline(),

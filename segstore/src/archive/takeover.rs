@@ -10,8 +10,8 @@ use crate::archive::compression::{Compression, Digest, is_disk_error};
 use crate::archive::directory::ArchiveDirectory;
 use crate::archive::listing::Listing;
 use crate::archive::segment_reader::{SegmentReader, unreadable};
-use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
+use crate::disk::{OpenMode, filled};
 use crate::error::{ArchiveError, DiskError, Operation};
 use crate::wal::segment::{Encoding, SegmentFile};
 
@@ -93,13 +93,13 @@ pub(crate) fn difference_within(
             // The end of what was flushed.
             Err(_) => 0,
         };
-        let bytes = a.get(..count).unwrap_or_default();
+        let bytes = filled(&a, count);
         if bytes.is_empty() {
             return Ok(difference.filter(|at| *at < content_end));
         }
         let expected = b.get_mut(..count).unwrap_or_default();
         let found = whole.read_full(expected)?;
-        let expected = expected.get(..found).unwrap_or_default();
+        let expected = filled(expected, found);
         if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
             content_end = offset + index as u64 + 1;
         }
@@ -307,8 +307,8 @@ fn first_difference(
     let mut digest = Digest::default();
     while digest.length <= size.bytes() {
         let (count_a, count_b) = (first.read_full(&mut a)?, second.read_full(&mut b)?);
-        let x = a.get(..count_a).unwrap_or_default();
-        let y = b.get(..count_b).unwrap_or_default();
+        let x = filled(&a, count_a);
+        let y = filled(&b, count_b);
         if x != y {
             let same = x.iter().zip(y).take_while(|(x, y)| x == y).count();
             return Ok(Some(digest.length + same as u64));

@@ -48,10 +48,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use walproto::{Lsn, TimelineHistory, TimelineId};
 
-use crate::archive::compressor::Compressor;
 use crate::archive::flushed::{Appended, Durable, FlushedLsn};
 use crate::archive::live::{Live, Unsynced};
 use crate::archive::lock::ProcessLock;
+use crate::archive::pipeline::Pipeline;
 use crate::archive::position::{PublishedPosition, Watermark};
 use crate::archive::prepare::{Preparer, ZEROS};
 use crate::archive::read::WalReader;
@@ -97,7 +97,7 @@ pub struct Writer {
     names_changed: bool,
     /// Whether the open segment got its first name since then: a crash may leave it without any.
     name_is_new: bool,
-    /// Complete segments that are not handed to the compressor yet.
+    /// Complete segments that are not handed to the pipeline yet.
     sealed: Vec<SegmentName>,
     preparer: Arc<Mutex<Preparer>>,
     /// How long the first segment may wait for being made ready; later ones do not.
@@ -108,7 +108,7 @@ pub struct Writer {
     /// What recovery found to be durable, of which this connection has not seen all yet.
     recovered_end: Lsn,
     notes: Notes,
-    compressor: Option<Arc<Compressor>>,
+    pipeline: Option<Arc<Pipeline>>,
     /// What views in this process are told with each sync.
     unsynced: Unsynced,
     /// Whether a sync makes anything durable.
@@ -202,7 +202,7 @@ pub(crate) struct Parts {
     pub(crate) preparer: Arc<Mutex<Preparer>>,
     pub(crate) is_synced: bool,
     pub(crate) notes: Notes,
-    pub(crate) compressor: Option<Arc<Compressor>>,
+    pub(crate) pipeline: Option<Arc<Pipeline>>,
     pub(crate) lock: Arc<ProcessLock>,
     pub(crate) live: Arc<Live>,
 }
@@ -233,7 +233,7 @@ impl Writer {
             state: State::Open,
             recovered_end: parts.stored.record_end,
             notes: parts.notes,
-            compressor: parts.compressor,
+            pipeline: parts.pipeline,
             unsynced: Unsynced::new(parts.live),
             is_synced: parts.is_synced,
             lock: parts.lock,
@@ -362,6 +362,11 @@ impl Writer {
             self.stop_after(&error);
             return Err(error);
         }
+        if self.stored.byte_end < end {
+            let error = self.internal(end, "not all bytes that were taken are stored");
+            self.stop_after(&error);
+            return Err(error);
+        }
         self.stored.record_end = self.stored.record_end.max(progress.record_end);
         self.validator = validator;
         self.settings = settings;
@@ -406,26 +411,37 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Batch<'_>, from: Lsn, end: Lsn) -> Result<(), WriteError> {
-        self.open_segment_at(from)?;
-        let offset = self.files.size().offset_of(from);
-        let Some(segment) = &mut self.segment else {
-            return Ok(());
-        };
+        let size = self.files.size();
+        let offset = size.offset_of(from);
         let length = end.bytes_since(from);
         let slices: Vec<_> = batch.range(from, end).map(IoSlice::new).collect();
+        let given: usize = slices.iter().map(|slice| slice.len()).sum();
+        if given as u64 != length {
+            return Err(self.internal(from, "fewer bytes are given than are to be written"));
+        }
+        let segment = self.open_segment_at(from)?;
         segment.dirty = true;
         let written = if length >= BULK {
             segment.file.write_bulk_at(&slices, offset)
         } else {
             let written = segment.file.write_at(&slices, offset);
             // Nothing is stored behind the last byte, so zeros take nothing away.
-            written.and_then(|()| segment.fill_behind(offset + length, self.files.size().bytes()))
+            written.and_then(|()| segment.fill_behind(offset + length, size.bytes()))
         };
         written.map_err(WriteError::of_write)?;
         segment.filled = segment.filled.max(offset + length);
         self.stored.byte_end = self.stored.byte_end.max(end);
         self.overlap = None;
         Ok(())
+    }
+
+    /// An error that latches the writer: something that cannot be has come about.
+    fn internal(&self, lsn: Lsn, what: &'static str) -> WriteError {
+        WriteError::Internal {
+            timeline: self.timeline(),
+            lsn,
+            what,
+        }
     }
 
     fn refusal(&self) -> WriteError {
@@ -439,7 +455,9 @@ impl Writer {
     fn stop_after(&mut self, error: &WriteError) {
         match error {
             error if error.is_temporary() => {}
-            WriteError::SyncFailed { .. } => self.state = State::Latched,
+            WriteError::SyncFailed { .. } | WriteError::Internal { .. } => {
+                self.state = State::Latched;
+            }
             _ if self.state == State::Open => self.state = State::Stopped,
             _ => {}
         }

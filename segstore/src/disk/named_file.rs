@@ -75,6 +75,10 @@ impl NamedFile {
             let at = offset.saturating_add(done as u64);
             match self.at(Operation::Read, self.file.read_at(rest, at))? {
                 0 => break,
+                count if count > rest.len() => {
+                    let error = io::Error::other("the disk reports more bytes than were asked for");
+                    return self.at(Operation::Read, Err(error));
+                }
                 count => done += count,
             }
         }

@@ -52,7 +52,8 @@ impl ArchiveError {
             | Self::UnknownVersion { .. }
             | Self::Corrupt { .. }
             | Self::Lost { .. }
-            | Self::HistoryMissing { .. } => ErrorKind::Archive,
+            | Self::HistoryMissing { .. }
+            | Self::Internal(_) => ErrorKind::Archive,
             Self::OtherCluster { .. }
             | Self::OtherSegmentSize { .. }
             | Self::OtherBlockSize { .. }
@@ -77,7 +78,8 @@ impl WriteError {
             | Self::SyncFailed { .. }
             | Self::Missing { .. }
             | Self::Stopped
-            | Self::Latched => ErrorKind::Archive,
+            | Self::Latched
+            | Self::Internal { .. } => ErrorKind::Archive,
             Self::Diverged { .. } => ErrorKind::Lineage,
             Self::DiskFull(_)
             | Self::OutOfResources(_)

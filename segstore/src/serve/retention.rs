@@ -1,6 +1,7 @@
 //! Removing WAL that nobody needs any more.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use walproto::{Lsn, SegmentNumber, SegmentSize, SlotName};
 
@@ -23,8 +24,39 @@ pub struct Pruned {
     pub bytes: u64,
     /// The start of the first segment that was to be kept.
     pub kept_from: Lsn,
-    /// The slot that keeps more than was asked for, if one does.
-    pub kept_by: Option<SlotName>,
+    /// What keeps more than was asked for, if anything does.
+    pub kept_by: Option<Holder>,
+}
+
+/// What needs WAL that could be removed otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Holder {
+    /// The archive's own recovery, which begins with the last complete segment before the durable
+    /// end.
+    Recovery,
+    /// A replication slot.
+    Slot(SlotName),
+}
+
+impl Holder {
+    /// The slot, if it is one.
+    #[must_use]
+    pub const fn slot(&self) -> Option<&SlotName> {
+        match self {
+            Self::Slot(slot) => Some(slot),
+            Self::Recovery => None,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recovery => f.write_str("recovery"),
+            Self::Slot(slot) => write!(f, "replication slot \"{slot}\""),
+        }
+    }
 }
 
 /// Removes the complete segments of all timelines that end at `keep_from` or before and that no
@@ -47,7 +79,7 @@ pub fn prune(slots: &SlotStore, keep_from: Lsn) -> Result<Pruned, ArchiveError> 
     let view = slots.view();
     let mut removable = Removable::asked_for(view, keep_from, None);
     if let Some(asked) = removable.kept_segment() {
-        removable.keep(slots.decide_removal(asked));
+        removable.keep_for_slot(slots.decide_removal(asked));
     }
     removable.find()?.remove_each(|_| {})
 }
@@ -60,7 +92,7 @@ pub struct Removable {
     /// How far the archive was durable, `None` when nothing was.
     durable: Option<ArchivePosition>,
     kept_from: Lsn,
-    kept_by: Option<SlotName>,
+    kept_by: Option<Holder>,
     max_keep_bytes: Option<u64>,
     segments: BTreeMap<SegmentNumber, Vec<(SegmentFile, u64)>>,
 }
@@ -91,19 +123,21 @@ impl Removable {
     fn asked_for(view: &ArchiveView, keep_from: Lsn, max_keep_bytes: Option<u64>) -> Self {
         let size = view.files().size();
         let durable = view.durable();
-        let kept_from = durable.map(|durable| {
-            let last = size.segment_of(durable.record_end);
-            let before_last = SegmentNumber(last.0.saturating_sub(1));
-            start_of(size.segment_of(keep_from).min(before_last), size)
-        });
-        Self {
+        let mut removable = Self {
             view: view.clone(),
             durable,
-            kept_from: kept_from.unwrap_or(Lsn::INVALID),
+            kept_from: Lsn::INVALID,
             kept_by: None,
             max_keep_bytes,
             segments: BTreeMap::new(),
+        };
+        if let Some(durable) = durable {
+            removable.kept_from = start_of(size.segment_of(keep_from), size);
+            let last = size.segment_of(durable.record_end);
+            let before_last = SegmentNumber(last.0.saturating_sub(1));
+            removable.keep(before_last, Holder::Recovery);
         }
+        removable
     }
 
     /// The first segment that is kept, `None` when nothing is durable.
@@ -140,9 +174,9 @@ impl Removable {
         self.kept_from
     }
 
-    /// The slot that keeps more than was asked for, if one does.
+    /// What keeps more than was asked for, if anything does.
     #[must_use]
-    pub const fn kept_by(&self) -> Option<&SlotName> {
+    pub const fn kept_by(&self) -> Option<&Holder> {
         self.kept_by.as_ref()
     }
 
@@ -171,19 +205,23 @@ impl Removable {
     fn keep_for_slots(&mut self) -> Result<(), ArchiveError> {
         if let Some(durable) = self.view.durable().or(self.durable) {
             let end = durable.record_end;
-            self.keep(required_by_files(&self.view, end, self.max_keep_bytes)?);
+            self.keep_for_slot(required_by_files(&self.view, end, self.max_keep_bytes)?);
         }
         Ok(())
     }
 
-    /// Leaves what a slot needs.
-    fn keep(&mut self, required: Option<(SegmentNumber, SlotName)>) {
+    fn keep_for_slot(&mut self, required: Option<(SegmentNumber, SlotName)>) {
+        if let Some((segment, slot)) = required {
+            self.keep(segment, Holder::Slot(slot));
+        }
+    }
+
+    /// Leaves what `holder` needs: `segment` and later ones.
+    fn keep(&mut self, segment: SegmentNumber, holder: Holder) {
         let size = self.view.files().size();
-        if let Some((segment, slot)) = required
-            && segment < size.segment_of(self.kept_from)
-        {
+        if segment < size.segment_of(self.kept_from) {
             self.kept_from = start_of(segment, size);
-            self.kept_by = Some(slot);
+            self.kept_by = Some(holder);
             self.segments.retain(|number, _| *number < segment);
         }
     }

@@ -11,6 +11,7 @@ use super::segment::{Segment, Why};
 use super::weak::SaidSettings;
 use crate::archive::segment_files::SegmentFiles;
 use crate::disk::aligned::AlignedBuffer;
+use crate::disk::filled;
 use crate::error::ArchiveError;
 use crate::wal::page::LONG_HEADER_LENGTH;
 use crate::wal::record::RecordHeader;
@@ -282,7 +283,7 @@ impl<'a> Checker<'a> {
             }
             let block = block.bytes().get_mut(..wanted).unwrap_or_default();
             let count = bytes.read_full(block).map_err(Why::Unreadable)?;
-            let block = block.get(..count).unwrap_or_default();
+            let block = filled(block, count);
             if block.is_empty() {
                 return Err(Why::Ends);
             }

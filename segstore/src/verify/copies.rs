@@ -3,6 +3,7 @@
 use crate::archive::directory::ArchiveDirectory;
 use crate::archive::segment_reader::SegmentReader;
 use crate::archive::takeover::difference_within;
+use crate::disk::filled;
 use crate::error::ArchiveError;
 use crate::wal::segment::SegmentFile;
 use walproto::SegmentSize;
@@ -66,8 +67,8 @@ fn first_difference(
     let mut offset = 0;
     loop {
         let (count, expected) = (one.read_full(&mut a)?, other.read_full(&mut b)?);
-        let a = a.get(..count).unwrap_or_default();
-        let b = b.get(..expected).unwrap_or_default();
+        let a = filled(&a, count);
+        let b = filled(&b, expected);
         let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
         if same < count || same < expected {
             return Ok(Some(offset + same as u64));

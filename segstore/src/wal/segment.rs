@@ -39,12 +39,11 @@ impl SegmentName {
     /// The name of the segment that holds the byte at `lsn`.
     #[must_use]
     pub fn of(timeline: TimelineId, lsn: Lsn, size: SegmentSize) -> Self {
-        let in_id = lsn.0 & 0xFFFF_FFFF;
-        // Both halves fit 32 bits by construction; the default is never taken.
+        let [a, b, c, d, in_id @ ..] = lsn.0.to_be_bytes();
         Self {
             timeline,
-            high: u32::try_from(lsn.0 >> 32).unwrap_or_default(),
-            low: u32::try_from(in_id / size.bytes()).unwrap_or_default(),
+            high: u32::from_be_bytes([a, b, c, d]),
+            low: u32::from_be_bytes(in_id) / size.bytes_u32(),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::event::{ReceiverEvent, Warning};
 use crate::follow::Refusal;
 use crate::follow::among::{Candidate, Choice, Kin, Split, choose};
 use crate::negotiate::Server;
-use crate::receiver::StandingWarning;
+use crate::standing::StandingWarning;
 
 /// Remembers over all connections why hosts are passed over, so that it is said once.
 #[derive(Debug, Default)]

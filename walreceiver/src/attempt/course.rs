@@ -12,8 +12,8 @@ use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
 use crate::follow::{self, Course, Held, Refusal};
 use crate::negotiate::{Server, Slot, read_slot, slots_are_unlimited};
-use crate::receiver::StandingWarning;
 use crate::slot::{NewPhysicalSlot, create_slot};
+use crate::standing::StandingWarning;
 
 impl Attempt<'_> {
     /// How to go on with what the archive has.

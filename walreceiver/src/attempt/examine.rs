@@ -8,7 +8,7 @@ use super::Attempt;
 use crate::error::ReceiveError;
 use crate::event::Warning;
 use crate::negotiate::Server;
-use crate::receiver::StandingWarning;
+use crate::standing::StandingWarning;
 
 /// What there is to know of a server for that.
 struct Described {

@@ -33,8 +33,8 @@ use crate::downstream::Behind;
 use crate::error::ReceiveError;
 use crate::event::Warning;
 use crate::negotiate::{Server, Slot};
-use crate::receiver::StandingWarning;
 use crate::slot::{SlotError, create_temporary_slot, drop_slot};
+use crate::standing::StandingWarning;
 
 /// How often the oldest WAL is looked for again, because the server has removed it meanwhile.
 const MAX_SEARCHES: u32 = 3;

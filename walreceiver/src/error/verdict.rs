@@ -202,6 +202,7 @@ fn position_of_write(error: &WriteError) -> Option<(TimelineId, Lsn)> {
         WriteError::Corrupt { corruption, .. } => Some((corruption.timeline, corruption.lsn)),
         WriteError::Diverged { timeline, lsn, .. }
         | WriteError::Missing { timeline, lsn }
+        | WriteError::Internal { timeline, lsn, .. }
         | WriteError::Hole {
             timeline,
             expected: lsn,

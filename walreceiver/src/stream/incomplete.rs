@@ -6,48 +6,14 @@
 //! never comes. Its bytes are not valid yet, so they may be replaced: the receiver connects again
 //! and has them sent once more. When the same record comes, it is as the server has it.
 
-use std::fmt;
-
 use segstore::WeakSetting;
-use walproto::{Lsn, TimelineId};
+use walproto::Lsn;
 
 use super::Receiving;
 use super::lag::Lag;
 use crate::error::ReceiveError;
 use crate::event::{ReceiverEvent, Warning};
-
-/// A record that is not complete where the server's WAL has ended for a while.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct IncompleteTail {
-    /// The timeline that is received.
-    pub timeline: TimelineId,
-    /// Where the record starts.
-    pub lsn: Lsn,
-    /// The length in bytes that its header claims, as far as that has come.
-    pub total_length: Option<u32>,
-    /// The end of the server's WAL.
-    pub wal_end: Lsn,
-}
-
-impl fmt::Display for IncompleteTail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            timeline,
-            lsn,
-            total_length,
-            wal_end,
-        } = self;
-        write!(f, "WAL record at {lsn} (timeline {timeline}) ")?;
-        if let Some(length) = total_length {
-            write!(f, "claims to have {length} bytes and ")?;
-        }
-        write!(
-            f,
-            "is incomplete at {wal_end}, where the server's WAL has ended for a while"
-        )
-    }
-}
+use crate::incomplete_tail::IncompleteTail;
 
 /// Remembers over all connections what was met at the end of the WAL.
 #[derive(Debug)]
@@ -140,6 +106,8 @@ impl Receiving<'_> {
 
 #[cfg(test)]
 mod tests {
+    use walproto::TimelineId;
+
     use super::*;
 
     fn tail(lsn: u64, total_length: Option<u32>, wal_end: u64) -> IncompleteTail {

@@ -8,7 +8,7 @@ use walproto::server::ServerError;
 use crate::chain::chain;
 use crate::pump::PushError;
 use crate::repeat::Repeated;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::tls::TlsError;
 
 /// Why a connection ended before its time.

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use walproto::server::{Event, ServerError, ServerSession};
 
 use super::{ConnectionError, OpenedFacts, new_session};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::socket::{Accepted, Plain, Reader, Writer};
 use crate::tls::{ClientIdentity, Negotiation, ServerTls, client_identity};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 use walproto::{Confirmed, Horizons};
 
-use super::Shared;
 use crate::access::{Access, AccessError};
 use crate::failure::StreamFailure;
 use crate::registry::ConnectedStandby;
 use crate::repeat::FailedConnections;
+use crate::shared::Shared;
 
 /// Looks at a server from outside, also from other threads.
 #[derive(Clone, Debug)]

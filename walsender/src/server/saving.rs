@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use segstore::Subscription;
 
-use super::{Shared, note_panic};
+use super::panics::note_panic;
 use crate::chain::chain;
+use crate::shared::Shared;
 
 /// How long the movements of slots are gathered before they are written.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -1,6 +1,9 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
+use crate::archive::pipeline::Pipeline;
 use crate::disk::sim::{Fault, SimDisk, Survival};
 
 const NAME: &str = "000000010000000000000003";
@@ -30,17 +33,26 @@ fn content(directory: &ArchiveDirectory, disk: &SimDisk) -> Option<Vec<u8>> {
     })
 }
 
+fn pipeline(directory: &ArchiveDirectory, compression: Compression) -> Pipeline {
+    let stage = Compressor {
+        directory: directory.clone(),
+        compression,
+    };
+    let listing = Listing::read(directory).unwrap();
+    Pipeline::start(directory.root(), vec![Box::new(stage)], &listing).unwrap()
+}
+
 #[test]
 fn segments_are_compressed_in_the_background() {
     for method in [gzip(), Compression::LZ4, Compression::zstd(None).unwrap()] {
         let disk = SimDisk::new("/a");
         let directory = directory(&disk);
         disk.plant(format!("/a/{NAME}"), &[7; 100_000]).unwrap();
-        let compressor = Compressor::start(directory.clone(), method, Vec::new()).unwrap();
-        assert!(compressor.enqueue(name()));
+        let pipeline = pipeline(&directory, method);
+        assert!(pipeline.enqueue(name()));
         // One that is not there any more is nothing to complain about.
-        assert!(compressor.enqueue(name()));
-        assert!(compressor.finish(Duration::MAX).is_none());
+        assert!(pipeline.enqueue(name()));
+        assert!(pipeline.finish(Duration::MAX).is_none());
         assert_eq!(disk.content(format!("/a/{NAME}")), None);
         let path = format!("/a/{NAME}{}", method.encoding().suffix());
         assert!(disk.content(path).unwrap().len() < 10_000);
@@ -92,9 +104,9 @@ fn any_failure_keeps_the_plain_segment_and_is_told() {
         // Creation, write, sync, rename and the sync of the directory.
         for operation in [0, 1, 2, 3] {
             disk.fail_at(disk.operations() + operation, fault);
-            let compressor = Compressor::start(directory.clone(), gzip(), Vec::new()).unwrap();
-            assert!(compressor.enqueue(name()));
-            let failure = compressor.finish(Duration::MAX).unwrap();
+            let pipeline = pipeline(&directory, gzip());
+            assert!(pipeline.enqueue(name()));
+            let failure = pipeline.finish(Duration::MAX).unwrap();
             assert!(
                 matches!(failure, ArchiveError::Disk(_)),
                 "{operation}: {failure}"
@@ -134,38 +146,30 @@ fn a_segment_that_is_removed_meanwhile_does_not_come_back_compressed() {
 }
 
 #[test]
-fn what_was_left_waits_for_a_later_segment() {
+fn plain_segments_after_the_last_compressed_one_wait_for_a_later_segment() {
     let disk = SimDisk::new("/a");
     let directory = directory(&disk);
-    let later = SegmentName::parse("000000010000000000000004").unwrap();
-    for name in [name(), later] {
+    let parsed = |text: &str| SegmentName::parse(text).unwrap();
+    let later = parsed("000000010000000000000004");
+    let older = parsed("000000010000000000000001");
+    for name in [older, name(), later] {
         disk.plant(format!("/a/{name}"), &[7; 10_000]).unwrap();
     }
-    let compressor = Compressor::start(directory.clone(), gzip(), vec![later]).unwrap();
-    assert!(compressor.enqueue(name()));
-    assert!(compressor.finish(Duration::MAX).is_none());
+    // None is compressed yet, so that none of them was to be.
+    assert!(pipeline(&directory, gzip()).finish(Duration::MAX).is_none());
+    let compressed = "/a/000000010000000000000002.gz";
+    disk.plant(compressed, &[7; 100]).unwrap();
+
+    let first = pipeline(&directory, gzip());
+    assert!(first.enqueue(name()));
+    assert!(first.finish(Duration::MAX).is_none());
     assert_eq!(disk.content(format!("/a/{NAME}")), None);
     assert!(disk.content(format!("/a/{later}")).is_some());
-    let compressor = Compressor::start(directory, gzip(), vec![later]).unwrap();
-    assert!(compressor.enqueue(SegmentName::parse("000000010000000000000005").unwrap()));
-    assert!(compressor.finish(Duration::MAX).is_none());
+    let second = pipeline(&directory, gzip());
+    assert!(second.enqueue(parsed("000000010000000000000005")));
+    assert!(second.finish(Duration::MAX).is_none());
     assert_eq!(disk.content(format!("/a/{later}")), None);
-}
-
-#[test]
-fn what_there_is_no_time_for_stays_as_it_is() {
-    let disk = SimDisk::new("/a");
-    let directory = directory(&disk);
-    disk.plant(format!("/a/{NAME}"), &[7; 100_000]).unwrap();
-    let left = vec![name()];
-    // Nothing is queued after it, so there is nothing to wait for.
-    let compressor = Compressor::start(directory.clone(), gzip(), left).unwrap();
-    assert!(compressor.finish(Duration::MAX).is_none());
-    let compressor = Compressor::start(directory, gzip(), Vec::new()).unwrap();
-    compressor.shared.stop.store(true, Ordering::Relaxed);
-    assert!(compressor.enqueue(name()));
-    assert!(compressor.finish(Duration::ZERO).is_none());
-    assert!(disk.content(format!("/a/{NAME}")).is_some());
+    assert!(disk.content(format!("/a/{older}")).is_some());
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::io::IoSlice;
 
 use super::{BLOCK, Examination};
 use crate::archive::segment_files::length_without_zeros;
-use crate::disk::OpenMode;
 use crate::disk::named_file::NamedFile;
+use crate::disk::{OpenMode, filled};
 use crate::error::{ArchiveError, DiskError};
 use crate::wal::segment::{EntryName, SegmentFile};
 
@@ -61,7 +61,7 @@ fn copy(old: &NamedFile, new: &NamedFile) -> Result<(), DiskError> {
     let mut offset = 0;
     loop {
         let count = old.read_full_at(&mut block, offset)?;
-        let bytes = block.get(..count).unwrap_or_default();
+        let bytes = filled(&block, count);
         if bytes.is_empty() {
             break;
         }

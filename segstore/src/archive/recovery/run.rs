@@ -9,6 +9,7 @@ use super::{BLOCK, Examination};
 use crate::archive::listing::Listing;
 use crate::archive::read::WalReader;
 use crate::archive::segment_files::length_without_zeros;
+use crate::disk::filled;
 use crate::error::ArchiveError;
 use crate::wal::corruption::Corruption;
 use crate::wal::segment::{SegmentFile, SegmentName};
@@ -83,7 +84,7 @@ impl Examination<'_> {
         let size = self.files.size();
         let number = |name: SegmentName| name.number(size).unwrap_or(SegmentNumber(0));
         let last_number = number(last.name);
-        let last_start = self.start_of(last);
+        let last_start = self.start_of(last)?;
         let end = self.files.end_of(last_start);
         let settled = self.settled(last, last_start);
         let mut first = last_number;
@@ -105,7 +106,11 @@ impl Examination<'_> {
             {
                 first = SegmentNumber(first.0 - 1);
             }
-            let start = first.start(size).unwrap_or_default();
+            let Some(start) = first.start(size) else {
+                return Err(ArchiveError::Internal(
+                    "a segment that was found has no position",
+                ));
+            };
             let findings = self.check(&history, start, end, settled)?;
             let tried_all = last_number.0 - first.0 < reach;
             if findings.progress.last_record.is_some() || tried_all {
@@ -173,7 +178,7 @@ impl Examination<'_> {
         let mut search = Search::new(start, settled);
         let stop = loop {
             let count = reader.read(&mut block, end)?;
-            let bytes = block.get(..count).unwrap_or_default();
+            let bytes = filled(&block, count);
             if bytes.is_empty() {
                 break None;
             }
@@ -193,11 +198,13 @@ impl Examination<'_> {
         WalReader::new(self.files.clone(), Arc::clone(history), start)
     }
 
-    pub(super) fn start_of(&self, file: SegmentFile) -> Lsn {
-        let number = file.name.number(self.files.size());
+    /// The start of a segment that is listed, so that its name has a position.
+    pub(super) fn start_of(&self, file: SegmentFile) -> Result<Lsn, ArchiveError> {
+        let size = self.files.size();
+        let number = file.name.number(size);
         number
-            .and_then(|number| number.start(self.files.size()))
-            .unwrap_or_default()
+            .and_then(|number| number.start(size))
+            .ok_or(ArchiveError::Internal("a listed segment has no position"))
     }
 
     /// The end of the last byte in the last segment that is not zero.
@@ -213,7 +220,7 @@ impl Examination<'_> {
             if count == 0 {
                 return Ok(byte_end);
             }
-            let bytes = block.get(..count).unwrap_or_default();
+            let bytes = filled(&block, count);
             if let Some(length) = length_without_zeros(bytes) {
                 byte_end = Lsn(position.0 + length as u64);
             }

@@ -76,7 +76,7 @@ impl Examination<'_> {
             .map(|(file, _)| file)
             .filter(|file| file.partial && file.encoding == Encoding::Plain);
         for file in growing {
-            let start = self.start_of(file);
+            let start = self.start_of(file)?;
             let read = run.start <= start;
             if read && self.files.end_of(start) <= run.certain_end() {
                 let complete = SegmentFile::complete(file.name);

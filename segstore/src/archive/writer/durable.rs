@@ -87,9 +87,13 @@ impl Writer {
         if self.names_changed {
             self.sync_names(self.name_before(self.position))?;
         }
+        let record_end = self.validator.progress().record_end;
+        if record_end < self.durable.record_end.lsn() || self.stored.byte_end < self.position {
+            return Err(self.internal(record_end, "what is durable moves back"));
+        }
         self.durable = Durable {
             timeline: self.timeline(),
-            record_end: FlushedLsn::synced(self.validator.progress().record_end),
+            record_end: FlushedLsn::synced(record_end),
             byte_end: self.position,
         };
         self.compress_sealed();
@@ -101,17 +105,17 @@ impl Writer {
             .map_err(WriteError::of_write)
     }
 
-    /// Hands complete segments to the compressor, but for those that end in the middle of a
+    /// Hands complete segments to the pipeline, but for those that end in the middle of a
     /// record: their end may yet be replaced.
     fn compress_sealed(&mut self) {
         let record_end = self.durable.record_end.lsn();
         let last = self.files.name_of(self.timeline(), record_end);
-        let compressor = self.compressor.as_deref();
+        let pipeline = self.pipeline.as_deref();
         self.sealed.retain(|name| {
             let whole = *name < last;
-            if whole && let Some(compressor) = compressor {
+            if whole && let Some(pipeline) = pipeline {
                 // What its queue has no room for is compressed after the next start.
-                compressor.enqueue(*name);
+                pipeline.enqueue(*name);
             }
             !whole
         });

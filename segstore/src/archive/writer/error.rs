@@ -110,9 +110,26 @@ pub enum WriteError {
     #[error("the writer stopped at an earlier error")]
     Stopped,
 
-    /// A sync failed before.
-    #[error("an earlier fsync failed, so that nothing more is made durable by this process")]
+    /// An earlier sync failed, or the writer found a fault of its own.
+    #[error(
+        "an earlier fsync or internal check failed, so this process makes nothing more durable"
+    )]
     Latched,
+
+    /// The writer found that it does not do what it must. It takes and syncs nothing more, so that
+    /// nothing wrong is acknowledged.
+    #[error(
+        "internal error at {lsn} on timeline {timeline}: {what}; nothing of it is acknowledged, \
+         restart the program and report this error"
+    )]
+    Internal {
+        /// The timeline that is streamed.
+        timeline: TimelineId,
+        /// The position.
+        lsn: Lsn,
+        /// What should have been impossible.
+        what: &'static str,
+    },
 }
 
 impl WriteError {

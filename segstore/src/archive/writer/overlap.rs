@@ -12,6 +12,7 @@ use crate::archive::listing::Listing;
 use crate::archive::prepare::Prepared;
 use crate::archive::read::WalReader;
 use crate::archive::segment_files::FileOrder;
+use crate::disk::filled;
 use crate::disk::named_file::NamedFile;
 use crate::wal::segment::{Encoding, SegmentFile};
 
@@ -33,7 +34,7 @@ impl Writer {
         while reader.position() < end {
             let position = reader.position();
             let count = reader.read(&mut block, end).map_err(WriteError::of_read)?;
-            let stored = block.get(..count).unwrap_or_default();
+            let stored = filled(&block, count);
             // A provisional tail may end short of its segment's files.
             if count == 0 {
                 if position < self.stored.record_end {
@@ -187,7 +188,7 @@ impl Writer {
                 .map_err(WriteError::of_write)?;
             self.sync_names(old.name)?;
         }
-        self.begin(growing, copy);
+        self.segment = Some(self.renamed(growing, copy));
         Ok(())
     }
 

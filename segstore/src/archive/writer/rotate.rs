@@ -17,32 +17,51 @@ use crate::wal::segment::{SegmentFile, SegmentName};
 const SYNCS_TO_PREPARE: u32 = 256;
 
 impl Writer {
-    /// Sees to it that the segment of `lsn` is the open one.
-    pub(super) fn open_segment_at(&mut self, lsn: Lsn) -> Result<(), WriteError> {
+    /// The segment of `lsn`, which is opened or begun unless it is the open one.
+    pub(super) fn open_segment_at(&mut self, lsn: Lsn) -> Result<&mut OpenSegment, WriteError> {
         let name = self.files.name_of(self.timeline(), lsn);
-        if self.segment.as_ref().is_some_and(|open| open.name == name) {
-            return Ok(());
-        }
-        self.finish_open_segment()?;
-        self.check_lock()?;
-        if self.name_is_new {
-            self.sync_names(self.name_before(lsn))?;
-        }
-        let partial = SegmentFile::partial(name);
-        let found = self.files.open(partial, OpenMode::ReadWrite);
-        if let Some(file) = found.map_err(WriteError::of_write)? {
-            // Another program's, or one that a crash left short.
-            let size = self.files.size().bytes();
-            if file.length().map_err(WriteError::of_write)? < size {
-                file.allocate(size).map_err(WriteError::of_write)?;
+        if self.segment.as_ref().is_none_or(|open| open.name != name) {
+            self.finish_open_segment()?;
+            self.check_lock()?;
+            if self.name_is_new {
+                self.sync_names(self.name_before(lsn))?;
             }
-            let filled = self.preparer().filled(name);
-            self.segment = Some(OpenSegment {
-                filled,
-                ..OpenSegment::new(name, file)
-            });
-            return Ok(());
+            let segment = match self.open_growing(name)? {
+                Some(segment) => segment,
+                None => self.begin_segment_at(lsn)?,
+            };
+            self.segment = Some(segment);
         }
+        match &mut self.segment {
+            Some(segment) => Ok(segment),
+            None => Err(WriteError::Internal {
+                timeline: self.history.timeline(),
+                lsn,
+                what: "the segment was opened and is not open",
+            }),
+        }
+    }
+
+    /// Opens a growing segment that is there: another program's, or one that a crash left short.
+    fn open_growing(&self, name: SegmentName) -> Result<Option<OpenSegment>, WriteError> {
+        let found = self
+            .files
+            .open(SegmentFile::partial(name), OpenMode::ReadWrite);
+        let Some(file) = found.map_err(WriteError::of_write)? else {
+            return Ok(None);
+        };
+        let size = self.files.size().bytes();
+        if file.length().map_err(WriteError::of_write)? < size {
+            file.allocate(size).map_err(WriteError::of_write)?;
+        }
+        Ok(Some(OpenSegment {
+            filled: self.preparer().filled(name),
+            ..OpenSegment::new(name, file)
+        }))
+    }
+
+    /// Gives a new file the name of the growing segment of `lsn`.
+    fn begin_segment_at(&mut self, lsn: Lsn) -> Result<OpenSegment, WriteError> {
         let prepared = if self.files.size().offset_of(lsn) == 0 {
             self.preparer()
                 .take(self.patience)
@@ -53,23 +72,23 @@ impl Writer {
             // switch.
             self.copy_prefix(lsn)?
         };
+        let partial = SegmentFile::partial(self.files.name_of(self.timeline(), lsn));
         self.names_changed = true;
         self.name_is_new = true;
         self.rename(&prepared.file, partial)?;
         self.files.directory().note_replaced();
-        self.begin(partial, prepared);
-        Ok(())
+        Ok(self.renamed(partial, prepared))
     }
 
-    /// Goes on in `prepared`, which was just given the name `partial`.
-    pub(super) fn begin(&mut self, partial: SegmentFile, prepared: Prepared) {
+    /// The open segment of `prepared`, which was just given the name `partial`.
+    pub(super) fn renamed(&mut self, partial: SegmentFile, prepared: Prepared) -> OpenSegment {
         let Prepared { file, filled } = prepared;
         let file = file.renamed(self.files.directory().path(partial));
-        self.segment = Some(OpenSegment {
+        self.patience = Duration::ZERO;
+        OpenSegment {
             filled,
             ..OpenSegment::new(partial.name, file)
-        });
-        self.patience = Duration::ZERO;
+        }
     }
 
     /// Gives `file` the name of a segment file. Durable with the next sync of names.

@@ -76,3 +76,50 @@ fn a_writer_stops_whose_lock_was_lost() {
     assert!(lost(&writer.check_lock().unwrap_err()));
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
 }
+
+/// A writer that has appended one record and made it durable, and appended a second one.
+fn with_two_records() -> (Archive, Writer, Lsn, crate::wal::generator::Generator) {
+    let disk = SimDisk::new("/a");
+    let archive = crate::wal::sample::archive(disk, Path::new("/a"), true);
+    let mut wal = generator(3);
+    let first = wal.record(100).end;
+    let second = wal.record(100).end;
+    let recovery = archive.recover().unwrap();
+    let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
+    let mut writer = writer.unwrap();
+    writer.append(START, &[bytes(&wal, START, first)]).unwrap();
+    writer.sync().unwrap();
+    writer.append(first, &[bytes(&wal, first, second)]).unwrap();
+    (archive, writer, first, wal)
+}
+
+#[test]
+fn a_writer_that_finds_a_fault_of_its_own_acknowledges_nothing_more() {
+    let (archive, mut writer, first, _) = with_two_records();
+    // As if the second record had not been stored.
+    writer.stored.byte_end = first;
+    let error = writer.sync().unwrap_err();
+    assert!(matches!(error, WriteError::Internal { .. }), "{error}");
+    assert_eq!(writer.durable().record_end.lsn(), first);
+    let position = writer.position();
+    let more = [Bytes::from_static(&[0; 8])];
+    let error = writer.append(position, &more).unwrap_err();
+    assert!(matches!(error, WriteError::Latched), "{error}");
+    let error = writer.sync().unwrap_err();
+    assert!(matches!(error, WriteError::Latched), "{error}");
+    assert_eq!(archive.view().unwrap().durable().unwrap().record_end, first);
+}
+
+#[test]
+fn fewer_bytes_than_are_to_be_written_are_not_written() {
+    let (_archive, mut writer, ..) = with_two_records();
+    let position = writer.position();
+    let pieces = [Bytes::from_static(&[1; 8])];
+    let end = Lsn(position.0 + 16);
+    let error = writer.write(Batch::new(position, &pieces), position, end);
+    assert!(
+        matches!(error, Err(WriteError::Internal { .. })),
+        "{error:?}"
+    );
+    assert_eq!(writer.stored.byte_end, position);
+}

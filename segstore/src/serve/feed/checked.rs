@@ -11,6 +11,7 @@ use walproto::Lsn;
 use super::{Feed, FeedError};
 use crate::archive::read::WalReader;
 use crate::archive::segment_reader::SegmentReader;
+use crate::disk::filled;
 use crate::error::{ArchiveError, Evidence};
 use crate::serve::ledger::{BLOCK, FileCheck, FileId, good_end};
 use crate::serve::open_file::Span;
@@ -235,7 +236,7 @@ impl Feed {
             let is_first = validator.position() == from;
             let end = from.checked_add(BLOCK_SIZE).filter(|_| is_first);
             let count = reader.read(block, end.unwrap_or(start))?;
-            let bytes = block.get(..count).unwrap_or_default();
+            let bytes = filled(block, count);
             if count == 0 {
                 validator = self.new_check(start)?;
             } else if validator.push(bytes).is_err() {

@@ -28,6 +28,10 @@ const UNLIMITED: SlotLimits = SlotLimits {
     max_keep_bytes: None,
 };
 
+fn slot(name: &str) -> Option<Holder> {
+    Some(Holder::Slot(name.parse().unwrap()))
+}
+
 fn open(disk: &SimDisk) -> Archive {
     archive(disk.clone(), Path::new("/a"), true)
 }
@@ -155,7 +159,8 @@ fn what_lies_before_what_is_asked_for_goes() {
         let removed = before - complete(&disk).len();
         assert_eq!(pruned.files, removed as u64);
         assert_eq!(pruned.bytes, removed as u64 * MIB);
-        assert_eq!(pruned.kept_by, None);
+        let more = keep_from > 12 * MIB;
+        assert_eq!(pruned.kept_by, more.then_some(Holder::Recovery));
     }
     let pruned = prune(&slots, Lsn(u64::MAX)).unwrap();
     assert_eq!(pruned.kept_from, Lsn(12 * MIB));
@@ -193,12 +198,12 @@ fn what_a_slot_needs_stays() {
     session.create(&"d".parse().unwrap(), new).unwrap();
     let pruned = prune(&slots, Lsn(12 * MIB)).unwrap();
     assert_eq!(complete(&disk), [9, 10, 11, 12]);
-    assert_eq!(pruned.kept_by, Some("b".parse().unwrap()));
+    assert_eq!(pruned.kept_by, slot("b"));
     assert_eq!(pruned.kept_from, Lsn(9 * MIB));
     session.drop_slot(&"b".parse().unwrap()).unwrap();
     let pruned = prune(&slots, Lsn(12 * MIB)).unwrap();
     assert_eq!(complete(&disk), [11, 12]);
-    assert_eq!(pruned.kept_by, Some("a".parse().unwrap()));
+    assert_eq!(pruned.kept_by, slot("a"));
     let status = slots
         .get(&"a".parse().unwrap())
         .unwrap()
@@ -226,7 +231,7 @@ fn a_slot_that_needs_more_than_it_may_keep_is_lost() {
     let status = |name| slots.get(name).unwrap().unwrap().wal_status;
     assert_eq!(status(&a), Some(WalStatus::Unreserved));
     let pruned = prune(&slots, Lsn(12 * MIB)).unwrap();
-    assert_eq!(pruned.kept_by, Some(a.clone()));
+    assert_eq!(pruned.kept_by, Some(Holder::Slot(a.clone())));
     assert_eq!(complete(&disk), [11, 12]);
     assert_eq!(status(&a), Some(WalStatus::Lost));
     assert_eq!(status(&b), Some(WalStatus::Reserved));
@@ -243,7 +248,7 @@ fn a_slot_that_needs_more_than_it_may_keep_is_lost() {
     // It keeps nothing any more.
     let pruned = prune(&slots, Lsn(u64::MAX)).unwrap();
     assert_eq!(complete(&disk), [12]);
-    assert_eq!(pruned.kept_by, None);
+    assert_eq!(pruned.kept_by, Some(Holder::Recovery));
     drop((session, slots));
     let slots = self::slots(&disk, limits);
     let status = slots.get(&a).unwrap().unwrap().wal_status;
@@ -309,7 +314,7 @@ fn another_process_removes_what_no_slot_needs() {
     slots.save().unwrap();
     let (found, numbers) = removable(&disk, 12, None);
     assert_eq!(numbers, [7]);
-    assert_eq!(found.kept_by(), Some(&"t".parse().unwrap()));
+    assert_eq!(found.kept_by(), slot("t").as_ref());
     assert_eq!(found.kept_from(), lsn);
     drop((held, session));
     slots.save().unwrap();
@@ -320,7 +325,7 @@ fn another_process_removes_what_no_slot_needs() {
     let pruned = pruned.unwrap();
     assert_eq!(told, [7, 8]);
     assert_eq!((pruned.files, pruned.bytes), (2, 2 * MIB));
-    assert_eq!(pruned.kept_by, Some("a".parse().unwrap()));
+    assert_eq!(pruned.kept_by, slot("a"));
     assert_eq!(complete(&disk), [9, 10, 11, 12]);
     let status = slots.get(&"a".parse().unwrap()).unwrap().unwrap();
     assert_eq!(status.wal_status, Some(WalStatus::Reserved));
@@ -347,7 +352,8 @@ fn who_keeps_the_slots_hears_that_another_process_made_one_lose_its_wal() {
     assert!(matches!(refused, Err(SlotError::Lost { .. })));
     // It keeps nothing any more, here or there.
     let (found, numbers) = removable(&disk, 99, None);
-    assert_eq!((found.kept_by(), numbers), (None, vec![11]));
+    assert_eq!(found.kept_by(), Some(&Holder::Recovery));
+    assert_eq!(numbers, [11]);
 }
 
 #[test]
@@ -365,7 +371,7 @@ fn a_slot_that_is_set_back_after_the_look_keeps_its_wal() {
     held.set_back(TimelineId::FIRST, lsn).unwrap();
     assert_eq!(restart(), lsn);
     let pruned = found.remove(|_| {}).unwrap();
-    assert_eq!(pruned.kept_by, Some(name.clone()));
+    assert_eq!(pruned.kept_by, Some(Holder::Slot(name.clone())));
     assert_eq!(pruned.kept_from, Lsn(9 * MIB));
     assert_eq!(complete(&disk), [9, 10, 11, 12]);
     let status = slots.get(&name).unwrap().unwrap().wal_status;

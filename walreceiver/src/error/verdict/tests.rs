@@ -17,8 +17,8 @@ use walproto::{SegmentSize, SlotName, SystemId, TimelineHistory};
 use super::*;
 use crate::apply::ApplyError;
 use crate::follow::Fork;
+use crate::incomplete_tail::IncompleteTail;
 use crate::slot::SlotError;
-use crate::stream::IncompleteTail;
 
 const TIMELINE: TimelineId = TimelineId::FIRST;
 const LSN: Lsn = Lsn(0x0300_0000);
