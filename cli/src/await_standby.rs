@@ -11,26 +11,25 @@ mod tests;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lexopt::Parser;
 use segstore::{ArchiveError, ArchiveView, OsDisk};
 use tracing::{Level, info};
 use walproto::{TimelineHistory, TimelineId, WalPosition};
 
-use crate::args::options::{Spec, flag, value};
-use crate::args::{LogFormat, UsageError, next_exact, refuse_stray, seconds, text};
-use crate::control::Socket;
-use crate::control::client::{self, AskError};
-use crate::control::document::{ServerDocument, StandbyDocument};
 use crate::error::MainError;
+use crate::exit::{self, Ended, conclude};
 use crate::face::Face;
+use crate::flags::rows::{DIRECTORY, HELP, TIMEOUT, VERSION};
+use crate::flags::{Command, Given, LogFormat, Section, UsageError, text};
 use crate::logging;
-use crate::run::{check_directory, conclude};
+use crate::observe::control::Socket;
+use crate::observe::control::client::{self, AskError};
+use crate::observe::control::document::{ServerDocument, StandbyDocument};
+use crate::owner::check_directory;
 use crate::screen::Screen;
 
 /// How long is waited before a process is looked for again that was not there.
@@ -39,28 +38,35 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Where somebody may be serving the archive.
 const SOCKETS: [Socket; 2] = [Socket::Receiver, Socket::Serve];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Help,
-    Version,
-    Directory,
-    Timeout,
-}
-
-static OPTIONS: [Spec<Meaning>; 4] = [
-    flag("help", Some('?'), Meaning::Help),
-    flag("version", Some('V'), Meaning::Version),
-    value("directory", Some('D'), Meaning::Directory),
-    value("timeout", None, Meaning::Timeout),
-];
-
-/// What a command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Invocation {
-    Help,
-    Version,
-    Await(Arguments),
-}
+pub(crate) static COMMAND: Command = Command {
+    face: Face::WalReceiver,
+    name: Some("await-standby"),
+    about: "\
+waits until a standby that streams from an archive has made durable
+all that was acknowledged to the primary: then it is safe to promote it.",
+    usage: "-D DIR [OPTION]... NAME",
+    sections: &[
+        Section::text("NAME is the standby's application_name."),
+        Section {
+            text: "Options (never abbreviated):",
+            flags: &[&[
+                DIRECTORY.help("the archive, which a process serves to the standby"),
+                TIMEOUT,
+                VERSION,
+                HELP,
+            ]],
+        },
+        Section::text(
+            "\
+It prints the position that it waits for, the end of what is durable in the archive: nothing
+beyond it was ever acknowledged. It ends with exit code 0 once the standby has it, also on a later
+timeline that goes on from there, and with 1 otherwise. The primary need not be there. After a
+crash of the machine that the archive is on it asks for a relay on it first, which finds that end
+anew.",
+        ),
+    ],
+    refused: 1,
+};
 
 #[derive(Debug, PartialEq, Eq)]
 struct Arguments {
@@ -83,39 +89,20 @@ enum Standing {
 }
 
 /// Does what the arguments after `await-standby` ask for.
-pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
-    match parse(words) {
-        Ok(Invocation::Help) => crate::print(&help(program)),
-        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
-        Ok(Invocation::Await(arguments)) => {
-            let screen = Arc::new(Screen::stderr());
-            logging::init(program, LogFormat::Text, Level::INFO, screen);
-            conclude(await_standby(&arguments))
-        }
-        Err(error) => crate::refuse(&format!("{program} await-standby"), &error),
-    }
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let arguments = exit::arguments(&COMMAND, program, words, finish)?;
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, LogFormat::Text, Level::INFO, screen);
+    Ok(conclude(await_standby(&arguments)))
 }
 
-fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let mut parser = Parser::from_args(arguments);
-    parser.set_short_equals(false);
-    let (mut directory, mut timeout, mut names) = (None, None, Vec::new());
-    while let Some((spec, value)) = next_exact(&mut parser, &mut names, &OPTIONS)? {
-        match spec.meaning {
-            Meaning::Help => return Ok(Invocation::Help),
-            Meaning::Version => return Ok(Invocation::Version),
-            Meaning::Directory => directory = Some(PathBuf::from(value)),
-            Meaning::Timeout => timeout = seconds("--timeout", text("timeout", value)?)?,
-        }
-    }
-    let mut names = names.into_iter();
-    let name = names.next();
-    refuse_stray(names.collect())?;
-    Ok(Invocation::Await(Arguments {
-        directory: directory.ok_or(UsageError::NoDirectory)?,
+fn finish(mut given: Given) -> Result<Arguments, UsageError> {
+    let name = given.operand()?;
+    Ok(Arguments {
+        directory: given.directory.ok_or(UsageError::NoDirectory)?,
         name: text("NAME", name.ok_or(UsageError::NoStandby)?)?,
-        timeout,
-    }))
+        timeout: given.timeout,
+    })
 }
 
 fn await_standby(arguments: &Arguments) -> Result<(), MainError> {
@@ -323,29 +310,4 @@ fn reported(standby: &StandbyDocument) -> Option<WalPosition> {
         timeline: TimelineId::new(standby.timeline?)?,
         lsn: standby.flush_lsn.as_ref()?.parse().ok()?,
     })
-}
-
-/// The help text, without the last line's end.
-fn help(program: &str) -> String {
-    format!(
-        "{program} await-standby waits until a standby that streams from an archive has made durable
-all that was acknowledged to the primary: then it is safe to promote it.
-
-Usage:
-  {program} await-standby -D DIR [OPTION]... NAME
-
-NAME is the standby's application_name.
-
-Options (never abbreviated):
-  -D, --directory=DIR    the archive, which a process serves to the standby
-      --timeout=SECS     give up after this time (default: 0, never)
-  -V, --version          print the version and exit
-  -?, --help             print this help and exit
-
-It prints the position that it waits for, the end of what is durable in the archive: nothing
-beyond it was ever acknowledged. It ends with exit code 0 once the standby has it, also on a later
-timeline that goes on from there, and with 1 otherwise. The primary need not be there. After a
-crash of the machine that the archive is on it asks for a relay on it first, which finds that end
-anew."
-    )
 }

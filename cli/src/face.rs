@@ -129,11 +129,6 @@ impl Face {
         matches!(self, Self::WalReceiver)
     }
 
-    /// Whether it can serve what it receives. `pg_receivewal` has no such options.
-    pub(crate) const fn relays(self) -> bool {
-        matches!(self, Self::WalReceiver)
-    }
-
     /// Whether a live line is shown on a terminal.
     pub(crate) const fn live_line(self) -> bool {
         matches!(self, Self::WalReceiver)

@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use self::json::JsonFormat;
-use crate::args::{LogFormat, UsageError};
+use crate::flags::{LogFormat, UsageError};
 use crate::screen::Screen;
 use crate::shown::on_one_line;
 

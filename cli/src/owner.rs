@@ -1,4 +1,4 @@
-//! Whose an archive is.
+//! Whether an archive's directory can be read, and whose it is.
 //!
 //! A file that one user leaves in another's archive locks that one out. Root gives what it creates
 //! to the owner of the directory (segstore does so for all of its files); anybody else is refused
@@ -34,6 +34,17 @@ pub(crate) fn check(archive: &Path) -> Result<(), MainError> {
 fn name_of(user: Uid) -> String {
     let known = User::from_uid(user).ok().flatten();
     known.map_or_else(|| user.to_string(), |known| known.name)
+}
+
+/// Finds out before anything else, as `pg_receivewal` does, whether the directory is there.
+pub(crate) fn check_directory(path: &Path) -> Result<(), MainError> {
+    match fs::read_dir(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(MainError::Directory {
+            path: path.to_owned(),
+            error,
+        }),
+    }
 }
 
 /// Gives what root has created in an archive's own subdirectory to its owner.

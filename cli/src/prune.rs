@@ -1,6 +1,6 @@
 //! `wal-receiver prune`: what nobody needs any more is removed, as `pg_archivecleanup` does it.
 
-mod args;
+pub(crate) mod args;
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -10,26 +10,19 @@ use std::sync::Arc;
 use segstore::{ArchiveView, Holder, OsDisk, Pruned, Removable};
 use tracing::{Level, info};
 
-use self::args::{Arguments, Invocation};
+use self::args::{Arguments, COMMAND};
 use crate::error::MainError;
-use crate::face::Face;
+use crate::exit::{self, Ended, conclude};
 use crate::logging;
-use crate::owner;
-use crate::run::{check_directory, conclude};
+use crate::owner::{self, check_directory};
 use crate::screen::Screen;
 
 /// Does what the arguments after `prune` ask for.
-pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
-    match args::parse(words) {
-        Ok(Invocation::Help) => crate::print(&help(program)),
-        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
-        Ok(Invocation::Prune(arguments)) => {
-            let screen = Arc::new(Screen::stderr());
-            logging::init(program, arguments.log_format, Level::INFO, screen);
-            prune(&arguments)
-        }
-        Err(error) => crate::refuse(&format!("{program} prune"), &error),
-    }
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let arguments = exit::arguments(&COMMAND, program, words, args::finish)?;
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, arguments.log_format, Level::INFO, screen);
+    Ok(prune(&arguments))
 }
 
 fn prune(arguments: &Arguments) -> ExitCode {
@@ -80,7 +73,7 @@ fn print_paths(removable: &Removable, view: &ArchiveView) -> ExitCode {
         let _ = writeln!(lines, "{}", path.display());
     }
     match lines.pop() {
-        Some(_) => crate::print(&lines),
+        Some(_) => exit::print(&lines),
         None => ExitCode::SUCCESS,
     }
 }
@@ -101,30 +94,4 @@ fn tell(pruned: &Pruned) {
         pruned.bytes,
         pruned.kept_from
     );
-}
-
-/// The help text, without the last line's end.
-fn help(program: &str) -> String {
-    format!(
-        "{program} prune removes WAL segments from an archive that are older than one that is to be
-kept, also while it is being filled and served.
-
-Usage:
-  {program} prune -D DIR [OPTION]... OLDESTKEPTWALFILE
-
-OLDESTKEPTWALFILE is the name of a segment or of a backup's history file (.backup), as
-pg_archivecleanup takes it. Segments of all timelines go that lie before it, but none that a
-replication slot needs, nor the last ones, nor unfinished ones (.partial); histories stay.
-
-Options (never abbreviated):
-  -D, --directory=DIR    the archive
-  -n, --dry-run          print the files that would be removed, and remove none
-      --max-slot-keep-size=SIZE
-                         the most WAL that a slot keeps, in kB, MB, GB or TB (default: any); a
-                         slot that needs more is lost
-      --log-format=text|json
-                         write messages as text or one JSON object a line (default: text)
-  -V, --version          print the version and exit
-  -?, --help             print this help and exit"
-    )
 }

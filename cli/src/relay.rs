@@ -14,25 +14,16 @@ use walreceiver::{ArchiveView, Downstream, ReceivedArchive, Receiver};
 
 use walsender::{ServeError, ServerHandle, Sockets, Stop};
 
-use crate::control::Control;
 use crate::error::MainError;
-use crate::on_event::OnEvent;
-use crate::serve::options::Serving;
-use crate::serve::{failures, listen, lost_slots, reload_on};
+use crate::flags::serving::Serving;
+use crate::observe::Observer;
+use crate::serve::{listen, reload_on};
 
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
 pub(crate) struct Relay {
     thread: JoinHandle<Result<(), MainError>>,
     stop: oneshot::Sender<Stop>,
     ended: watch::Receiver<()>,
-}
-
-/// Who is told of the server, besides the receiver.
-pub(crate) struct Onlookers {
-    /// Those who ask how it is.
-    pub(crate) control: Control,
-    /// The command of `--on-event`.
-    pub(crate) on_event: Option<Arc<OnEvent>>,
 }
 
 /// Where the receiver hears of those who are served.
@@ -52,7 +43,7 @@ impl Relay {
     pub(crate) fn start(
         receiver: Receiver,
         serving: Serving,
-        onlookers: Onlookers,
+        observer: Arc<Observer>,
     ) -> Result<(Receiver, Self), MainError> {
         serving.config.access.check().map_err(ServeError::from)?;
         let sockets = Sockets::bind(&serving.config.listen)?;
@@ -76,7 +67,7 @@ impl Relay {
         let serve = move || {
             let _running = running;
             // To drop the sender is the word to stop as well.
-            serve(archive, (serving, sockets), onlookers, &told, async {
+            serve(archive, (serving, sockets), &observer, &told, async {
                 stopped.await.unwrap_or(Stop::OnceReplicated)
             })
         };
@@ -115,7 +106,7 @@ impl Relay {
 fn serve(
     archive: watch::Receiver<ReceivedArchive>,
     (serving, sockets): (Serving, Sockets),
-    onlookers: Onlookers,
+    observer: &Observer,
     told: &Told,
     stop: impl Future<Output = Stop>,
 ) -> Result<(), MainError> {
@@ -133,8 +124,7 @@ fn serve(
         let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
         let (server, slots) = listen(&view, serving, sockets)?;
         let handle = server.handle();
-        let Onlookers { control, on_event } = onlookers;
-        control.offer_server(handle.clone(), slots.clone());
+        observer.offer_server(handle.clone(), slots.clone());
         let stopped = async {
             let how = stop.await;
             match how {
@@ -154,8 +144,7 @@ fn serve(
             () = server.run_until(stopped) => {}
             () = reload_on(hangup, handle.clone()) => {}
             () = pass_on(&handle, told) => {}
-            () = failures::tell(&handle, on_event.as_deref()) => {}
-            () = lost_slots::tell(&slots, on_event.as_deref()) => {}
+            () = observer.watch_server(&handle, &slots) => {}
         }
         Ok(())
     });

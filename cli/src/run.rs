@@ -1,43 +1,41 @@
 //! Doing what the command line asks for.
 
-use std::fs;
-use std::path::Path;
+use std::ffi::OsString;
 use std::pin::pin;
-use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime;
-use tracing::{Level, error, info, warn};
+use tracing::{Level, info, warn};
 use walproto::SlotName;
 use walproto::client::SessionTimes;
 
 use pgconn::conninfo::{ConnectionConfig, Overrides, Password, PasswordPrompt};
 use pgconn::hosts::connect_any;
 use walreceiver::{
-    NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, TimelineId, create_slot,
-    drop_slot,
+    NewPhysicalSlot, ReceiveError, Receiver, ReceiverConfig, Reconnect, create_slot, drop_slot,
 };
 use walsender::Stop;
 
-use crate::args::{Action, Arguments, ConnectionArguments, LogFormat, Prompt};
-use crate::control::{Control, ControlReporter, Listening, Observer, ReceiverSource, Socket};
 use crate::error::MainError;
+use crate::exit::{self, Ended, conclude};
 use crate::face::Face;
-use crate::last_end::LastEnd;
-use crate::logging::{self, chain};
-use crate::on_event::{self, EventReporter, OnEvent};
-use crate::owner;
-use crate::relay::{Onlookers, Relay};
-use crate::report::{LogReporter, tell_loss};
+use crate::flags::LogFormat;
+use crate::flags::receive::{self, Action, Arguments, ConnectionArguments, Prompt};
+use crate::flags::serving::Serving;
+use crate::logging;
+use crate::observe::Observer;
+use crate::owner::{self, check_directory};
+use crate::relay::Relay;
 use crate::screen::Screen;
 use crate::serve::descriptors;
-use crate::serve::options::Serving;
 use crate::signals::StopSignals;
 use crate::{live_line, own_address, password};
 
-/// Does the work and tells why, if it ended otherwise than asked.
-pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
+/// Does what the arguments ask for, and tells why if it ended otherwise than asked.
+pub(crate) fn main(face: Face, program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let command = receive::command(face);
+    let arguments = exit::arguments(command, program, words, |given| given.receiving(face))?;
     let screen = Arc::new(Screen::stderr());
     // As with `serve`, clients that come and go are told of too.
     let level = match arguments.verbose && arguments.serving.is_some() {
@@ -45,32 +43,7 @@ pub(crate) fn run(face: Face, program: &str, arguments: Arguments) -> ExitCode {
         false => Level::INFO,
     };
     logging::init(program, arguments.log_format, level, Arc::clone(&screen));
-    conclude(try_run(face, arguments, &screen))
-}
-
-/// Tells why the work has ended otherwise than asked, and with what exit code the program ends.
-pub(crate) fn conclude(ended: Result<(), MainError>) -> ExitCode {
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(MainError::Told(_)) => ExitCode::FAILURE,
-        Err(error) => {
-            tell(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Logs why the work has ended otherwise than asked.
-fn tell(error: &MainError) {
-    let (timeline, lsn) = error.position().unzip();
-    error!(
-        event = "failed",
-        timeline = timeline.map(TimelineId::number),
-        lsn = lsn.map(display),
-        hint = error.hint(),
-        "{}",
-        chain(error)
-    );
+    Ok(conclude(try_run(face, arguments, &screen)))
 }
 
 fn try_run(face: Face, mut arguments: Arguments, screen: &Screen) -> Result<(), MainError> {
@@ -94,17 +67,6 @@ fn try_run(face: Face, mut arguments: Arguments, screen: &Screen) -> Result<(), 
     // Not dropped: somebody may still be asked for a password, and not be going to answer.
     runtime.shutdown_background();
     ended
-}
-
-/// Finds out before anything else, as `pg_receivewal` does, whether the directory is there.
-pub(crate) fn check_directory(path: &Path) -> Result<(), MainError> {
-    match fs::read_dir(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(MainError::Directory {
-            path: path.to_owned(),
-            error,
-        }),
-    }
 }
 
 /// Where to connect, from the command line, the environment and their files.
@@ -149,36 +111,10 @@ async fn act(
                 && arguments.log_format == LogFormat::Text
                 && live_line::possible();
             let screen = live.then_some(screen);
-            let reporter = LogReporter::new(verbose, face.advises());
-            let on_event = match arguments.on_event {
-                None => None,
-                Some(command) => {
-                    let started = OnEvent::start(command, config.directory.clone());
-                    Some(Arc::new(started.map_err(MainError::Runtime)?))
-                }
-            };
-            let reporter = EventReporter::new(reporter, on_event.clone());
-            let last_end = Arc::new(LastEnd::new(&config.directory, Socket::Receiver));
-            let noted = Arc::clone(&last_end);
-            let (receiver, control, listening) =
-                observed(face, config, connection, reporter, noted);
-            let ending = Ending {
-                loops,
-                control: control.clone(),
-                on_event: on_event.clone(),
-            };
-            let onlookers = Onlookers {
-                control,
-                on_event: on_event.clone(),
-            };
-            let serving = serving.map(|serving| (serving, onlookers));
-            let ended = receive(receiver, &ending, serving, signals, screen).await;
-            // Until here it answers those who ask how it is, also without a receiver.
-            drop(listening);
-            last_end.note_end(&ended);
-            if let Some(on_event) = on_event {
-                on_event.finish();
-            }
+            let (receiver, observer) =
+                Observer::of_receiver(face, verbose, config, connection, arguments.on_event)?;
+            let ended = receive(receiver, loops, &observer, serving, signals, screen).await;
+            observer.finish(&ended);
             return ended;
         }
         Action::CreateSlot {
@@ -268,61 +204,6 @@ fn warn_without_sync(face: Face, config: &ReceiverConfig) {
     }
 }
 
-/// A receiver that tells of itself to who asks, and what tells it.
-fn observed(
-    face: Face,
-    config: ReceiverConfig,
-    connection: ConnectionConfig,
-    reporter: EventReporter<LogReporter>,
-    last_end: Arc<LastEnd>,
-) -> (Receiver, Control, Arc<Mutex<Option<Listening>>>) {
-    let directory = config.directory.clone();
-    let receiver = Receiver::new(config.clone(), connection);
-    let observer = Observer::new(receiver.progress());
-    let source = ReceiverSource::new(&config, &observer, receiver.progress());
-    let control = Control::new(Some(source));
-    let listening = Arc::default();
-    let receiver = receiver.with_reporter(ControlReporter {
-        warns: face.advises(),
-        next: reporter,
-        observer,
-        control: control.clone(),
-        directory,
-        last_end,
-        listening: Arc::clone(&listening),
-    });
-    (receiver, control, listening)
-}
-
-/// How an error that ends receiving is made known.
-struct Ending {
-    loops: bool,
-    control: Control,
-    on_event: Option<Arc<OnEvent>>,
-}
-
-impl Ending {
-    /// Logs the error, shows it to `status`, and has the command of `--on-event` run for it.
-    fn tell(&self, error: ReceiveError) -> MainError {
-        self.control.note_ended(chain(&error));
-        let event = on_event::of_end(&error);
-        // What never was connected is not disconnected.
-        let error = if self.loops || matches!(error, ReceiveError::Connect(_)) {
-            MainError::from(error)
-        } else {
-            // The reason, and then what `pg_receivewal` says last.
-            tell_loss(&error);
-            let cause = Box::new(error);
-            MainError::Disconnected { cause }
-        };
-        tell(&error);
-        if let Some(on_event) = &self.on_event {
-            on_event.tell(event);
-        }
-        MainError::Told(Box::new(error))
-    }
-}
-
 /// How long the clients of a relay are waited for after an error has ended receiving. None of them
 /// can make it longer: the service manager has to learn of the error.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -331,16 +212,17 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// screen, shows there how far it has come.
 async fn receive(
     receiver: Receiver,
-    ending: &Ending,
-    serving: Option<(Serving, Onlookers)>,
+    loops: bool,
+    observer: &Arc<Observer>,
+    serving: Option<Serving>,
     mut signals: StopSignals,
     screen: Option<&Screen>,
 ) -> Result<(), MainError> {
-    let Some((serving, onlookers)) = serving else {
+    let Some(serving) = serving else {
         let received = receive_only(receiver, signals.received(), screen).await;
-        return received.map_err(|error| ending.tell(error));
+        return received.map_err(|error| observer.receiving_ended(error, loops));
     };
-    let (receiver, relay) = Relay::start(receiver, serving, onlookers)?;
+    let (receiver, relay) = Relay::start(receiver, serving, Arc::clone(observer))?;
     let stop = async {
         let server_ended = relay.ended();
         tokio::select! {
@@ -350,12 +232,12 @@ async fn receive(
     };
     match receive_only(receiver, stop, screen).await {
         Ok(()) => {
-            ending.control.note_stopping();
+            observer.stopping();
             // Clients get the last WAL. A server that failed is why receiving ended.
             relay.stop(Stop::OnceReplicated).await
         }
         Err(error) => {
-            let error = ending.tell(error);
+            let error = observer.receiving_ended(error, loops);
             tokio::select! {
                 stopped = relay.stop(Stop::Within(FAREWELL)) => stopped?,
                 () = signals.received() => {}

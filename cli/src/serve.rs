@@ -1,15 +1,11 @@
 //! `wal-receiver serve`: an archive, which another process may be filling, is served.
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod descriptors;
-pub(crate) mod failures;
-pub(crate) mod lost_slots;
-pub(crate) mod options;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
@@ -21,35 +17,26 @@ use tracing::{Level, error, info, warn};
 use walproto::{Lsn, TimelineId};
 use walsender::{Server, ServerHandle, Sockets};
 
-use self::args::{Arguments, Invocation};
-use self::options::Serving;
-use crate::control::{Control, Listening, Socket};
+use self::args::{Arguments, COMMAND};
 use crate::error::MainError;
-use crate::face::Face;
-use crate::last_end::LastEnd;
+use crate::exit::{self, Ended, conclude};
+use crate::flags::serving::Serving;
 use crate::logging::{self, chain};
-use crate::on_event::{self, Event, OnEvent};
-use crate::owner;
-use crate::run::{check_directory, conclude};
+use crate::observe::Observer;
+use crate::owner::{self, check_directory};
 use crate::screen::Screen;
 use crate::signals::StopSignals;
 
 /// Does what the arguments after `serve` ask for.
-pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
-    match args::parse(words) {
-        Ok(Invocation::Help) => crate::print(&help(program)),
-        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
-        Ok(Invocation::Serve(arguments)) => {
-            let level = match arguments.verbose {
-                true => Level::DEBUG,
-                false => Level::INFO,
-            };
-            let screen = Arc::new(Screen::stderr());
-            logging::init(program, arguments.log_format, level, screen);
-            conclude(try_serve(*arguments))
-        }
-        Err(error) => crate::refuse(&format!("{program} serve"), &error),
-    }
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let arguments = exit::arguments(&COMMAND, program, words, args::finish)?;
+    let level = match arguments.verbose {
+        true => Level::DEBUG,
+        false => Level::INFO,
+    };
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, arguments.log_format, level, screen);
+    Ok(conclude(try_serve(arguments)))
 }
 
 fn try_serve(mut arguments: Arguments) -> Result<(), MainError> {
@@ -64,38 +51,27 @@ fn try_serve(mut arguments: Arguments) -> Result<(), MainError> {
     runtime.block_on(serve(arguments))
 }
 
-async fn serve(arguments: Arguments) -> Result<(), MainError> {
-    let last_end = LastEnd::new(&arguments.directory, Socket::Serve);
-    let ended = serve_until_stopped(arguments, &last_end).await;
-    last_end.note_end(&ended);
+async fn serve(mut arguments: Arguments) -> Result<(), MainError> {
+    let observer = Observer::of_server(&arguments.directory, arguments.on_event.take())?;
+    let ended = serve_until_stopped(arguments, &observer).await;
+    observer.finish(&ended);
     ended
 }
 
-async fn serve_until_stopped(arguments: Arguments, last_end: &LastEnd) -> Result<(), MainError> {
+async fn serve_until_stopped(arguments: Arguments, observer: &Observer) -> Result<(), MainError> {
     let mut stop = StopSignals::install().map_err(MainError::Runtime)?;
     let hangup = signal(SignalKind::hangup()).map_err(MainError::Runtime)?;
     let view = tokio::select! {
         view = open_when_begun(arguments.directory.clone()) => view?,
         () = stop.received() => return Ok(()),
     };
-    let on_event = match arguments.on_event {
-        None => None,
-        Some(command) => {
-            Some(OnEvent::start(command, arguments.directory.clone()).map_err(MainError::Runtime)?)
-        }
-    };
     let watch = Watch::new(&view);
     // Hears of what another process makes durable, as long as it lives.
     let _follower = view.follow()?;
     let sockets = Sockets::bind(&arguments.serving.config.listen)?;
     let (server, slots) = listen(&view, arguments.serving, sockets)?;
-    last_end.note_start();
-    let control = Control::new(None);
-    control.offer_server(server.handle(), slots.clone());
-    let listening = Listening::start(control, &arguments.directory, Socket::Serve);
-    if let Err(error) = &listening {
-        warn!(event = "no_status", "{}", chain(error));
-    }
+    observer.offer_server(server.handle(), slots.clone());
+    observer.started();
     let followed = view.followed();
     tell_followed(&view, followed);
     if view.is_on_network()? {
@@ -116,13 +92,9 @@ async fn serve_until_stopped(arguments: Arguments, last_end: &LastEnd) -> Result
     };
     tokio::select! {
         () = server.run(stopped) => {}
-        () = failures::tell(&handle, on_event.as_ref()) => {}
         () = reload_on(hangup, handle.clone()) => {}
-        () = watch.tell(&view, followed, on_event.as_ref()) => {}
-        () = lost_slots::tell(&slots, on_event.as_ref()) => {}
-    }
-    if let Some(on_event) = on_event {
-        on_event.finish();
+        () = watch.tell(&view, followed, observer) => {}
+        () = observer.watch_server(&handle, &slots) => {}
     }
     Ok(())
 }
@@ -237,23 +209,11 @@ impl Watch {
     }
 
     /// Tells of it, for ever.
-    async fn tell(&self, view: &ArchiveView, mut followed: Followed, on_event: Option<&OnEvent>) {
+    async fn tell(&self, view: &ArchiveView, mut followed: Followed, observer: &Observer) {
         loop {
             self.changed.notified().await;
             if let Some(error) = view.take_failure() {
-                warn!(
-                    event = "following_failed",
-                    "could not find out how far the archive is durable, trying again when it \
-                     changes: {}",
-                    chain(&error)
-                );
-                if let (Some(on_event), Some(kind)) = (on_event, on_event::of_archive(&error)) {
-                    on_event.tell(Event {
-                        kind,
-                        position: None,
-                        message: chain(&error),
-                    });
-                }
+                observer.following_failed(&error);
             }
             let now = view.followed();
             if std::mem::replace(&mut followed, now) != now {
@@ -288,31 +248,4 @@ fn tell_not_reloaded(error: &(dyn std::error::Error + 'static)) {
         "access files were not read anew, what was read before still holds: {}",
         chain(error)
     );
-}
-
-/// The help text, without the last line's end.
-fn help(program: &str) -> String {
-    let (serving, access) = (options::help(), options::ACCESS_HELP);
-    format!(
-        "{program} serve serves an archive of WAL to standbys, pg_receivewal and other receivers,
-also while another process fills it.
-
-Usage:
-  {program} serve -D DIR --listen=ADDRESS [OPTION]...
-
-Options (never abbreviated):
-  -D, --directory=DIR    the archive
-{serving}
-      --log-format=text|json
-                         write messages as text or one JSON object a line (default: text)
-      --on-event=COMMAND run this by sh when a slot is lost, or WAL in the
-                         archive is damaged or missing
-  -v, --verbose          tell about clients that connect and leave
-  -V, --version          print the version and exit
-  -?, --help             print this help and exit
-
-{access}
-
-SIGHUP reads these files anew; SIGINT and SIGTERM stop it cleanly, a second one at once."
-    )
 }

@@ -5,49 +5,57 @@ mod text;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use lexopt::Parser;
 use segstore::{ArchiveView, OsDisk};
 use serde::Serialize;
 use tracing::Level;
 use walproto::ServerVersion;
 
-use crate::args::options::{Spec, flag, value};
-use crate::args::{LogFormat, UsageError, next_exact, refuse_stray};
-use crate::control::Socket;
-use crate::control::client;
-use crate::control::document::{ReceiverDocument, ServerDocument};
 use crate::error::MainError;
+use crate::exit::{self, Ended, conclude};
 use crate::face::Face;
-use crate::last_end::{self, End};
+use crate::flags::rows::{DIRECTORY, HELP, JSON, VERSION};
+use crate::flags::{Command, Given, LogFormat, Section, UsageError};
 use crate::logging::{self, chain};
-use crate::run::{check_directory, conclude};
+use crate::observe::control::Socket;
+use crate::observe::control::client;
+use crate::observe::control::document::{ReceiverDocument, ServerDocument};
+use crate::observe::last_end::{self, End};
+use crate::owner::check_directory;
 use crate::screen::Screen;
 use crate::shown;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Help,
-    Version,
-    Directory,
-    Json,
-}
+pub(crate) static COMMAND: Command = Command {
+    face: Face::WalReceiver,
+    name: Some("status"),
+    about: "\
+shows how an archive is, and the processes that receive into it and serve
+it: whom they are connected to, how far they are, what is held up and why.",
+    usage: "-D DIR [OPTION]...",
+    sections: &[
+        Section {
+            text: "Options (never abbreviated):",
+            flags: &[&[
+                DIRECTORY,
+                JSON.help("one JSON object, for programs"),
+                VERSION,
+                HELP,
+            ]],
+        },
+        Section::text(
+            "\
+It ends with exit code 1 if no process is running for the archive, and shows what the archive itself
+says, and why the last process ended. Only the user whom the process belongs to may ask it.",
+        ),
+    ],
+    refused: 1,
+};
 
-static OPTIONS: [Spec<Meaning>; 4] = [
-    flag("help", Some('?'), Meaning::Help),
-    flag("version", Some('V'), Meaning::Version),
-    value("directory", Some('D'), Meaning::Directory),
-    flag("json", None, Meaning::Json),
-];
-
-/// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Invocation {
-    Help,
-    Version,
-    Show { directory: PathBuf, json: bool },
+struct Arguments {
+    directory: PathBuf,
+    json: bool,
 }
 
 /// What is shown.
@@ -79,34 +87,19 @@ struct ArchiveDocument {
 }
 
 /// Does what the arguments after `status` ask for.
-pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
-    match parse(words) {
-        Ok(Invocation::Help) => crate::print(&help(program)),
-        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
-        Ok(Invocation::Show { directory, json }) => {
-            let screen = Arc::new(Screen::stderr());
-            logging::init(program, LogFormat::Text, Level::INFO, screen);
-            conclude(show(&directory, json))
-        }
-        Err(error) => crate::refuse(&format!("{program} status"), &error),
-    }
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let Arguments { directory, json } = exit::arguments(&COMMAND, program, words, finish)?;
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, LogFormat::Text, Level::INFO, screen);
+    Ok(conclude(show(&directory, json)))
 }
 
-fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let mut parser = Parser::from_args(arguments);
-    parser.set_short_equals(false);
-    let (mut directory, mut json, mut stray) = (None, false, Vec::new());
-    while let Some((spec, value)) = next_exact(&mut parser, &mut stray, &OPTIONS)? {
-        match spec.meaning {
-            Meaning::Help => return Ok(Invocation::Help),
-            Meaning::Version => return Ok(Invocation::Version),
-            Meaning::Directory => directory = Some(PathBuf::from(value)),
-            Meaning::Json => json = true,
-        }
-    }
-    refuse_stray(stray)?;
-    let directory = directory.ok_or(UsageError::NoDirectory)?;
-    Ok(Invocation::Show { directory, json })
+fn finish(mut given: Given) -> Result<Arguments, UsageError> {
+    given.no_operand()?;
+    Ok(Arguments {
+        directory: given.directory.ok_or(UsageError::NoDirectory)?,
+        json: given.json,
+    })
 }
 
 fn show(directory: &Path, json: bool) -> Result<(), MainError> {
@@ -180,39 +173,26 @@ fn archive(directory: &Path) -> ArchiveDocument {
     }
 }
 
-/// The help text, without the last line's end.
-fn help(program: &str) -> String {
-    format!(
-        "{program} status shows how an archive is, and the processes that receive into it and serve
-it: whom they are connected to, how far they are, what is held up and why.
-
-Usage:
-  {program} status -D DIR [OPTION]...
-
-Options (never abbreviated):
-  -D, --directory=DIR    the archive
-      --json             one JSON object, for programs
-  -V, --version          print the version and exit
-  -?, --help             print this help and exit
-
-It ends with exit code 1 if no process is running for the archive, and shows what the archive itself
-says, and why the last process ended. Only the user whom the process belongs to may ask it."
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::Invocation;
 
-    fn parsed(words: &[&str]) -> Result<Invocation, String> {
-        parse(words.iter().map(OsString::from)).map_err(|error| error.to_string())
+    fn parsed(words: &[&str]) -> Result<Invocation<Arguments>, String> {
+        let words = words.iter().map(OsString::from);
+        COMMAND
+            .parse(words, finish)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_directory_is_needed_and_nothing_else_is_taken() {
-        let show = |json| Invocation::Show {
-            directory: "/srv/wal".into(),
-            json,
+        let directory = || "/srv/wal".into();
+        let show = |json| {
+            Invocation::Run(Arguments {
+                directory: directory(),
+                json,
+            })
         };
         assert_eq!(parsed(&["-D", "/srv/wal"]), Ok(show(false)));
         assert_eq!(parsed(&["--json", "--directory=/srv/wal"]), Ok(show(true)));

@@ -1,6 +1,6 @@
 //! `wal-receiver verify`: every file of an archive is checked, beside its receiver or without one.
 
-mod args;
+pub(crate) mod args;
 mod output;
 
 use std::ffi::{OsStr, OsString};
@@ -13,34 +13,23 @@ use std::sync::Arc;
 use segstore::{ArchiveError, OsDisk, Verification};
 use tracing::{Level, error};
 
-use self::args::{Arguments, Invocation};
-use crate::args::LogFormat;
+use self::args::{Arguments, COMMAND, TROUBLE};
 use crate::error::MainError;
-use crate::face::Face;
+use crate::exit::{self, Ended};
+use crate::flags::LogFormat;
 use crate::logging::{self, chain};
-use crate::run::check_directory;
+use crate::owner::check_directory;
 use crate::screen::Screen;
 
 /// Something is wrong with the archive.
 const BAD: u8 = 1;
-/// It could not be found out, as with `cmp` and `grep`.
-const TROUBLE: u8 = 2;
 
 /// Does what the arguments after `verify` ask for.
-pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> ExitCode {
-    match args::parse(words) {
-        Ok(Invocation::Help) => crate::print(&help(program)),
-        Ok(Invocation::Version) => crate::print(&Face::WalReceiver.version()),
-        Ok(Invocation::Verify(arguments)) => {
-            let screen = Arc::new(Screen::stderr());
-            logging::init(program, LogFormat::Text, Level::INFO, screen);
-            run(&arguments)
-        }
-        Err(error) => {
-            crate::refuse(&format!("{program} verify"), &error);
-            ExitCode::from(TROUBLE)
-        }
-    }
+pub(crate) fn main(program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {
+    let arguments = exit::arguments(&COMMAND, program, words, args::finish)?;
+    let screen = Arc::new(Screen::stderr());
+    logging::init(program, LogFormat::Text, Level::INFO, screen);
+    Ok(run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> ExitCode {
@@ -100,25 +89,4 @@ fn nothing_found(directory: PathBuf) -> MainError {
         },
         None => ArchiveError::NoIdentity { directory }.into(),
     }
-}
-
-/// The help text, without the last line's end.
-fn help(program: &str) -> String {
-    format!(
-        "{program} verify checks every file of an archive of WAL: each page and record, its checksum
-and its link to the one before, across segments and timelines, and that no segment is missing.
-Nothing is changed; a receiver may be filling the archive meanwhile.
-
-Usage:
-  {program} verify -D DIR [OPTION]...
-
-Options (never abbreviated):
-  -D, --directory=DIR    the archive
-  -j, --jobs=N           threads that check at the same time (default: 1)
-      --json             write one JSON object in place of text
-  -V, --version          print the version and exit
-  -?, --help             print this help and exit
-
-The exit code is 0 if all is good, 1 if something is wrong, 2 if it could not be found out."
-    )
 }

@@ -3,15 +3,19 @@ use bytes::Bytes;
 use walproto::Lsn;
 
 use super::*;
+use crate::flags::Invocation;
 
-fn parsed(words: &[&str]) -> Result<Invocation, String> {
-    parse(words.iter().map(OsString::from)).map_err(|error| error.to_string())
+fn parsed(words: &[&str]) -> Result<Invocation<Arguments>, String> {
+    let words = words.iter().map(OsString::from);
+    COMMAND
+        .parse(words, finish)
+        .map_err(|error| error.to_string())
 }
 
 #[test]
 fn one_standby_and_a_directory_are_needed() {
     let awaits = |timeout| {
-        Ok(Invocation::Await(Arguments {
+        Ok(Invocation::Run(Arguments {
             directory: "/srv/wal".into(),
             name: "s1".to_owned(),
             timeout,

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::control::document::timestamp;
+use crate::observe::control::document::timestamp;
 use crate::shown::on_one_line;
 
 /// An object a line: `timestamp`, `level`, and the event's fields, `message` among them.

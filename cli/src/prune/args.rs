@@ -3,20 +3,43 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use lexopt::Parser;
 use segstore::{SegmentFile, SegmentName};
 
-use crate::args::options::{Spec, flag, value};
-use crate::args::{LogFormat, UsageError, next_exact, refuse_stray, text};
-use crate::serve::options::size;
+use crate::face::Face;
+use crate::flags::rows::{DIRECTORY, DRY_RUN, HELP, LOG_FORMAT, MAX_SLOT_KEEP_SIZE, VERSION};
+use crate::flags::{Command, Given, LogFormat, Section, UsageError};
 
-/// What a command line asks for.
-#[derive(Debug)]
-pub(super) enum Invocation {
-    Help,
-    Version,
-    Prune(Arguments),
-}
+pub(crate) static COMMAND: Command = Command {
+    face: Face::WalReceiver,
+    name: Some("prune"),
+    about: "\
+removes WAL segments from an archive that are older than one that is to be
+kept, also while it is being filled and served.",
+    usage: "-D DIR [OPTION]... OLDESTKEPTWALFILE",
+    sections: &[
+        Section::text(
+            "\
+OLDESTKEPTWALFILE is the name of a segment or of a backup's history file (.backup), as
+pg_archivecleanup takes it. Segments of all timelines go that lie before it, but none that a
+replication slot needs, nor the last ones, nor unfinished ones (.partial); histories stay.",
+        ),
+        Section {
+            text: "Options (never abbreviated):",
+            flags: &[&[
+                DIRECTORY,
+                DRY_RUN,
+                MAX_SLOT_KEEP_SIZE.help(
+                    "the most WAL that a slot keeps, in kB, MB, GB or TB (default: any); a\n\
+                     slot that needs more is lost",
+                ),
+                LOG_FORMAT,
+                VERSION,
+                HELP,
+            ]],
+        },
+    ],
+    refused: 1,
+};
 
 /// What is to be removed from where.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,62 +52,16 @@ pub(super) struct Arguments {
     pub(super) log_format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Help,
-    Version,
-    Directory,
-    DryRun,
-    MaxSlotKeepSize,
-    LogFormat,
-}
-
-static OPTIONS: [Spec<Meaning>; 6] = [
-    flag("help", Some('?'), Meaning::Help),
-    flag("version", Some('V'), Meaning::Version),
-    value("directory", Some('D'), Meaning::Directory),
-    flag("dry-run", Some('n'), Meaning::DryRun),
-    value("max-slot-keep-size", None, Meaning::MaxSlotKeepSize),
-    value("log-format", None, Meaning::LogFormat),
-];
-
-/// Reads the arguments that follow `prune`. Options are not abbreviated.
-///
-/// # Errors
-/// When they make no sense.
-pub(super) fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Invocation, UsageError> {
-    let mut parser = Parser::from_args(arguments);
-    parser.set_short_equals(false);
-    let mut directory = None;
-    let mut dry_run = false;
-    let mut max_slot_keep_bytes = None;
-    let mut log_format = LogFormat::Text;
-    let mut names = Vec::new();
-    while let Some((spec, value)) = next_exact(&mut parser, &mut names, &OPTIONS)? {
-        match spec.meaning {
-            Meaning::Help => return Ok(Invocation::Help),
-            Meaning::Version => return Ok(Invocation::Version),
-            Meaning::Directory => directory = Some(value.into()),
-            Meaning::DryRun => dry_run = true,
-            Meaning::MaxSlotKeepSize => {
-                let size = size("--max-slot-keep-size", text(spec.long, value)?)?;
-                max_slot_keep_bytes = Some(size);
-            }
-            Meaning::LogFormat => log_format = LogFormat::from_option(text(spec.long, value)?)?,
-        }
-    }
-    let mut names = names.into_iter();
-    let name = names.next();
-    refuse_stray(names.collect())?;
-    Ok(Invocation::Prune(Arguments {
-        directory: directory.ok_or(UsageError::NoDirectory)?,
+/// Looks at the options together.
+pub(super) fn finish(mut given: Given) -> Result<Arguments, UsageError> {
+    let name = given.operand()?;
+    Ok(Arguments {
+        directory: given.directory.ok_or(UsageError::NoDirectory)?,
         oldest_kept: oldest_kept(name)?,
-        dry_run,
-        max_slot_keep_bytes,
-        log_format,
-    }))
+        dry_run: given.dry_run,
+        max_slot_keep_bytes: given.max_slot_keep_bytes,
+        log_format: given.log_format,
+    })
 }
 
 /// The segment that a file is of, or that a backup began in.
@@ -109,14 +86,15 @@ fn oldest_kept(name: Option<OsString>) -> Result<SegmentName, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::Invocation;
 
-    fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
-        parse(words.iter().map(OsString::from))
+    fn parse_words(words: &[&str]) -> Result<Invocation<Arguments>, UsageError> {
+        COMMAND.parse(words.iter().map(OsString::from), finish)
     }
 
     fn arguments(words: &[&str]) -> Arguments {
         match parse_words(words) {
-            Ok(Invocation::Prune(arguments)) => arguments,
+            Ok(Invocation::Run(arguments)) => arguments,
             other => panic!("{words:?} gave {other:?}"),
         }
     }

@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 use walsender::ServeConfig;
 
-use super::options::Serving;
 use crate::error::MainError;
+use crate::flags::serving::Serving;
 
 /// What a process has open beside a server and its clients: the writer's segments and directories,
 /// segments that are compressed or filled with zeros, histories, locks and markers (32); all hosts

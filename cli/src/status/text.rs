@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::{ArchiveDocument, Status};
-use crate::control::document::{
+use crate::observe::control::document::{
     ReceiverDocument, ServerDocument, SlotDocument, StandbyDocument, SynchronousDocument,
 };
-use crate::last_end::End;
+use crate::observe::last_end::End;
 use crate::shown::on_one_line;
 
 /// The names and values of a record, in the order in which they are shown.
@@ -223,7 +223,7 @@ fn last_end(end: &End) -> Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::last_end::Outcome;
+    use crate::observe::last_end::Outcome;
     use crate::status::LastEnds;
 
     #[test]

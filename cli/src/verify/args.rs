@@ -1,24 +1,36 @@
 //! The command line of `wal-receiver verify`.
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use lexopt::Parser;
+use crate::face::Face;
+use crate::flags::rows::{DIRECTORY, HELP, JOBS, JSON, VERSION};
+use crate::flags::{Command, Given, Section, UsageError};
 
-use crate::args::options::{Spec, flag, value};
-use crate::args::{UsageError, next_exact, refuse_stray, text};
+/// The exit code when it could not be found out whether the archive is good, as with `cmp` and
+/// `grep`.
+pub(super) const TROUBLE: u8 = 2;
 
-/// More threads than any machine has processors would only take memory.
-const MAX_JOBS: usize = 1024;
-
-/// What a command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Invocation {
-    Help,
-    Version,
-    Verify(Arguments),
-}
+pub(crate) static COMMAND: Command = Command {
+    face: Face::WalReceiver,
+    name: Some("verify"),
+    about: "\
+checks every file of an archive of WAL: each page and record, its checksum
+and its link to the one before, across segments and timelines, and that no segment is missing.
+Nothing is changed; a receiver may be filling the archive meanwhile.",
+    usage: "-D DIR [OPTION]...",
+    sections: &[
+        Section {
+            text: "Options (never abbreviated):",
+            flags: &[&[DIRECTORY, JOBS, JSON, VERSION, HELP]],
+        },
+        Section::text(
+            "The exit code is 0 if all is good, 1 if something is wrong, 2 if it could not be \
+             found out.",
+        ),
+    ],
+    refused: TROUBLE,
+};
 
 /// What is to be checked, and how.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,75 +40,31 @@ pub(super) struct Arguments {
     pub(super) json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Help,
-    Version,
-    Directory,
-    Jobs,
-    Json,
-}
-
-static OPTIONS: [Spec<Meaning>; 5] = [
-    flag("help", Some('?'), Meaning::Help),
-    flag("version", Some('V'), Meaning::Version),
-    value("directory", Some('D'), Meaning::Directory),
-    value("jobs", Some('j'), Meaning::Jobs),
-    flag("json", None, Meaning::Json),
-];
-
-/// Reads the arguments that follow `verify`. Options are not abbreviated.
-///
-/// # Errors
-/// When they make no sense.
-pub(super) fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Invocation, UsageError> {
-    let mut parser = Parser::from_args(arguments);
-    parser.set_short_equals(false);
-    let (mut directory, mut jobs, mut json) = (None, NonZeroUsize::MIN, false);
-    let mut stray = Vec::new();
-    while let Some((spec, value)) = next_exact(&mut parser, &mut stray, &OPTIONS)? {
-        match spec.meaning {
-            Meaning::Help => return Ok(Invocation::Help),
-            Meaning::Version => return Ok(Invocation::Version),
-            Meaning::Directory => directory = Some(value.into()),
-            Meaning::Jobs => jobs = count(text(spec.long, value)?)?,
-            Meaning::Json => json = true,
-        }
-    }
-    refuse_stray(stray)?;
-    Ok(Invocation::Verify(Arguments {
-        directory: directory.ok_or(UsageError::NoDirectory)?,
-        jobs,
-        json,
-    }))
-}
-
-fn count(value: String) -> Result<NonZeroUsize, UsageError> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    match value.parse::<NonZeroUsize>() {
-        Ok(number) if digits && number.get() <= MAX_JOBS => Ok(number),
-        _ => Err(UsageError::Unexpected {
-            option: "--jobs",
-            value,
-            expected: "a whole number from 1 to 1024",
-        }),
-    }
+/// Looks at the options together.
+pub(super) fn finish(mut given: Given) -> Result<Arguments, UsageError> {
+    given.no_operand()?;
+    Ok(Arguments {
+        directory: given.directory.ok_or(UsageError::NoDirectory)?,
+        jobs: given.jobs.unwrap_or(NonZeroUsize::MIN),
+        json: given.json,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ffi::OsString;
 
-    fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
-        parse(words.iter().map(OsString::from))
+    use super::*;
+    use crate::flags::Invocation;
+
+    fn parse_words(words: &[&str]) -> Result<Invocation<Arguments>, UsageError> {
+        COMMAND.parse(words.iter().map(OsString::from), finish)
     }
 
     #[test]
     fn options_come_in_any_order() {
         let expected = |jobs: usize, json| {
-            Ok(Invocation::Verify(Arguments {
+            Ok(Invocation::Run(Arguments {
                 directory: "wal".into(),
                 jobs: NonZeroUsize::new(jobs).unwrap(),
                 json,

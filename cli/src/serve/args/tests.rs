@@ -5,14 +5,15 @@ use walsender::ServeConfig;
 use walsender::tls::TlsFiles;
 
 use super::*;
+use crate::flags::Invocation;
 
-fn parse_words(words: &[&str]) -> Result<Invocation, UsageError> {
-    parse(words.iter().map(OsString::from))
+fn parse_words(words: &[&str]) -> Result<Invocation<Arguments>, UsageError> {
+    COMMAND.parse(words.iter().map(OsString::from), finish)
 }
 
 fn serve(words: &[&str]) -> Arguments {
     match parse_words(words) {
-        Ok(Invocation::Serve(arguments)) => *arguments,
+        Ok(Invocation::Run(arguments)) => arguments,
         other => panic!("{words:?} gave {other:?}"),
     }
 }

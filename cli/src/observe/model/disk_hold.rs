@@ -5,7 +5,7 @@ use walreceiver::{ReceiveError, ReceiverEvent, Warning};
 
 /// Follows a receiver's events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum DiskHold {
+pub(in crate::observe) enum DiskHold {
     /// There is room.
     #[default]
     Free,
@@ -17,14 +17,14 @@ pub(crate) enum DiskHold {
 
 /// What an event changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum HoldChange {
+pub(in crate::observe) enum HoldChange {
     Held,
     Released,
 }
 
 impl DiskHold {
     /// Takes note of an event.
-    pub(crate) fn note(&mut self, event: &ReceiverEvent<'_>) -> Option<HoldChange> {
+    pub(super) fn note(&mut self, event: &ReceiverEvent<'_>) -> Option<HoldChange> {
         let before = *self;
         *self = match event {
             ReceiverEvent::Warning(Warning::DiskFull { .. }) => Self::Writing,
@@ -45,7 +45,7 @@ impl DiskHold {
 }
 
 /// Whether there is no room for what was to be written.
-pub(crate) fn is_disk_full(error: &ReceiveError) -> bool {
+pub(in crate::observe) fn is_disk_full(error: &ReceiveError) -> bool {
     match error {
         ReceiveError::DiskStayedFull { .. } | ReceiveError::Write(WriteError::DiskFull(_)) => true,
         ReceiveError::Archive(ArchiveError::Disk(error)) => error.is_disk_full(),

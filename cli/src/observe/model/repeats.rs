@@ -1,6 +1,5 @@
 //! The same error with every try: logged when it is new, and then from time to time.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For how long the same error is not logged again.
@@ -8,7 +7,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The error that was logged last.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<Option<Logged>>);
+pub(super) struct Repeats(Option<Logged>);
 
 #[derive(Debug)]
 struct Logged {
@@ -20,17 +19,16 @@ struct Logged {
 
 impl Repeats {
     /// Whether to log an error, and how often it came since it was logged last.
-    pub(super) fn log(&self, text: &str, now: Instant) -> Option<u32> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn log(&mut self, text: &str, now: Instant) -> Option<u32> {
         let mut more = 0;
-        if let Some(logged) = last.as_mut().filter(|logged| logged.text == text) {
+        if let Some(logged) = self.0.as_mut().filter(|logged| logged.text == text) {
             if now.saturating_duration_since(logged.at) < INTERVAL {
                 logged.more = logged.more.saturating_add(1);
                 return None;
             }
             more = logged.more;
         }
-        *last = Some(Logged {
+        self.0 = Some(Logged {
             text: text.to_owned(),
             at: now,
             more: 0,
@@ -39,8 +37,8 @@ impl Repeats {
     }
 
     /// The next error is a new one, whatever it says.
-    pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
     }
 }
 
@@ -52,7 +50,7 @@ mod tests {
     fn the_same_error_is_logged_from_time_to_time_with_how_often_it_came() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let repeats = Repeats::default();
+        let mut repeats = Repeats::default();
         assert_eq!(repeats.log("refused", at(0)), Some(0));
         assert_eq!(repeats.log("refused", at(1)), None);
         assert_eq!(repeats.log("refused", at(9)), None);

@@ -1,15 +1,28 @@
+use std::path::PathBuf;
+
 use walproto::{Lsn, SlotName};
 use walreceiver::{Acknowledge, Compression, FirstStart, OnLostSlot, Reconnect, ReportedApply};
 
 use super::*;
+use crate::flags::Invocation;
 
-pub(super) fn parse_words(face: Face, words: &[&str]) -> Result<Invocation, UsageError> {
+fn parse(
+    face: Face,
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<Invocation<Arguments>, UsageError> {
+    command(face).parse(words, |given| given.receiving(face))
+}
+
+pub(in crate::flags) fn parse_words(
+    face: Face,
+    words: &[&str],
+) -> Result<Invocation<Arguments>, UsageError> {
     parse(face, words.iter().map(OsString::from))
 }
 
-pub(super) fn run(face: Face, words: &[&str]) -> Arguments {
+pub(in crate::flags) fn run(face: Face, words: &[&str]) -> Arguments {
     match parse_words(face, words) {
-        Ok(Invocation::Run(arguments)) => *arguments,
+        Ok(Invocation::Run(arguments)) => arguments,
         other => panic!("{words:?} gave {other:?}"),
     }
 }

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::Event;
+use super::super::event::Event;
 use crate::orphans::OwnChild;
 
 /// Runs the command for an event, and tells if that went wrong. It is killed, with all that it
@@ -87,9 +87,9 @@ mod tests {
     use walproto::{Lsn, TimelineId};
 
     use super::*;
-    use crate::args::LogFormat;
+    use crate::flags::LogFormat;
     use crate::logging::tests::logged;
-    use crate::on_event::EventKind;
+    use crate::observe::event::EventKind;
 
     fn event(position: Option<(TimelineId, Lsn)>) -> Event {
         Event {

@@ -1,14 +1,14 @@
 //! The receiver's events in the words of `pg_receivewal`.
 
-mod repeats;
-
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use segstore::WeakSetting;
 use tracing::{error, info, warn};
-use walreceiver::{ReceiveError, ReceiverEvent, Reporter, TimelineId, Warning};
+use walproto::SlotName;
+use walreceiver::{ReceiveError, ReceiverEvent, TimelineId, Warning};
 
-use self::repeats::Repeats;
+use super::event::Event;
+use super::model::News;
 use crate::error::hint_of;
 use crate::logging::{chain, without_numbers};
 
@@ -16,33 +16,26 @@ use crate::logging::{chain, without_numbers};
 ///
 /// Source: src/bin/pg_basebackup/pg_receivewal.c, `stop_streaming`, `StreamLog` and `main`;
 /// receivelog.c, `close_walfile` (PG 15).
-pub(crate) struct LogReporter {
+#[derive(Debug)]
+pub(super) struct Log {
     /// Whether progress is logged, not only errors and warnings.
     verbose: bool,
     /// Whether to log warnings that `pg_receivewal` does not have, and to log a repeated error only
     /// at intervals.
     advice: bool,
-    repeats: Repeats,
 }
 
-impl LogReporter {
+impl Log {
     /// `advice` is for the program by its own name.
-    pub(crate) fn new(verbose: bool, advice: bool) -> Self {
-        Self {
-            verbose,
-            advice,
-            repeats: Repeats::default(),
-        }
+    pub(super) const fn new(verbose: bool, advice: bool) -> Self {
+        Self { verbose, advice }
     }
 
-    fn disconnected(&self, error: &ReceiveError, retry_in: Option<Duration>) {
+    fn disconnected(&self, error: &ReceiveError, retry_in: Option<Duration>, news: &News) {
         let Some(retry_in) = retry_in else {
             return tell_loss(error);
         };
-        let repeated = match self.advice {
-            true => self.repeats.log(&chain(error), Instant::now()),
-            false => Some(0),
-        };
+        let repeated = if self.advice { news.repeated } else { Some(0) };
         let Some(repeated) = repeated else { return };
         tell_loss(error);
         let seconds = whole_seconds(retry_in);
@@ -57,17 +50,18 @@ impl LogReporter {
             "disconnected; waiting {seconds} seconds to try again{suffix}"
         );
     }
-}
 
-impl Reporter for LogReporter {
-    fn report(&self, event: &ReceiverEvent<'_>) {
+    /// Logs an event, as far as it is news.
+    pub(super) fn write(&self, event: &ReceiverEvent<'_>, news: &News) {
         match event {
             ReceiverEvent::SegmentLeftPartial { file_name } => info!(
                 event = "segment_left_partial",
                 file = file_name,
                 "not renaming \"{file_name}\", segment is not complete"
             ),
-            ReceiverEvent::Disconnected { error, retry_in } => self.disconnected(error, *retry_in),
+            ReceiverEvent::Disconnected { error, retry_in } => {
+                self.disconnected(error, *retry_in, news)
+            }
             ReceiverEvent::Unreachable { .. } if !self.advice => {}
             ReceiverEvent::Unreachable { lasted, error } => error!(
                 event = "unreachable",
@@ -91,20 +85,14 @@ impl Reporter for LogReporter {
             ReceiverEvent::ArchiveOpened
             | ReceiverEvent::Connecting
             | ReceiverEvent::Connected { .. } => {}
-            event => {
-                if matches!(event, ReceiverEvent::StreamingStarted { .. }) {
-                    self.repeats.forget();
-                }
-                if self.verbose {
-                    progress(event);
-                }
-            }
+            event if self.verbose => progress(event),
+            _ => {}
         }
     }
 }
 
 /// Tells why a try has ended, and where if that is at a position.
-pub(crate) fn tell_loss(error: &ReceiveError) {
+pub(super) fn tell_loss(error: &ReceiveError) {
     let (timeline, lsn) = error.position().unzip();
     error!(
         event = "connection_lost",
@@ -117,7 +105,7 @@ pub(crate) fn tell_loss(error: &ReceiveError) {
 }
 
 /// What is said of an outage.
-pub(crate) fn unreachable(lasted: Duration, error: Option<&ReceiveError>) -> String {
+pub(super) fn unreachable(lasted: Duration, error: Option<&ReceiveError>) -> String {
     let seconds = lasted.as_secs();
     match error {
         Some(error) => format!(
@@ -128,6 +116,19 @@ pub(crate) fn unreachable(lasted: Duration, error: Option<&ReceiveError>) -> Str
             format!("no WAL streamed for {seconds} seconds: still connecting for the first time")
         }
     }
+}
+
+/// Logs that a slot is lost.
+pub(super) fn slot_lost(name: &SlotName, event: &Event) {
+    let (timeline, lsn) = event.position.unzip();
+    error!(
+        event = "slot_lost",
+        slot = name.as_str(),
+        timeline = timeline.map(TimelineId::number),
+        lsn = lsn.map(display),
+        "{}",
+        event.message
+    );
 }
 
 /// What is told only with `--verbose`.
@@ -252,18 +253,27 @@ fn whole_seconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use walproto::{Lsn, SlotName};
+    use std::time::Instant;
 
+    use tokio::sync::watch;
+    use walproto::Lsn;
+
+    use super::super::model::Model;
     use super::*;
-    use crate::args::LogFormat;
+    use crate::flags::LogFormat;
     use crate::logging::tests::logged;
 
     const TIMELINE: TimelineId = TimelineId::FIRST;
     const LSN: Lsn = Lsn(0x1_0300_0000);
 
+    fn model() -> Model {
+        Model::new(watch::Sender::new(None).subscribe())
+    }
+
     fn report(format: LogFormat, verbose: bool, event: &ReceiverEvent<'_>) -> String {
         logged(format, || {
-            LogReporter::new(verbose, true).report(event);
+            let news = model().take(event, Instant::now());
+            Log::new(verbose, true).write(event, &news);
         })
     }
 
@@ -379,12 +389,14 @@ mod tests {
     fn the_same_error_is_logged_once_in_a_while_but_always_as_pg_receivewal() {
         for (advice, lines) in [(true, 2), (false, 6)] {
             let text = logged(LogFormat::Text, || {
-                let reporter = LogReporter::new(false, advice);
+                let (mut model, now) = (model(), Instant::now());
+                let event = ReceiverEvent::Disconnected {
+                    error: &ReceiveError::NoServer,
+                    retry_in: Some(Duration::from_secs(1)),
+                };
                 for _ in 0..3 {
-                    reporter.report(&ReceiverEvent::Disconnected {
-                        error: &ReceiveError::NoServer,
-                        retry_in: Some(Duration::from_secs(1)),
-                    });
+                    let news = model.take(&event, now);
+                    Log::new(false, advice).write(&event, &news);
                 }
             });
             assert_eq!(text.lines().count(), lines, "{text}");

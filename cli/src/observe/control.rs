@@ -8,7 +8,6 @@
 pub(crate) mod client;
 pub(crate) mod document;
 mod listener;
-mod observer;
 mod socket;
 
 use std::sync::Arc;
@@ -22,9 +21,8 @@ use walsender::ServerHandle;
 
 use self::document::{Document, Held, ReceiverDocument, ReceiverState, ServerDocument};
 pub(crate) use self::listener::Listening;
-pub(crate) use self::observer::{ControlReporter, Observer};
-use self::observer::{Observed, Phase};
 pub(crate) use self::socket::Socket;
+use super::model::{Model, Observed, Phase};
 
 /// What there is to tell. Clones tell the same.
 #[derive(Clone, Debug)]
@@ -65,17 +63,17 @@ struct ServerSource {
 }
 
 impl ReceiverSource {
-    /// A receiver with this configuration, observed by `observer`.
-    pub(crate) fn new(
+    /// A receiver with this configuration, whose events `model` takes.
+    pub(super) fn new(
         config: &ReceiverConfig,
-        observer: &Observer,
+        model: &Model,
         progress: watch::Receiver<Option<Progress>>,
     ) -> Self {
         Self {
             slot: config.slot.clone(),
             sync: config.sync,
             acknowledge: config.acknowledge,
-            observed: observer.observed(),
+            observed: model.observed(),
             progress,
         }
     }

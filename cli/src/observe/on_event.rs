@@ -3,7 +3,6 @@
 //! The commands run one after the other on a thread of their own, so that none holds up what is
 //! received or served. What they are told is in their environment; README lists the variables.
 
-mod classify;
 mod command;
 
 use std::ffi::OsString;
@@ -17,11 +16,10 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::warn;
-use walproto::{Lsn, TimelineId};
 
+use super::event::Event;
 use crate::shown::on_one_line;
 
-pub(crate) use self::classify::{EventReporter, of_archive, of_end, of_main};
 use self::command::run;
 
 /// How many events may wait for the commands of those before them.
@@ -32,55 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long commands are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(10);
-
-/// What has happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum EventKind {
-    /// WAL is missing.
-    Gap,
-    /// A slot no longer keeps the WAL that it is to keep.
-    LostSlot,
-    /// Acknowledgements are held for lack of room.
-    Held,
-    /// They go on.
-    Released,
-    /// WAL, or a file of the archive, is damaged.
-    Corruption,
-    /// The server's WAL does not go on from the archive's.
-    Fork,
-    /// A setting of the server makes its WAL too little for a base backup.
-    WeakWal,
-    /// Nothing has been streamed for a minute.
-    Unreachable,
-    /// Receiving has ended by an error that none of these names.
-    Ended,
-}
-
-impl EventKind {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Gap => "gap",
-            Self::LostSlot => "lost_slot",
-            Self::Held => "held",
-            Self::Released => "released",
-            Self::Corruption => "corruption",
-            Self::Fork => "fork",
-            Self::WeakWal => "weak_wal",
-            Self::Unreachable => "unreachable",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-/// Something that has happened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Event {
-    pub(crate) kind: EventKind,
-    /// Where, if it is about a place in the WAL.
-    pub(crate) position: Option<(TimelineId, Lsn)>,
-    /// What is logged about it, in a line.
-    pub(crate) message: String,
-}
 
 /// Runs a command for each event.
 #[derive(Debug)]

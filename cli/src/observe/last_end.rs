@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 use walreceiver::ReceiveError;
 
-use crate::control::Socket;
-use crate::control::document::timestamp;
+use super::control::Socket;
+use super::control::document::timestamp;
+use super::event;
 use crate::error::MainError;
 use crate::logging::chain;
-use crate::on_event;
 use crate::shown::on_one_line;
 
 /// The longest file that is read, in bytes.
@@ -235,7 +235,7 @@ impl LastEnd {
         End {
             outcome: Outcome::Failed,
             exit_code: Some(1),
-            event: on_event::of_main(error).map(|kind| kind.name().to_owned()),
+            event: event::of_main(error).map(|kind| kind.name().to_owned()),
             timeline: timeline.map(walproto::TimelineId::number),
             lsn: lsn.map(|lsn| lsn.to_string()),
             message: on_one_line(&message),
