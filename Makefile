@@ -1,6 +1,6 @@
 # The front door. Everything behind it is plain cargo and the scripts in scripts/.
 
-.PHONY: demo test check bench tools postgres
+.PHONY: demo test check bench mutants tools postgres
 
 # PostgreSQL, a synchronous standby, a crash and a restore; see README.md.
 demo:
@@ -26,6 +26,13 @@ bench:
 	scripts/install-postgres 15
 	cargo build --release --package wal-receiver --package benches --bins
 	"$${CARGO_TARGET_DIR:-target}/release/harness" $(ARGS)
+
+# Changes the code on which durability and positions depend, one line at a time, and runs the tests of
+# its crate for each change. The results are in target/mutants.out; see CONTRIBUTING.md. Only some:
+# make mutants MUTANTS="--re compress_sealed", make mutants MUTANTS=--list.
+mutants:
+	scripts/install-tools mutants
+	nice cargo mutants --output target $(MUTANTS)
 
 # What the tests call, with PostgreSQL after it: npm and pip fetch some versions.
 tools:

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -114,8 +115,8 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
+        let mut fields = Fields::default();
+        event.record(&mut fields);
         let level = match *event.metadata().level() {
             Level::ERROR => "error: ",
             Level::WARN => "warning: ",
@@ -123,43 +124,59 @@ where
         };
         let program = &self.program;
         // Libraries leave the numbers in.
-        let message = on_one_line(&without_numbers(&parts.message));
+        let message = on_one_line(&without_numbers(fields.text("message")));
         writeln!(writer, "{program}: {level}{message}")?;
-        for (name, text) in [("detail", parts.detail), ("hint", parts.hint)] {
+        for name in ["detail", "hint"] {
+            let text = fields.text(name);
             if !text.is_empty() {
-                writeln!(writer, "{program}: {name}: {}", on_one_line(&text))?;
+                writeln!(writer, "{program}: {name}: {}", on_one_line(text))?;
             }
         }
         Ok(())
     }
 }
 
-/// The fields of an event that are text for people; the others repeat what the message says.
+/// The fields of an event, in order.
 #[derive(Default)]
-struct Parts {
-    message: String,
-    detail: String,
-    hint: String,
-}
+struct Fields(Vec<(&'static str, Value)>);
 
-impl Parts {
-    fn set(&mut self, field: &Field, text: String) {
-        match field.name() {
-            "message" => self.message = text,
-            "detail" => self.detail = text,
-            "hint" => self.hint = text,
-            _ => {}
-        }
+impl Fields {
+    fn add(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.push((field.name(), value.into()));
+    }
+
+    /// A field that is text for people. The others repeat what the message says.
+    fn text(&self, name: &str) -> &str {
+        let named = self.0.iter().rev().find(|(other, _)| *other == name);
+        named
+            .and_then(|(_, value)| value.as_str())
+            .unwrap_or_default()
     }
 }
 
-impl Visit for Parts {
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value);
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, value.to_owned());
+        self.add(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field, format!("{value:?}"));
+        self.add(field, format!("{value:?}"));
     }
 }
 

@@ -1,31 +1,23 @@
 //! `wal-receiver`: a synchronous standby that keeps the WAL.
 #![forbid(unsafe_code)]
 
-mod await_standby;
+mod commands;
 mod error;
 mod exit;
 mod face;
 mod flags;
-mod live_line;
 mod logging;
 mod observe;
 mod orphans;
-mod own_address;
 mod owner;
-mod password;
-mod prune;
-mod relay;
-mod run;
 mod screen;
-mod serve;
 mod shown;
 mod signals;
-mod status;
-mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::commands::{await_standby, prune, receive, serve, status, verify};
 use crate::exit::Ended;
 use crate::face::Face;
 use crate::flags::Command;
@@ -62,5 +54,5 @@ fn run_command() -> Ended {
             }
         }
     }
-    run::main(face, &program, &mut words)
+    receive::main(face, &program, &mut words)
 }

@@ -1,10 +1,11 @@
 //! An archive on a simulated disk, and WAL for it, for tests.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use segstore::generator::Generator;
 use segstore::sim::SimDisk;
-use segstore::{Archive, ArchiveOptions, Compression, ServerFacts, WalFormat};
+use segstore::{Archive, ArchiveOptions, Compression, Disk, ServerFacts, WalFormat};
 use walproto::{Lsn, SegmentSize, SystemId, TimelineHistory, TimelineId};
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -40,12 +41,17 @@ pub(crate) fn generator_of(history: TimelineHistory) -> Generator {
 
 /// An empty archive that is the server's.
 pub(crate) fn archive(disk: &SimDisk) -> Archive {
+    archive_at(disk.clone(), Path::new(ROOT))
+}
+
+/// The same on any disk, in `directory`.
+pub(crate) fn archive_at(disk: impl Disk + 'static, directory: &Path) -> Archive {
     let options = ArchiveOptions {
-        directory: ROOT.into(),
+        directory: directory.into(),
         sync: true,
         compression: Compression::NONE,
     };
-    let mut archive = Archive::open(Arc::new(disk.clone()), options).unwrap();
+    let mut archive = Archive::open(Arc::new(disk), options).unwrap();
     archive
         .bind(&ServerFacts {
             system_id: SystemId(1),

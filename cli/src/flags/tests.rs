@@ -1,5 +1,5 @@
 use super::*;
-use crate::{await_standby, prune, serve, status, verify};
+use crate::commands::{await_standby, prune, serve, status, verify};
 
 fn commands() -> [&'static Command; 7] {
     [

@@ -276,3 +276,66 @@ fn tell_written(writer: &Writer, flushed: &mut Flushed) {
         incomplete,
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use segstore::sim::SimDisk;
+    use segstore::{Disk, OsDisk, Preparation};
+
+    use super::*;
+    use crate::sample::{ROOT, START, archive_at, first_timeline, generator};
+
+    fn worker(disk: impl Disk + 'static, root: &Path) -> Worker {
+        let archive = archive_at(disk, root);
+        let recovery = archive.recover().unwrap();
+        let writer = archive.writer(recovery, &first_timeline(), START, Preparation::Inline);
+        let flushed = Arc::new(watch::Sender::default());
+        Worker::new(writer.unwrap(), Arc::default(), flushed)
+    }
+
+    #[test]
+    fn is_quick_only_after_a_short_sync_and_while_it_can_write() {
+        let mut worker = worker(SimDisk::new(ROOT), Path::new(ROOT));
+        assert!(worker.is_quick());
+        worker.last_sync = LONG_SYNC;
+        assert!(!worker.is_quick());
+        worker.last_sync = Duration::ZERO;
+        worker.fail(WriteError::Stopped);
+        assert!(!worker.is_quick());
+        worker.failure = None;
+        worker.writer = None;
+        assert!(!worker.is_quick());
+    }
+
+    #[test]
+    fn notes_what_was_acknowledged() {
+        let mut worker = worker(SimDisk::new(ROOT), Path::new(ROOT));
+        let mut wal = generator();
+        wal.record(100);
+        let data = [Bytes::copy_from_slice(wal.bytes())];
+        worker.append(START, &data, WhenFull::Return).unwrap();
+        worker.sync().unwrap();
+        let durable = worker.flushed.borrow().durable.unwrap();
+        worker.queue.set_acknowledged(durable);
+        worker.note();
+        assert!(!worker.has_failed());
+        // It is noted, and neither waits in the queue nor for a later note.
+        assert_eq!(worker.queue.take_acknowledged(), None);
+        assert_eq!(worker.unnoted, None);
+    }
+
+    #[test]
+    fn fails_when_the_lock_of_the_archive_is_lost() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("archive");
+        std::fs::create_dir(&root).unwrap();
+        let mut worker = worker(OsDisk::new(), &root);
+        worker.note();
+        assert!(!worker.has_failed());
+        std::fs::rename(&root, parent.path().join("aside")).unwrap();
+        worker.note();
+        assert!(worker.has_failed());
+    }
+}

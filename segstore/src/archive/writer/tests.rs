@@ -9,9 +9,9 @@ use crate::disk::sim::SimDisk;
 use crate::wal::sample::{MIB, START, bytes, facts, generator, options};
 use crate::wal::segment::Encoding;
 
-/// Which file of the first segment there is after WAL up to `end` was made durable in an archive
-/// that compresses its segments, and all that waited was compressed.
-fn first_segment(wal: &crate::wal::generator::Generator, end: Lsn) -> Vec<SegmentFile> {
+/// Which file of the first segment there is after WAL up to each of `ends` was made durable in an
+/// archive that compresses its segments, and all that waited was compressed.
+fn first_segment(wal: &crate::wal::generator::Generator, ends: &[Lsn]) -> Vec<SegmentFile> {
     let disk = SimDisk::new("/a");
     let options = ArchiveOptions {
         compression: Compression::gzip(None).unwrap(),
@@ -22,7 +22,11 @@ fn first_segment(wal: &crate::wal::generator::Generator, end: Lsn) -> Vec<Segmen
     let recovery = archive.recover().unwrap();
     let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
     let mut writer = writer.unwrap();
-    writer.append(START, &[bytes(wal, START, end)]).unwrap();
+    for end in ends {
+        let at = writer.position();
+        writer.append(at, &[bytes(wal, at, *end)]).unwrap();
+        writer.sync().unwrap();
+    }
     writer.close().unwrap();
     let name = SegmentName::of(wal.history().timeline(), START, facts().segment_size);
     let directory = archive.directory().clone();
@@ -37,12 +41,15 @@ fn a_segment_that_ends_inside_a_record_is_not_compressed() {
     wal.fill(MIB - 30_000);
     let long = wal.record(60_000);
     let plain = |name| SegmentFile::complete(name);
-    let inside = first_segment(&wal, Lsn(START.0 + MIB + 16_384));
+    let torn = Lsn(START.0 + MIB + 16_384);
+    let inside = first_segment(&wal, &[torn]);
     let name = inside[0].name;
     assert_eq!(inside, [plain(name)]);
     // Until the record is complete, its beginning may give way to another one.
-    let whole = first_segment(&wal, long.end);
-    assert_eq!(whole, [plain(name).encoded(Encoding::Gzip)]);
+    for ends in [&[long.end][..], &[torn, long.end]] {
+        let whole = first_segment(&wal, ends);
+        assert_eq!(whole, [plain(name).encoded(Encoding::Gzip)]);
+    }
 }
 
 #[test]
@@ -75,6 +82,62 @@ fn a_writer_stops_whose_lock_was_lost() {
     assert!(matches!(refused, Err(WriteError::Stopped)));
     assert!(lost(&writer.check_lock().unwrap_err()));
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+}
+
+#[test]
+fn notes_an_acknowledged_position_at_most_once_a_second() {
+    let mut wal = generator(3);
+    let ends = [100; 3].map(|length| wal.record(length).end);
+    let archive = crate::wal::sample::archive(SimDisk::new("/a"), Path::new("/a"), true);
+    let recovery = archive.recover().unwrap();
+    let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
+    let mut writer = writer.unwrap();
+    let noted = || {
+        let watermark = Watermark::open(archive.directory()).unwrap();
+        watermark.get().unwrap().record_end
+    };
+    let begun = Instant::now();
+    let mut at = START;
+    for (end, after, is_noted) in [
+        (ends[0], Duration::ZERO, true),
+        (ends[1], Duration::from_millis(999), false),
+        (ends[2], Duration::from_secs(1), true),
+    ] {
+        writer.append(at, &[bytes(&wal, at, end)]).unwrap();
+        let durable = writer.sync().unwrap();
+        let before = noted();
+        assert_eq!(
+            writer.acknowledged(durable, begun + after).unwrap(),
+            is_noted
+        );
+        assert_eq!(noted(), if is_noted { end } else { before });
+        at = end;
+    }
+    let other = Durable {
+        timeline: TimelineId::new(2).unwrap(),
+        ..writer.durable()
+    };
+    let later = begun + Duration::from_secs(3600);
+    writer.acknowledged(other, later).unwrap();
+    let watermark = Watermark::open(archive.directory()).unwrap();
+    assert_eq!(watermark.get().unwrap().timeline, TimelineId::FIRST);
+}
+
+#[test]
+fn notes_a_clean_end_only_if_the_archive_is_synced() {
+    for sync in [true, false] {
+        let mut wal = generator(4);
+        let end = wal.record(100).end;
+        let archive = crate::wal::sample::archive(SimDisk::new("/a"), Path::new("/a"), sync);
+        let recovery = archive.recover().unwrap();
+        let writer = archive.writer(recovery, wal.history(), START, Preparation::Inline);
+        let mut writer = writer.unwrap();
+        writer.append(START, &[bytes(&wal, START, end)]).unwrap();
+        writer.close().unwrap();
+        let watermark = Watermark::open(archive.directory()).unwrap();
+        assert_eq!(watermark.get().unwrap().record_end, end);
+        assert_eq!(archive.directory().is_clean_end().unwrap(), sync);
+    }
 }
 
 /// A writer that has appended one record and made it durable, and appended a second one.

@@ -14,7 +14,7 @@ use crate::screen::Screen;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Whether standard error is a terminal that can rewrite a line.
-pub(crate) fn possible() -> bool {
+pub(super) fn possible() -> bool {
     io::stderr().is_terminal() && env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn possible() -> bool {
 ///
 /// # Cancel safety
 /// The line stays on the screen when this is dropped; take it away with an empty one.
-pub(crate) async fn keep(screen: &Screen, mut progress: watch::Receiver<Option<Progress>>) {
+pub(super) async fn keep(screen: &Screen, mut progress: watch::Receiver<Option<Progress>>) {
     let mut ticks = time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rate = Rate::default();

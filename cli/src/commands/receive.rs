@@ -1,4 +1,9 @@
-//! Doing what the command line asks for.
+//! Receiving, and the actions on a slot in its place.
+
+mod live_line;
+mod own_address;
+mod password;
+mod relay;
 
 use std::ffi::OsString;
 use std::pin::pin;
@@ -17,6 +22,8 @@ use walreceiver::{
 };
 use walsender::Stop;
 
+use self::relay::Relay;
+use super::serve::descriptors;
 use crate::error::MainError;
 use crate::exit::{self, Ended, conclude};
 use crate::face::Face;
@@ -26,11 +33,8 @@ use crate::flags::serving::Serving;
 use crate::logging;
 use crate::observe::Observer;
 use crate::owner::{self, check_directory};
-use crate::relay::Relay;
 use crate::screen::Screen;
-use crate::serve::descriptors;
 use crate::signals::StopSignals;
-use crate::{live_line, own_address, password};
 
 /// Does what the arguments ask for, and tells why if it ended otherwise than asked.
 pub(crate) fn main(face: Face, program: &str, words: &mut dyn Iterator<Item = OsString>) -> Ended {

@@ -12,7 +12,7 @@ use crate::error::MainError;
 ///
 /// # Errors
 /// When there is one, which is named.
-pub(crate) fn refuse(hosts: &[HostCandidate], listen: &[ListenAddress]) -> Result<(), MainError> {
+pub(super) fn refuse(hosts: &[HostCandidate], listen: &[ListenAddress]) -> Result<(), MainError> {
     for host in hosts {
         if let Some(address) = listen.iter().find(|address| is_same(host, address)) {
             return Err(MainError::OwnAddress {

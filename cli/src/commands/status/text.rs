@@ -223,8 +223,8 @@ fn last_end(end: &End) -> Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::status::LastEnds;
     use crate::observe::last_end::Outcome;
-    use crate::status::LastEnds;
 
     #[test]
     fn records_are_aligned_and_a_value_is_one_line() {

@@ -9,7 +9,7 @@ use std::io;
 /// When nothing can be read.
 ///
 /// Source: src/common/sprompt.c, `simple_prompt` (PG 15).
-pub(crate) fn ask() -> io::Result<Vec<u8>> {
+pub(super) fn ask() -> io::Result<Vec<u8>> {
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
     let config = match terminal {
         Ok(_) => rpassword::ConfigBuilder::new().build(),

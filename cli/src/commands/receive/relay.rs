@@ -14,13 +14,13 @@ use walreceiver::{ArchiveView, Downstream, ReceivedArchive, Receiver};
 
 use walsender::{ServeError, ServerHandle, Sockets, Stop};
 
+use crate::commands::serve::{listen, reload_on};
 use crate::error::MainError;
 use crate::flags::serving::Serving;
 use crate::observe::Observer;
-use crate::serve::{listen, reload_on};
 
 /// The server, on its thread. A receiver's task may wait for the disk, and no client for that.
-pub(crate) struct Relay {
+pub(super) struct Relay {
     thread: JoinHandle<Result<(), MainError>>,
     stop: oneshot::Sender<Stop>,
     ended: watch::Receiver<()>,
@@ -40,7 +40,7 @@ impl Relay {
     /// # Errors
     /// When a file that says who may connect is wrong, an address cannot be listened at, or the
     /// system has no room for another thread.
-    pub(crate) fn start(
+    pub(super) fn start(
         receiver: Receiver,
         serving: Serving,
         observer: Arc<Observer>,
@@ -81,7 +81,7 @@ impl Relay {
     }
 
     /// Waits until it has ended by itself, which is by an error.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.ended.clone();
         async move { while ended.changed().await.is_ok() {} }
     }
@@ -90,7 +90,7 @@ impl Relay {
     ///
     /// # Errors
     /// What it has ended by before.
-    pub(crate) async fn stop(self, how: Stop) -> Result<(), MainError> {
+    pub(super) async fn stop(self, how: Stop) -> Result<(), MainError> {
         let ended = self.ended();
         // One that has ended by itself does not listen.
         let _ = self.stop.send(how);
