@@ -64,6 +64,27 @@ pub(crate) fn without_numbers(text: &str) -> String {
     shown
 }
 
+/// A text with `#` in place of each number and position in it: what stays the same of an error that
+/// comes with every try.
+pub(crate) fn without_positions(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, 'A'..='F' | '/');
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_part) {
+        let (before, from) = rest.split_at(start);
+        shown.push_str(before);
+        let end = from.find(|c| !is_part(c)).unwrap_or(from.len());
+        let (run, after) = from.split_at(end);
+        if run.contains(|c: char| c.is_ascii_digit()) {
+            shown.push('#');
+        } else {
+            shown.push_str(run);
+        }
+        rest = after;
+    }
+    shown + rest
+}
+
 /// An error and what caused it, on one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     without_numbers(&whole_chain(error))
@@ -301,6 +322,21 @@ pub(crate) mod tests {
             ("a (os error x) (os error 2", "a (os error x) (os error 2"),
         ] {
             assert_eq!(without_numbers(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_stays_of_a_text_are_its_words() {
+        for (text, expected) in [
+            ("", ""),
+            ("FATAL: BAD CAFE", "FATAL: BAD CAFE"),
+            (
+                "it ends at 0/64A000 (timeline 12)",
+                "it ends at # (timeline #)",
+            ),
+            ("1/A, before 2F/B0 of \"db\"", "#, before # of \"db\""),
+        ] {
+            assert_eq!(without_positions(text), expected);
         }
     }
 }

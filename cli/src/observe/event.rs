@@ -1,12 +1,12 @@
 //! What the command of `--on-event` is told, and which errors and warnings that is.
 
-use segstore::{ArchiveError, FeedError, WriteError};
+use segstore::{ArchiveError, DiskError, ErrorKind, FeedError, Operation, WriteError};
 use walproto::{Lsn, TimelineId};
 use walreceiver::{ReceiveError, Refusal, Warning};
 
 use super::model::disk_hold::is_disk_full;
 use crate::error::MainError;
-use crate::logging::{chain, without_numbers};
+use crate::logging::{chain, without_numbers, without_positions};
 
 /// What has happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +23,8 @@ pub(crate) enum EventKind {
     Corruption,
     /// The server's WAL does not go on from the archive's.
     Fork,
+    /// A sync failed, so that what is durable is not known.
+    SyncFailed,
     /// A setting of the server makes its WAL too little for a base backup.
     WeakWal,
     /// Nothing has been streamed for a minute.
@@ -40,6 +42,7 @@ impl EventKind {
             Self::Released => "released",
             Self::Corruption => "corruption",
             Self::Fork => "fork",
+            Self::SyncFailed => "sync_failed",
             Self::WeakWal => "weak_wal",
             Self::Unreachable => "unreachable",
             Self::Ended => "ended",
@@ -55,6 +58,15 @@ pub(crate) struct Event {
     pub(crate) position: Option<(TimelineId, Lsn)>,
     /// What is logged about it, in a line.
     pub(crate) message: String,
+}
+
+impl Event {
+    /// Whether `other` is this one once more. Positions of the server may be later by then.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.position == other.position
+            && without_positions(&self.message) == without_positions(&other.message)
+    }
 }
 
 pub(super) fn released(position: Option<(TimelineId, Lsn)>) -> Event {
@@ -140,6 +152,7 @@ fn of_refusal(refusal: &Refusal) -> Option<EventKind> {
         | Refusal::LostWal { .. }
         | Refusal::Superseded { .. }
         | Refusal::SplitTimeline { .. }
+        | Refusal::TwoClusters { .. }
         | Refusal::Forked(_) => Some(EventKind::Fork),
         _ => None,
     }
@@ -151,6 +164,8 @@ fn of_write(error: &WriteError) -> Option<EventKind> {
         WriteError::Hole { .. } | WriteError::Missing { .. } => Some(EventKind::Gap),
         WriteError::Diverged { .. } => Some(EventKind::Fork),
         WriteError::Corrupt { .. } => Some(EventKind::Corruption),
+        WriteError::SyncFailed { .. } => Some(EventKind::SyncFailed),
+        WriteError::Disk(error) => of_disk(error),
         _ => None,
     }
 }
@@ -163,11 +178,17 @@ pub(crate) fn of_archive(error: &ArchiveError) -> Option<EventKind> {
         | ArchiveError::WrongLength { .. }
         | ArchiveError::Conflict { .. } => Some(EventKind::Corruption),
         ArchiveError::Lost { .. } | ArchiveError::Hole { .. } => Some(EventKind::Gap),
-        ArchiveError::OtherHistory { .. } | ArchiveError::NotDescendant { .. } => {
-            Some(EventKind::Fork)
+        ArchiveError::Unmarked { .. } | ArchiveError::SyncFailedBefore { .. } => {
+            Some(EventKind::SyncFailed)
         }
+        ArchiveError::Disk(error) => of_disk(error),
+        error if error.kind() == ErrorKind::Lineage => Some(EventKind::Fork),
         _ => None,
     }
+}
+
+fn of_disk(error: &DiskError) -> Option<EventKind> {
+    (error.operation == Operation::Sync).then_some(EventKind::SyncFailed)
 }
 
 /// What it is when WAL could not be served; `None` for what a client asked for in vain.
@@ -176,5 +197,49 @@ pub(crate) fn of_feed(error: &FeedError) -> Option<EventKind> {
         FeedError::Hole { .. } => Some(EventKind::Gap),
         FeedError::Archive(error) => of_archive(error),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use walproto::SystemId;
+
+    use super::*;
+
+    #[test]
+    fn failed_syncs_and_other_clusters_have_a_kind() {
+        let failed = || DiskError::at(Operation::Sync, "/a/x")(io::Error::from_raw_os_error(5));
+        let (one, other) = (SystemId(1), SystemId(2));
+        let marker = None;
+        for (error, kind) in [
+            (
+                ReceiveError::Write(WriteError::SyncFailed {
+                    error: failed(),
+                    marker,
+                }),
+                EventKind::SyncFailed,
+            ),
+            (
+                ReceiveError::Archive(ArchiveError::Disk(failed())),
+                EventKind::SyncFailed,
+            ),
+            (
+                ReceiveError::Refused(Refusal::TwoClusters { one, other }),
+                EventKind::Fork,
+            ),
+            (
+                ReceiveError::Archive(ArchiveError::OtherCluster {
+                    directory: "/a".into(),
+                    expected: one,
+                    found: other,
+                }),
+                EventKind::Fork,
+            ),
+            (ReceiveError::ArchiveLost, EventKind::Ended),
+        ] {
+            assert_eq!(of_end(&error).kind, kind, "{error}");
+        }
     }
 }

@@ -117,7 +117,7 @@ impl Model {
             ReceiverEvent::Disconnected {
                 error,
                 retry_in: Some(_),
-            } => return self.repeats.log(&chain(*error), now),
+            } => return self.repeats.log(error, now),
             ReceiverEvent::StreamingStarted { .. } => self.repeats.forget(),
             _ => {}
         }
@@ -162,7 +162,10 @@ impl Model {
         let is_new = match event.kind {
             EventKind::Held => change == Some(HoldChange::Held),
             EventKind::Released => change == Some(HoldChange::Released),
-            _ => self.last.as_ref() != Some(&event),
+            _ => !self
+                .last
+                .as_ref()
+                .is_some_and(|last| last.is_same_as(&event)),
         };
         if is_new {
             self.last = Some(event.clone());
@@ -254,6 +257,18 @@ mod tests {
             server: "one".to_owned(),
             reason: Box::new(refusal.into()),
         };
+        let behind = |flush| ReceiveError::OthersMissing {
+            server: "one".to_owned(),
+            reason: Box::new(
+                Refusal::LostWal {
+                    timeline,
+                    flush: Lsn(flush),
+                    record_end: lsn,
+                }
+                .into(),
+            ),
+        };
+        let (behind, more) = (behind(0x480), behind(0x490));
         let lost_slot = ReceiveError::LostSlot {
             slot: slot.clone(),
             timeline,
@@ -287,6 +302,10 @@ mod tests {
             (lost(&zombie), Some((EventKind::Fork, Some(lsn)))),
             (lost(&ordinary), None),
             (lost(&zombie), None),
+            (lost(&behind), Some((EventKind::Fork, Some(lsn)))),
+            // The server's WAL is longer by now.
+            (lost(&more), None),
+            (lost(&zombie), Some((EventKind::Fork, Some(lsn)))),
             (outage(None), Some((EventKind::Unreachable, None))),
             (lost(&zombie), None),
             (
