@@ -177,13 +177,18 @@ impl Tail {
         }
     }
 
-    /// Makes one piece of the small ones at the end.
+    /// Makes one piece of the small ones at the end, as many as one may have.
     fn join(&mut self) {
-        let small = self.pieces.iter().rev();
-        let count = small.take_while(|piece| piece.bytes.len() < LARGE).count();
+        let (mut count, mut length) = (0, 0);
+        for piece in self.pieces.iter().rev() {
+            let more = length + piece.bytes.len();
+            if piece.bytes.len() >= LARGE || more > MAX_PIECE {
+                break;
+            }
+            (count, length) = (count + 1, more);
+        }
         let first = self.pieces.len() - count;
-        let length = self.pieces.range(first..).map(|piece| piece.bytes.len());
-        let mut joined = BytesMut::with_capacity(length.sum());
+        let mut joined = BytesMut::with_capacity(length);
         let start = self.pieces.get(first).map_or(self.end, |piece| piece.start);
         for piece in self.pieces.drain(first..) {
             joined.extend_from_slice(&piece.bytes);

@@ -96,6 +96,23 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn a_piece_that_was_cut_to_a_small_one_is_not_joined_to_one_that_is_too_long() {
+    let mut tail = Tail::new(1 << 20);
+    let mut append = |start: u64, length: usize| {
+        let data = [Bytes::from(vec![1; length])];
+        let end = Lsn(start + length as u64);
+        tail.append(timeline(1), Lsn(start), end, &data);
+        assert!(tail.pieces.iter().all(|p| p.bytes.len() <= MAX_PIECE));
+        assert_eq!(tail.end, end);
+    };
+    append(0x1000, 2 * LARGE - 4);
+    let cut = 0x1000 + LARGE as u64 - 1;
+    append(cut, 30);
+    append(cut + 30, LARGE - 2);
+    assert_eq!(tail.length, 2 * LARGE + 27);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
