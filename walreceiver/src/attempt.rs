@@ -62,6 +62,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) connected_at: Option<Instant>,
     /// Whether WAL became durable that was not here before.
     pub(crate) advanced: bool,
+    /// Whether another host than the followed one could not be asked.
+    pub(crate) others_unasked: bool,
 }
 
 /// A server to stream from, and what.
@@ -146,7 +148,9 @@ impl Attempt<'_> {
                     announced = false;
                     continue;
                 }
-                streamed => streamed?,
+                streamed => {
+                    streamed.map_err(|error| self.with_others(error, connection.server()))?
+                }
             };
             match end {
                 StreamEnd::Stopped | StreamEnd::EndReached => {}

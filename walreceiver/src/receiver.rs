@@ -294,6 +294,7 @@ impl Work {
                 reservation: None,
                 connected_at: None,
                 advanced: false,
+                others_unasked: false,
             };
             self.reporter.report(&ReceiverEvent::Connecting);
             let outcome = outage

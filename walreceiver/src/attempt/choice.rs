@@ -78,6 +78,7 @@ impl Attempt<'_> {
             refused,
             failed,
         };
+        self.others_unasked = !is_alone && rest.has_unasked(self.phase);
         let mut chosen = self.pick(&answers, &mut rest).await?;
         if !is_alone
             && let Some(answer) = answers.get_mut(chosen)
@@ -177,6 +178,18 @@ impl Attempt<'_> {
         }
     }
 
+    /// What an error of the followed server means if other hosts could not be asked: one of them may
+    /// still have the WAL that the server has removed.
+    pub(super) fn with_others(&self, error: ReceiveError, server: &str) -> ReceiveError {
+        match error {
+            ReceiveError::WalRemoved { .. } if self.others_unasked => ReceiveError::OthersMissing {
+                server: server.to_owned(),
+                reason: Box::new(error),
+            },
+            error => error,
+        }
+    }
+
     /// Names the hosts that are not followed.
     fn name_refused<'e>(&mut self, refused: impl Iterator<Item = &'e (String, ReceiveError)>) {
         for (server, error) in refused {
@@ -207,6 +220,18 @@ struct Rest {
 }
 
 impl Rest {
+    /// Whether a host could not be asked that may answer soon.
+    fn has_unasked(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Before => self
+                .failed
+                .iter()
+                .any(|attempt| attempt.failure.is_transient()),
+            // In a failover a host may fail for any reason.
+            Phase::After => !self.failed.is_empty(),
+        }
+    }
+
     /// Why there is no server to follow.
     fn why_none(
         &mut self,

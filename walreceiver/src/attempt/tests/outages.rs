@@ -469,3 +469,56 @@ async fn damage_that_is_met_after_the_word_to_stop_is_told_and_fails_no_run() {
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(told[1].starts_with("lost: invalid WAL at "), "{told:#?}");
 }
+
+#[tokio::test]
+async fn wal_that_one_host_has_removed_is_waited_for_while_another_cannot_be_asked() {
+    for other_host in [true, false] {
+        let (server, mut senders) = Server::welcoming();
+        let directory = tempfile::tempdir().unwrap();
+        let told = Told::default();
+        let note = Arc::clone(&told);
+        let mut settings = ReceiverConfig::new(directory.path());
+        settings.start = Some(START);
+        settings.reconnect = Reconnect::Fixed(Duration::from_millis(1));
+        let hosts = match other_host {
+            true => format!("host={},{}", server.host(), directory.path().display()),
+            false => format!("host={}", server.host()),
+        };
+        let receiver = Receiver::new(settings, config(&hosts)).with_reporter(
+            move |event: &ReceiverEvent<'_>| {
+                if let ReceiverEvent::Disconnected { error, .. } = event {
+                    note.lock().unwrap().push(error.to_string());
+                }
+            },
+        );
+        let serving = async {
+            let mut primary = Primary::new(&wal(), &[]);
+            stream_once(&mut primary, senders.recv().await.unwrap()).await;
+            let mut sender = senders.recv().await.unwrap();
+            until_stream(&primary, &mut sender).await;
+            let removed = [error("ERROR", "58P01"), message(b'Z', b"I")].concat();
+            sender.say(&removed).await;
+            // It tries again, or ends and this is never reached.
+            senders.recv().await
+        };
+        let received = async {
+            tokio::select! {
+                received = receiver.run(pending()) => Some(received),
+                _ = serving => None,
+            }
+        };
+        let received = timeout(DEADLINE, received).await.unwrap();
+        let told = told.lock().unwrap();
+        if other_host {
+            assert!(received.is_none(), "{received:?}");
+            assert!(
+                told.iter()
+                    .any(|line| line.starts_with("waiting for another host, ")),
+                "{told:#?}"
+            );
+        } else {
+            let removed = matches!(received, Some(Err(ReceiveError::WalRemoved { .. })));
+            assert!(removed, "{received:?}");
+        }
+    }
+}
