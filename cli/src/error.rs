@@ -12,7 +12,7 @@ use walproto::error::{ServerMessage, SqlState};
 use walreceiver::{Lsn, ReceiveError, Refusal, SlotError, TimelineId};
 use walsender::{ListenAddress, ServeError};
 
-use crate::observe::control::client::AskError;
+use crate::ask_error::AskError;
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]

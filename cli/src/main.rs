@@ -1,6 +1,7 @@
 //! `wal-receiver`: a synchronous standby that keeps the WAL.
 #![forbid(unsafe_code)]
 
+mod ask_error;
 mod commands;
 mod error;
 mod exit;
@@ -13,6 +14,7 @@ mod owner;
 mod screen;
 mod shown;
 mod signals;
+mod timestamp;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Fields;
-use crate::observe::control::document::timestamp;
 use crate::shown::on_one_line;
+use crate::timestamp::timestamp;
 
 /// An object a line: `timestamp`, `level`, and the event's fields, `message` among them.
 ///

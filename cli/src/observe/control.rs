@@ -23,6 +23,7 @@ use self::document::{Document, Held, ReceiverDocument, ReceiverState, ServerDocu
 pub(crate) use self::listener::Listening;
 pub(crate) use self::socket::Socket;
 use super::model::{Model, Observed, Phase};
+use crate::timestamp::timestamp;
 
 /// What there is to tell. Clones tell the same.
 #[derive(Clone, Debug)]
@@ -231,7 +232,7 @@ impl ReceiverSource {
                 Course::Ended { reason } => Some(reason.clone()),
                 Course::Running | Course::Stopping => observed.last_error.clone(),
             },
-            disconnected_since: observed.disconnected_since.map(document::timestamp),
+            disconnected_since: observed.disconnected_since.map(timestamp),
             retry_in_seconds: retry_in.map(|time| time.as_secs_f64()),
             held: self.held(&observed, live, server),
         }

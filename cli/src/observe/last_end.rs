@@ -18,11 +18,11 @@ use tracing::debug;
 use walreceiver::ReceiveError;
 
 use super::control::Socket;
-use super::control::document::timestamp;
 use super::event;
 use crate::error::MainError;
 use crate::logging::chain;
 use crate::shown::on_one_line;
+use crate::timestamp::timestamp;
 
 /// The longest file that is read, in bytes.
 const MAX_LENGTH: u64 = 256 << 10;

@@ -7,31 +7,13 @@ use std::time::Duration;
 
 use super::Socket;
 use super::document::Document;
+use crate::ask_error::AskError;
 
 /// How long a process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest document that is read, in bytes: many more standbys and slots than there can be.
 const MAX_DOCUMENT: u64 = 64 << 20;
-
-/// A process that was not asked with success.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
-    #[error("could not ask the process at \"{}\"", path.display())]
-    Io {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the process at \"{}\" does not answer, is it stopped?", path.display())]
-    Silent { path: PathBuf },
-    #[error("the process at \"{}\" answered with something else than its status", path.display())]
-    Answer {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
-}
 
 /// A connection to a process.
 pub(crate) struct Asked {
