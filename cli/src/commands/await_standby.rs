@@ -20,6 +20,7 @@ use segstore::{ArchiveError, ArchiveView, OsDisk};
 use tracing::{Level, info};
 use walproto::{TimelineHistory, TimelineId, WalPosition};
 
+use crate::ask_error::AskError;
 use crate::error::MainError;
 use crate::exit::{self, Ended, conclude};
 use crate::face::Face;
@@ -27,7 +28,7 @@ use crate::flags::rows::{DIRECTORY, HELP, TIMEOUT, VERSION};
 use crate::flags::{Command, Given, LogFormat, Section, UsageError, text};
 use crate::logging;
 use crate::observe::control::Socket;
-use crate::observe::control::client::{self, AskError};
+use crate::observe::control::client;
 use crate::observe::control::document::{ServerDocument, StandbyDocument};
 use crate::owner::check_directory;
 use crate::screen::Screen;

@@ -3,7 +3,7 @@
 //! Positions are text, as `0/3000060`; times that pass are seconds; points in time are UTC, as
 //! `2026-03-01T12:00:00.000000Z`. What is not known is null.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use segstore::{ArchiveError, ArchivePosition, Slot};
 use serde::{Deserialize, Serialize};
