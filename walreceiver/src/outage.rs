@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -13,23 +13,31 @@ use crate::event::{ReceiverEvent, Reporter};
 /// How long an outage lasts before it is reported. A server restarts in less time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether a connection streams at the moment, as an attempt shows it.
+/// How long a stream without new WAL lasts at least if it ends an outage. A proxy may accept a
+/// stream for a server that is gone, and close it at once, with every try.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Since when a connection streams, as an attempt shows it.
 #[derive(Debug, Default)]
-pub(crate) struct Streaming(AtomicBool);
+pub(crate) struct Streaming(Mutex<Option<Instant>>);
 
 impl Streaming {
     /// The server has begun to stream.
     pub(crate) fn begins(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        *self.since() = Some(Instant::now());
     }
 
     fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.since().is_some()
     }
 
-    /// Whether the connection that is lost now did.
-    pub(super) fn was_on(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+    /// For how long the connection that is lost now has streamed, `None` if it did not.
+    pub(super) fn ends(&self) -> Option<Duration> {
+        self.since().take().map(|since| since.elapsed())
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,6 +56,13 @@ impl Outage {
             since: Instant::now(),
             told: false,
             cause: None,
+        }
+    }
+
+    /// Begins anew after a stream that has lasted so long, unless it was none to speak of.
+    pub(super) fn note_stream(&mut self, lasted: Duration, advanced: bool) {
+        if advanced || lasted >= SETTLED {
+            *self = Self::begin();
         }
     }
 
@@ -86,7 +101,6 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::Mutex;
 
     use tokio::time::{advance, timeout};
 
@@ -134,5 +148,23 @@ mod tests {
         advance(Duration::from_secs(30)).await;
         streaming.begins();
         assert_eq!(told(&mut outage, &streaming, 500).await, [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_end_at_once_are_part_of_the_outage() {
+        let streaming = Streaming::default();
+        let mut outage = Outage::begin();
+        let mut lasts = async |seconds, advanced| {
+            streaming.begins();
+            advance(Duration::from_secs(seconds)).await;
+            outage.note_stream(streaming.ends().unwrap(), advanced);
+            outage.since.elapsed().as_secs()
+        };
+        assert_eq!(lasts(4, false).await, 4);
+        assert_eq!(lasts(4, false).await, 8);
+        assert_eq!(lasts(1, true).await, 0, "WAL became durable");
+        assert_eq!(lasts(4, false).await, 4);
+        assert_eq!(lasts(10, false).await, 0);
+        assert_eq!(told(&mut outage, &streaming, 61).await.len(), 1);
     }
 }

@@ -325,9 +325,9 @@ impl Work {
                 });
                 return Ok(());
             }
-            if streaming.was_on() {
+            if let Some(lasted) = streaming.ends() {
                 phase = Phase::After;
-                outage = Outage::begin();
+                outage.note_stream(lasted, attempt.advanced);
             }
             let must_connect = self.config.first_connection_must_succeed && !ever_connected;
             let Some(backoff) = &mut backoff else {
