@@ -39,7 +39,7 @@ mod chunk;
 mod error;
 mod files;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use chunk::{Chunk, ChunkData, ChunkFile};
 pub use error::FeedError;

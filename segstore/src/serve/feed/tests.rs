@@ -22,7 +22,7 @@ mod memory;
 mod timelines;
 
 const ROOT: &str = "/archive";
-fn timeline(number: u32) -> TimelineId {
+pub(in crate::serve) fn timeline(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
 
@@ -46,19 +46,19 @@ fn path(file: impl std::fmt::Display) -> String {
 }
 
 /// An archive in this process, and a view of it as another process has it.
-struct World {
-    disk: SimDisk,
-    archive: Archive,
+pub(in crate::serve) struct World {
+    pub(in crate::serve) disk: SimDisk,
+    pub(in crate::serve) archive: Archive,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(in crate::serve) fn new() -> Self {
         let disk = SimDisk::new(ROOT);
         let archive = sample::archive(disk.clone(), ROOT.as_ref(), true);
         Self { disk, archive }
     }
 
-    fn writer(&mut self, wal: &Generator) -> Writer {
+    pub(in crate::serve) fn writer(&mut self, wal: &Generator) -> Writer {
         self.archive.store_history(wal.history()).unwrap();
         let recovery = self.archive.recover().unwrap();
         let begin = wal.history().begin();
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// A view of this process and one of another.
-    fn views(&self) -> [ArchiveView; 2] {
+    pub(in crate::serve) fn views(&self) -> [ArchiveView; 2] {
         [self.archive.view().unwrap(), self.published()]
     }
 
@@ -89,14 +89,14 @@ impl World {
         ArchiveView::open(Arc::new(self.disk.clone()), Path::new(ROOT)).unwrap()
     }
 
-    fn compress(&self, name: SegmentName, compression: Compression) {
+    pub(in crate::serve) fn compress(&self, name: SegmentName, compression: Compression) {
         let files = self.archive.segment_files().unwrap();
         compressor::compress(files.directory(), compression, name, &|| true).unwrap();
     }
 }
 
 /// Appends and syncs.
-fn write(writer: &mut Writer, wal: &Generator, end: Lsn) {
+pub(in crate::serve) fn write(writer: &mut Writer, wal: &Generator, end: Lsn) {
     let at = writer.position();
     let batch = bytes(wal, at, end);
     writer.append(at, &[batch]).unwrap();

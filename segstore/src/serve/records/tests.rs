@@ -1,70 +1,18 @@
-use std::path::Path;
-
 use walproto::TimelineId;
 
 use super::*;
-use crate::archive::Archive;
 use crate::archive::compression::Compression;
-use crate::archive::compressor;
 use crate::archive::prepare::Preparation;
-use crate::archive::writer::Writer;
-use crate::disk::sim::SimDisk;
+use crate::serve::feed::tests::{World, timeline, write};
 use crate::wal::corruption::CorruptionReason;
 use crate::wal::generator::Generator;
 use crate::wal::records::PieceEnd;
-use crate::wal::sample::{self, MIB, START, bytes, generator, segment_size};
+use crate::wal::sample::{MIB, START, generator, segment_size};
 use crate::wal::segment::SegmentName;
 
 const ROOT: &str = "/archive";
 /// Records up to this length are given whole.
 const WHOLE: usize = 1 << 20;
-
-fn timeline(number: u32) -> TimelineId {
-    TimelineId::new(number).unwrap()
-}
-
-/// An archive that a writer of this process fills.
-struct World {
-    disk: SimDisk,
-    archive: Archive,
-}
-
-impl World {
-    fn new() -> Self {
-        let disk = SimDisk::new(ROOT);
-        let archive = sample::archive(disk.clone(), ROOT.as_ref(), true);
-        Self { disk, archive }
-    }
-
-    fn writer(&mut self, wal: &Generator) -> Writer {
-        self.archive.store_history(wal.history()).unwrap();
-        let recovery = self.archive.recover().unwrap();
-        let begin = wal.history().begin();
-        let first = begin.map_or(START, |begin| segment_size().start_of(begin));
-        let tip = recovery.tip();
-        let tip = tip.filter(|tip| tip.timeline == wal.history().timeline());
-        let start = tip.map_or(first, |tip| tip.resume_at.max(first));
-        self.archive
-            .writer(recovery, wal.history(), start, Preparation::Inline)
-            .unwrap()
-    }
-
-    /// A view of this process and one of another.
-    fn views(&self) -> [ArchiveView; 2] {
-        let disk = Arc::new(self.disk.clone());
-        [
-            self.archive.view().unwrap(),
-            ArchiveView::open(disk, Path::new(ROOT)).unwrap(),
-        ]
-    }
-}
-
-/// Appends and syncs.
-fn write(writer: &mut Writer, wal: &Generator, end: Lsn) {
-    let at = writer.position();
-    writer.append(at, &[bytes(wal, at, end)]).unwrap();
-    writer.sync().unwrap();
-}
 
 /// The ends and timelines of all records that are given.
 fn ends(records: &mut RecordFeed) -> Vec<(TimelineId, Lsn)> {
@@ -169,9 +117,8 @@ fn records_of_compressed_segments_end_before_damage() {
     let mut writer = world.writer(&wal);
     write(&mut writer, &wal, wal.end());
     writer.close().unwrap();
-    let files = world.archive.segment_files().unwrap();
     let name = SegmentName::of(timeline(1), START, segment_size());
-    compressor::compress(files.directory(), Compression::LZ4, name, &|| true).unwrap();
+    world.compress(name, Compression::LZ4);
     for view in world.views() {
         let mut records = view.records(START, WHOLE).unwrap();
         assert_eq!(ends(&mut records), expected(&wal, 1, START, wal.end()));
